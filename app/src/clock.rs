@@ -1,0 +1,69 @@
+//! The one place that reads the clock.
+//!
+//! `now()` is the wall clock at start plus the monotonic time since, so that a step of the wall clock
+//! causes no burst of checks and no gap; the difference is slewed away slowly.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use watchkeeper_core::Micros;
+
+/// The fastest correction towards the wall clock, in µs per second: 500 ppm, as NTP daemons do.
+const SLEW_US_PER_S: i64 = 500;
+
+/// A clock that never steps. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    wall: Micros,
+    mono: Instant,
+    offset_us: AtomicI64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl Clock {
+    /// Anchored to the system's wall clock now.
+    pub fn system() -> Self {
+        Self(Arc::new(Inner { wall: wall_now(), mono: Instant::now(), offset_us: AtomicI64::new(0) }))
+    }
+
+    /// UTC now.
+    pub fn now(&self) -> Micros {
+        self.at(Instant::now())
+    }
+
+    /// UTC at a monotonic instant.
+    pub fn at(&self, instant: Instant) -> Micros {
+        let elapsed = match instant.checked_duration_since(self.0.mono) {
+            Some(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+            None => -i64::try_from(self.0.mono.duration_since(instant).as_micros()).unwrap_or(i64::MAX),
+        };
+        Micros(self.0.wall.0 + elapsed + self.0.offset_us.load(Ordering::Relaxed))
+    }
+
+    /// The monotonic instant of a UTC time; now, if it has passed.
+    pub fn instant_of(&self, at: Micros) -> Instant {
+        let ahead = (at - self.now()).0.max(0);
+        Instant::now() + Duration::from_micros(ahead as u64)
+    }
+
+    /// Moves towards the wall clock by at most what `since_last` allows. Called every few seconds.
+    pub fn slew(&self, since_last: Duration) {
+        let most = i64::try_from(since_last.as_secs()).unwrap_or(1).max(1) * SLEW_US_PER_S;
+        let error = (wall_now() - self.now()).0;
+        self.0.offset_us.fetch_add(error.clamp(-most, most), Ordering::Relaxed);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]
+fn wall_now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

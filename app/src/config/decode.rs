@@ -1,0 +1,296 @@
+//! From a positioned tree to values: every item is decoded alone and reports its own problems.
+//!
+//! A section lists its keys once ([`Key`]): the list says what is accepted, finds the nearest known key for a
+//! misspelt one, and makes `config default`. There is no serde here and no `flatten`: both lose the place of a fault.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A place in a file; line and column from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pos {
+    /// The file as the user named it.
+    pub file: Arc<str>,
+    /// From 1.
+    pub line: u32,
+    /// From 1.
+    pub column: u32,
+}
+
+impl fmt::Display for Pos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// One node of the tree.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Where it begins.
+    pub at: Pos,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// `null`, `~`, or nothing.
+    Null,
+    /// A scalar after `${…}` was replaced. `quoted` ones are always text.
+    Scalar {
+        /// Its text.
+        text: String,
+        /// Whether it stood in quotes or as a block.
+        quoted: bool,
+    },
+    /// A sequence.
+    Seq(Vec<Node>),
+    /// A mapping in the order of the file; keys are unique (checked by the parser).
+    Map(Vec<(String, Pos, Node)>),
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub at: Pos,
+    /// What was found.
+    pub found: String,
+    /// What is accepted.
+    pub accepted: Option<String>,
+    /// The nearest known word.
+    pub nearest: Option<String>,
+}
+
+/// Everything that is wrong, in the order of the file.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// Adds one.
+    pub fn add(&mut self, at: &Pos, found: impl Into<String>, accepted: impl Into<Option<String>>) {
+        self.0.push(Problem { at: at.clone(), found: found.into(), accepted: accepted.into(), nearest: None });
+    }
+}
+
+/// One key of a section: the reference, the check and the printed default come from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As written.
+    pub name: &'static str,
+    /// What is accepted, in words: `a duration such as 10s`.
+    pub form: &'static str,
+    /// The default as YAML; empty if there is none.
+    pub default: &'static str,
+    /// One sentence: what it does.
+    pub doc: &'static str,
+}
+
+/// A mapping whose keys were checked against its section.
+#[derive(Clone, Copy)]
+pub struct Fields<'a> {
+    /// Where the mapping begins.
+    pub at: &'a Pos,
+    entries: &'a [(String, Pos, Node)],
+    keys: &'static [Key],
+}
+
+impl<'a> Fields<'a> {
+    /// Opens a mapping: anything else, and every unknown key, is a problem.
+    pub fn open(node: &'a Node, keys: &'static [Key], problems: &mut Problems) -> Option<Self> {
+        let Value::Map(entries) = &node.value else {
+            problems.add(&node.at, describe(node), format!("a mapping with {}", names(keys)));
+            return None;
+        };
+        for (key, at, _) in entries {
+            if !keys.iter().any(|k| k.name == key) {
+                problems.0.push(Problem {
+                    at: at.clone(),
+                    found: format!("unknown key `{key}`"),
+                    accepted: Some(names(keys)),
+                    nearest: nearest(key, keys.iter().map(|k| k.name)),
+                });
+            }
+        }
+        Some(Self { at: &node.at, entries, keys })
+    }
+
+    /// The node of a key; absent and null are both `None`.
+    pub fn get(&self, key: &'static str) -> Option<&'a Node> {
+        debug_assert!(self.keys.iter().any(|k| k.name == key), "{key} is not in its section's list");
+        self.entries.iter().find(|(k, _, _)| k == key).map(|(_, _, n)| n).filter(|n| !matches!(n.value, Value::Null))
+    }
+
+    /// The node of a key that must be there.
+    pub fn require(&self, key: &'static str, problems: &mut Problems) -> Option<&'a Node> {
+        let found = self.get(key);
+        if found.is_none() {
+            let form = self.keys.iter().find(|k| k.name == key).map(|k| k.form.to_owned());
+            problems.add(self.at, format!("`{key}` is missing"), form);
+        }
+        found
+    }
+}
+
+fn names(keys: &[Key]) -> String {
+    keys.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
+}
+
+/// What a node is, for a message: the text of a scalar, or its shape.
+pub fn describe(node: &Node) -> String {
+    match &node.value {
+        Value::Null => "nothing".to_owned(),
+        Value::Scalar { text, .. } => format!("`{text}`"),
+        Value::Seq(_) => "a list".to_owned(),
+        Value::Map(_) => "a mapping".to_owned(),
+    }
+}
+
+/// The known word nearest to a misspelt one, if it is near enough to be meant.
+pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
+    known.map(|k| (distance(word, k), k)).filter(|(d, k)| *d <= 1 + k.len() / 4).min().map(|(_, k)| k.to_owned())
+}
+
+/// Edit distance over characters, with a swap of neighbours as one edit.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let same = usize::from(a[i - 1] != b[j - 1]);
+                let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + same);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+/// A text; a list or mapping is a problem.
+pub fn text(node: &Node, problems: &mut Problems) -> Option<String> {
+    if let Value::Scalar { text, .. } = &node.value {
+        return Some(text.clone());
+    }
+    problems.add(&node.at, describe(node), "a text".to_owned());
+    None
+}
+
+/// A value that `parse` makes of a text; `form` says what is accepted.
+pub fn parsed<T>(node: &Node, form: &str, problems: &mut Problems, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    let value = match &node.value {
+        Value::Scalar { text, .. } => parse(text),
+        Value::Null | Value::Seq(_) | Value::Map(_) => None,
+    };
+    if value.is_none() {
+        problems.add(&node.at, describe(node), form.to_owned());
+    }
+    value
+}
+
+/// `true` or `false`.
+pub fn boolean(node: &Node, problems: &mut Problems) -> Option<bool> {
+    parsed(node, "true or false", problems, |t| t.parse().ok())
+}
+
+/// A whole number within a range.
+pub fn integer(node: &Node, range: std::ops::RangeInclusive<i64>, problems: &mut Problems) -> Option<i64> {
+    let form = format!("a whole number from {} to {}", range.start(), range.end());
+    parsed(node, &form, problems, |t| t.parse().ok().filter(|n| range.contains(n)))
+}
+
+/// One of a few words.
+pub fn one_of<T: Copy>(node: &Node, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+    let form = words.iter().map(|(w, _)| *w).collect::<Vec<_>>().join(", ");
+    let before = problems.0.len();
+    let value = parsed(node, &form, problems, |t| words.iter().find(|(w, _)| *w == t).map(|(_, v)| *v));
+    if let (Some(problem), Value::Scalar { text, .. }) = (problems.0.get_mut(before), &node.value) {
+        problem.nearest = nearest(text, words.iter().map(|(w, _)| *w));
+    }
+    value
+}
+
+/// Every item of a list, each decoded alone; a single value stands for a list of one.
+pub fn list<T>(node: &Node, problems: &mut Problems, mut item: impl FnMut(&Node, &mut Problems) -> Option<T>) -> Option<Vec<T>> {
+    match &node.value {
+        Value::Seq(nodes) => {
+            let decoded: Vec<Option<T>> = nodes.iter().map(|n| item(n, problems)).collect();
+            decoded.into_iter().collect()
+        }
+        Value::Scalar { .. } | Value::Map(_) => item(node, problems).map(|one| vec![one]),
+        Value::Null => Some(Vec::new()),
+    }
+}
+
+/// Every entry of a mapping with free keys.
+pub fn entries<T>(
+    node: &Node,
+    problems: &mut Problems,
+    mut item: impl FnMut(&Node, &mut Problems) -> Option<T>,
+) -> Option<Vec<(String, T)>> {
+    let Value::Map(found) = &node.value else {
+        problems.add(&node.at, describe(node), "a mapping".to_owned());
+        return None;
+    };
+    let decoded: Vec<Option<(String, T)>> = found.iter().map(|(k, _, n)| item(n, problems).map(|v| (k.clone(), v))).collect();
+    decoded.into_iter().collect()
+}
+
+/// A duration in Go's form (`1m30s`, `850ms`, `14d`), or plain seconds.
+pub fn duration(
+    node: &Node,
+    range: std::ops::RangeInclusive<watchkeeper_core::Dur>,
+    problems: &mut Problems,
+) -> Option<watchkeeper_core::Dur> {
+    let form = format!("a duration from {} to {}, such as 10s, 1m30s or 850ms", show_duration(*range.start()), show_duration(*range.end()));
+    parsed(node, &form, problems, |t| parse_duration(t).filter(|d| range.contains(d)))
+}
+
+/// Parses Go's durations with `d` for days added; a bare number is seconds.
+pub fn parse_duration(text: &str) -> Option<watchkeeper_core::Dur> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(watchkeeper_core::Dur::secs(i64::from(seconds)));
+    }
+    let mut rest = text;
+    let mut total = 0.0_f64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit = match &rest[..unit_len] {
+            "us" | "µs" | "μs" => 1.0,
+            "ms" => 1e3,
+            "s" => 1e6,
+            "m" => 60e6,
+            "h" => 3_600e6,
+            "d" => 86_400e6,
+            _ => return None,
+        };
+        total += number * unit;
+        rest = &rest[unit_len..];
+    }
+    (!text.is_empty() && total < 1e17).then_some(watchkeeper_core::Dur(total.round() as i64))
+}
+
+/// A duration as a person writes it: `1h30m`, `14d`, `850ms`.
+pub fn show_duration(d: watchkeeper_core::Dur) -> String {
+    if d.0 == 0 {
+        return "0s".to_owned();
+    }
+    let mut rest = d.0;
+    let mut out = String::new();
+    for (unit, us) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)] {
+        if rest >= us {
+            out.push_str(&format!("{}{unit}", rest / us));
+            rest %= us;
+        }
+    }
+    out
+}

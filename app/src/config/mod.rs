@@ -1,0 +1,2 @@
+//! The configuration file.
+pub mod decode;

@@ -1,0 +1,2 @@
+//! The `watchkeeper` program.
+fn main() {}

@@ -1,0 +1,210 @@
+//! Probes: the code that makes one attempt for one kind of monitor, one file per kind.
+//!
+//! A probe states facts about one attempt: an outcome with its reason, phases in µs, evidence. It never
+//! decides health, never retries, never sleeps, keeps no memory, and reads no store. The executor owns
+//! the limits and the span around it; the probe obeys the deadline itself, because only it knows in
+//! which phase the time ran out.
+//!
+//! A new kind is one file with its `Config` (keys, decode), its type and `impl Probe`, and three lines here:
+//! the `mod`, the variant of [`ProbeConfig`], and the arms the compiler then asks for.
+
+use crate::net::Net;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Instant;
+use watchkeeper_core::{Measure, Outcome};
+
+/// What every attempt is given.
+#[derive(Clone)]
+pub struct ProbeContext {
+    /// Names, sockets and TLS.
+    pub net: Arc<Net>,
+    /// The attempt must have returned by then.
+    pub deadline: Instant,
+    /// Whether to keep what is only stored when asked: response headers and the head of the body.
+    pub want_detail: bool,
+}
+
+/// Makes one attempt.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// Makes one attempt and returns before the deadline. A failing target is a value, not an error.
+    async fn attempt(&self, cx: &ProbeContext) -> Attempt;
+}
+
+/// The facts of one attempt. The same type is printed by `probe --json`, stored as heartbeat detail and returned by the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// What was found: `{"up"}`, `{"down": reason}`, `{"unknown": why}`; printed flattened by [`Attempt::to_json`].
+    pub outcome: Outcome,
+    /// What exactly went wrong, for a person: names the place and the values, never a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// One per request of an HTTP redirect chain; one for tcp, tls, dns and icmp.
+    pub hops: Vec<Hop>,
+    /// The whole attempt in µs: the sum of all phases of all hops.
+    pub total_us: u64,
+    /// What only HTTP knows; of the last response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpFacts>,
+    /// The certificate chain of the last TLS handshake, also of a failed one if it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateFacts>,
+    /// What only DNS knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsFacts>,
+    /// What only ICMP knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<IcmpFacts>,
+}
+
+/// One connection: phases in µs. A phase that did not happen is 0; one that was cut short holds its time until then.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// What was asked, without credentials.
+    pub url: String,
+    /// The address that was connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Name resolution.
+    pub dns_us: u64,
+    /// TCP connect.
+    pub connect_us: u64,
+    /// TLS handshake (with STARTTLS, the talk before it too).
+    pub tls_us: u64,
+    /// From the start of writing the request to the first byte of the response.
+    pub first_byte_us: u64,
+    /// From the first byte of the response to the last one read.
+    pub transfer_us: u64,
+    /// HTTP status, DNS response code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+impl Hop {
+    /// All phases together.
+    pub const fn sum_us(&self) -> u64 {
+        self.dns_us + self.connect_us + self.tls_us + self.first_byte_us + self.transfer_us
+    }
+}
+
+/// What only HTTP knows, of the last response.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpFacts {
+    /// `HTTP/1.1`, `HTTP/2`.
+    pub version: String,
+    /// Status of the last response.
+    pub status: u16,
+    /// Body bytes read.
+    pub body_bytes: u64,
+    /// `Content-Length`, if sent.
+    pub content_length: Option<u64>,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Server`.
+    pub server: Option<String>,
+    /// `CF-Cache-Status`, else `X-Cache`.
+    pub cache_status: Option<String>,
+    /// Request headers as sent, secrets replaced by `***`; on failure, change or when asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request_headers: Vec<(String, String)>,
+    /// Response headers, `Set-Cookie` values replaced by `***`; on failure, change or when asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response_headers: Vec<(String, String)>,
+    /// The head of the body, at most [`BODY_HEAD_MAX`] bytes, lossy UTF-8; on failure or when asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_head: Option<String>,
+}
+
+/// So much of a body is kept as evidence. More fills the store; less hides the error text of most pages.
+pub const BODY_HEAD_MAX: usize = 2_048;
+
+/// A certificate chain as the server presented it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateFacts {
+    /// `TLSv1.3`, …; absent when no handshake was completed.
+    pub protocol: Option<String>,
+    /// The cipher suite's name.
+    pub cipher: Option<String>,
+    /// Whether the chain was found good for this host now.
+    pub valid: bool,
+    /// Leaf first.
+    pub chain: Vec<Certificate>,
+    /// Whole days until the first of the chain expires; negative when it has.
+    pub days_left: i64,
+}
+
+/// One certificate of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Distinguished name of the subject.
+    pub subject: String,
+    /// Distinguished name of the issuer.
+    pub issuer: String,
+    /// DNS names and addresses it is for.
+    pub names: Vec<String>,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    /// Seconds since 1970.
+    pub not_after: i64,
+    /// Whole days until it expires; negative when it has.
+    pub days_left: i64,
+    /// SHA-256 over the DER bytes, hex.
+    pub sha256: String,
+}
+
+/// What only DNS knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsFacts {
+    /// `NOERROR`, `NXDOMAIN`, …
+    pub rcode: String,
+    /// Answers as text, at most 64.
+    pub answers: Vec<String>,
+    /// Records in the sections of the answer.
+    pub answer_count: u16,
+    /// Records in the authority section.
+    pub authority_count: u16,
+    /// Records in the additional section.
+    pub additional_count: u16,
+    /// `udp` or `tcp`.
+    pub transport: String,
+}
+
+/// What only ICMP knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IcmpFacts {
+    /// Echo requests sent.
+    pub sent: u16,
+    /// Replies received.
+    pub received: u16,
+    /// Mean round trip in µs.
+    pub rtt_us: u64,
+    /// Mean deviation of the round trip in µs.
+    pub jitter_us: u64,
+    /// Lost packets in thousandths.
+    pub loss_permille: u16,
+    /// `datagram` or `raw`.
+    pub socket: String,
+}
+
+impl Attempt {
+    /// An attempt that ended before anything was measured.
+    pub fn ended(outcome: Outcome, error: Option<String>) -> Self {
+        Self { outcome, error, hops: Vec::new(), total_us: 0, http: None, certificate: None, dns: None, icmp: None }
+    }
+
+    /// The sum of one phase over all hops, in µs.
+    pub fn phase(&self, phase: Measure) -> u64 {
+        let of = |f: fn(&Hop) -> u64| self.hops.iter().map(f).sum();
+        match phase {
+            Measure::Total => self.total_us,
+            Measure::Dns => of(|h| h.dns_us),
+            Measure::Connect => of(|h| h.connect_us),
+            Measure::Tls => of(|h| h.tls_us),
+            Measure::FirstByte => of(|h| h.first_byte_us),
+            Measure::Transfer => of(|h| h.transfer_us),
+            Measure::CertDaysLeft | Measure::LossPermille | Measure::Jitter => 0,
+        }
+    }
+}
