@@ -3,6 +3,8 @@
 pub mod channel;
 pub mod clock;
 pub mod config;
+pub mod executor;
+pub mod lease;
 pub mod live;
 pub mod net;
 pub mod probe;
@@ -11,3 +13,15 @@ pub mod sketch;
 pub mod spec;
 pub mod store;
 pub mod telemetry;
+
+/// An error with all its causes, for the one place that logs it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

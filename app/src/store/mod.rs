@@ -350,8 +350,28 @@ pub struct TenantObjects {
 pub struct Applied {
     /// Per tenant: its id, the ids of its channels, and (id, uid, created_at, push token) of its monitors.
     pub tenants: Vec<AppliedTenant>,
-    /// Monitors of this source that are no longer in it: retired now.
-    pub retired: Vec<MonitorId>,
+    /// Monitors of this source that are no longer in it: retired now, or retired before with an incident still open.
+    /// The caller resolves what is open; until it has, they are named again at every `apply`.
+    pub retired: Vec<RetiredMonitor>,
+}
+
+/// A monitor that is no longer watched, with what its last words need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetiredMonitor {
+    /// Row id.
+    pub id: MonitorId,
+    /// Public id.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// `http`, …
+    pub kind: String,
+    /// What was watched.
+    pub target: String,
+    /// Owner.
+    pub tenant: TenantId,
+    /// The owner's slug.
+    pub tenant_slug: String,
 }
 
 /// The ids of one tenant's objects.
@@ -734,6 +754,8 @@ pub trait Store: Send + Sync {
 
     // --- leases
 
+    /// Whether no other process can use this store while we do (SQLite's lock file): a lease found in it is that of a dead process.
+    fn exclusive(&self) -> bool;
     /// Every lease there is.
     async fn leases(&self) -> Result<Vec<LeaseRow>>;
     /// Takes a scope if it still stands as seen (`None`: no row yet): epoch + 1, beat 0. The new epoch, or `None` if somebody was quicker.

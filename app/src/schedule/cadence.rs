@@ -1,4 +1,4 @@
-//! When attempts are due.
+//! Which instants are a monitor's windows.
 //!
 //! A monitor's windows lie on a grid of its own: multiples of its interval, moved by a phase that its id
 //! decides. So a start makes no burst, nothing drifts, and every node and every restart computes the same grid.
@@ -115,6 +115,14 @@ impl Cadence {
                 }
                 longest
             }
+        }
+    }
+
+    /// The fixed interval at a health; zero for cron, whose gaps vary.
+    pub const fn interval_quick(&self, health: Health) -> Dur {
+        match &self.plan {
+            Plan::Every(every) => every.of(health),
+            Plan::Cron(_) => Dur::ZERO,
         }
     }
 
