@@ -1,6 +1,7 @@
 //! Watchkeeper's effects: everything that touches the outside. Read `app.rs` first.
 
 pub mod channel;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod executor;

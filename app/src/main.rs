@@ -1,2 +1,5 @@
-//! The `watchkeeper` program.
-fn main() {}
+//! The `watchkeeper` program: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    watchkeeper::cli::main()
+}

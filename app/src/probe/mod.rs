@@ -87,6 +87,19 @@ impl Hop {
     pub const fn sum_us(&self) -> u64 {
         self.dns_us + self.connect_us + self.tls_us + self.first_byte_us + self.transfer_us
     }
+
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "url": self.url,
+            "address": self.address,
+            "dns_us": self.dns_us,
+            "connect_us": self.connect_us,
+            "tls_us": self.tls_us,
+            "first_byte_us": self.first_byte_us,
+            "transfer_us": self.transfer_us,
+            "status": self.status,
+        })
+    }
 }
 
 /// What only HTTP knows, of the last response.
@@ -192,6 +205,23 @@ impl Attempt {
     /// An attempt that ended before anything was measured.
     pub fn ended(outcome: Outcome, error: Option<String>) -> Self {
         Self { outcome, error, hops: Vec::new(), total_us: 0, http: None, certificate: None, dns: None, icmp: None }
+    }
+
+    /// The one object of `probe --json`: `{outcome, error_kind?, error?, hops, total_us, certificate?}`, with plain words
+    /// for the outcome and its reason, and `null` in a hop for what is not known.
+    pub fn to_json(&self) -> serde_json::Value {
+        let hops: Vec<serde_json::Value> = self.hops.iter().map(Hop::to_json).collect();
+        let mut object = serde_json::json!({ "outcome": self.outcome.word(), "hops": hops, "total_us": self.total_us });
+        if let Some(kind) = self.outcome.why() {
+            object["error_kind"] = kind.into();
+        }
+        if let Some(error) = &self.error {
+            object["error"] = error.as_str().into();
+        }
+        if let Some(certificate) = &self.certificate {
+            object["certificate"] = serde_json::json!(certificate);
+        }
+        object
     }
 
     /// The sum of one phase over all hops, in µs.

@@ -1,0 +1,86 @@
+//! The command line: what can be asked for, and how a command ends.
+//!
+//! Each command is a few lines over the same library that `serve` uses; nothing is decided here. What a command
+//! answers goes to standard output, what went wrong to standard error. Exit codes: 0 done, 1 failed, 2 usage or
+//! configuration.
+
+pub mod term;
+pub mod waterfall;
+
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Watches services and keeps them up.
+#[derive(Debug, Parser)]
+#[command(name = "watchkeeper", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the version
+    Version,
+}
+
+/// How a command ended, if not well.
+#[derive(Debug)]
+pub enum Ended {
+    /// It could not be done: exit code 1.
+    Failed(anyhow::Error),
+    /// It was asked wrongly, or the configuration is wrong: exit code 2.
+    Usage(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Ended {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<std::io::Error> for Ended {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Reads the arguments, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Version => say(&format!("watchkeeper {}\n", env!("CARGO_PKG_VERSION"))),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ended::Failed(error)) => complain(&error, 1),
+        Err(Ended::Usage(error)) => complain(&error, 2),
+    }
+}
+
+/// One error with its whole chain of causes, on one line.
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    // Nobody reading standard error is no reason to end differently.
+    let _ = writeln!(std::io::stderr(), "watchkeeper: {error:#}");
+    ExitCode::from(code)
+}
+
+/// Writes an answer. A reader that has gone away (`| head`) is not a failure.
+fn say(text: &str) -> Result<(), Ended> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}
