@@ -142,8 +142,11 @@ pub struct CertificateFacts {
     pub cipher: Option<String>,
     /// Whether the chain was found good for this host now.
     pub valid: bool,
-    /// Leaf first.
+    /// Leaf first; empty on a quiet attempt, which only takes the dates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<Certificate>,
+    /// When the first of the chain expires, seconds since 1970.
+    pub not_after: i64,
     /// Whole days until the first of the chain expires; negative when it has.
     pub days_left: i64,
 }
