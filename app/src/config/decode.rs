@@ -3,7 +3,9 @@
 //! A section lists its keys once ([`Key`]): the list says what is accepted, finds the nearest known key for a
 //! misspelt one, and makes `config default`. There is no serde here and no `flatten`: both lose the place of a fault.
 
+use secrecy::SecretString;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A place in a file; line and column from 1.
@@ -43,7 +45,11 @@ pub enum Value {
         text: String,
         /// Whether it stood in quotes or as a block.
         quoted: bool,
+        /// The text with its `${…}`, if something was replaced: only this may be shown, the replacement may be a secret.
+        written: Option<Box<str>>,
     },
+    /// A scalar that could not be read; its problem is already noted, so that nothing more is said about it.
+    Broken,
     /// A sequence.
     Seq(Vec<Node>),
     /// A mapping in the order of the file; keys are unique (checked by the parser).
@@ -63,7 +69,20 @@ pub struct Problem {
     pub nearest: Option<String>,
 }
 
-/// Everything that is wrong, in the order of the file.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.found)?;
+        if let Some(accepted) = &self.accepted {
+            write!(f, "; accepted: {accepted}")?;
+        }
+        if let Some(nearest) = &self.nearest {
+            write!(f, "; did you mean `{nearest}`?")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is wrong.
 #[derive(Debug, Default)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -99,17 +118,23 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Opens a mapping: anything else, and every unknown key, is a problem.
     pub fn open(node: &'a Node, keys: &'static [Key], problems: &mut Problems) -> Option<Self> {
+        Self::open_beside(node, keys, &[], problems)
+    }
+
+    /// The same for a mapping in which other words may stand too: the caller deals with those.
+    pub fn open_beside(node: &'a Node, keys: &'static [Key], others: &[&'static str], problems: &mut Problems) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            problems.add(&node.at, describe(node), format!("a mapping with {}", names(keys)));
+            wrong(node, &format!("a mapping with {}", names(keys)), problems);
             return None;
         };
         for (key, at, _) in entries {
-            if !keys.iter().any(|k| k.name == key) {
+            let known = || keys.iter().map(|k| k.name).chain(others.iter().copied());
+            if !known().any(|k| k == key) {
                 problems.0.push(Problem {
                     at: at.clone(),
-                    found: format!("unknown key `{key}`"),
-                    accepted: Some(names(keys)),
-                    nearest: nearest(key, keys.iter().map(|k| k.name)),
+                    found: format!("unknown key `{}`", shown(key)),
+                    accepted: Some(known().collect::<Vec<_>>().join(", ")),
+                    nearest: nearest(key, known()),
                 });
             }
         }
@@ -120,6 +145,24 @@ impl<'a> Fields<'a> {
     pub fn get(&self, key: &'static str) -> Option<&'a Node> {
         debug_assert!(self.keys.iter().any(|k| k.name == key), "{key} is not in its section's list");
         self.entries.iter().find(|(k, _, _)| k == key).map(|(_, _, n)| n).filter(|n| !matches!(n.value, Value::Null))
+    }
+
+    /// A secret that is given as `key` or, as a file, by its twin `file_key`; both at once are a problem.
+    pub fn secret(&self, key: &'static str, file_key: &'static str, problems: &mut Problems) -> Option<SecretString> {
+        match (self.get(key), self.get(file_key)) {
+            (Some(_), Some(file)) => {
+                problems.add(&file.at, format!("both `{key}` and `{file_key}`"), "one of them".to_owned());
+                None
+            }
+            (Some(node), None) => secret(node, problems),
+            (None, Some(file)) => secret_file(file, problems),
+            (None, None) => None,
+        }
+    }
+
+    /// The place of a key's name; of the mapping if the key is absent.
+    pub fn place(&self, key: &str) -> &'a Pos {
+        self.entries.iter().find(|(k, _, _)| k == key).map_or(self.at, |(_, at, _)| at)
     }
 
     /// The node of a key that must be there.
@@ -137,11 +180,23 @@ fn names(keys: &[Key]) -> String {
     keys.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
 }
 
-/// What a node is, for a message: the text of a scalar, or its shape.
+/// Longer texts are cut in messages: a message is one line.
+const SHOWN_MAX: usize = 80;
+
+/// A text on one line of a message.
+pub fn shown(text: &str) -> String {
+    let cut = if text.chars().count() > SHOWN_MAX { "…" } else { "" };
+    format!("{}{cut}", text.chars().take(SHOWN_MAX).collect::<String>().escape_debug())
+}
+
+/// What a node is, for a message: the text of a scalar as it is written in the file (never what a variable held), or its shape.
 pub fn describe(node: &Node) -> String {
     match &node.value {
         Value::Null => "nothing".to_owned(),
-        Value::Scalar { text, .. } => format!("`{text}`"),
+        Value::Broken => "a value that could not be read".to_owned(),
+        Value::Scalar { text, written, .. } => {
+            format!("`{}`", shown(written.as_deref().unwrap_or(text)))
+        }
         Value::Seq(_) => "a list".to_owned(),
         Value::Map(_) => "a mapping".to_owned(),
     }
@@ -173,23 +228,61 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// Notes that a node is not what is accepted, unless its own problem is already noted.
+pub fn wrong(node: &Node, accepted: &str, problems: &mut Problems) {
+    if !matches!(node.value, Value::Broken) {
+        problems.add(&node.at, format!("found {}", describe(node)), accepted.to_owned());
+    }
+}
+
 /// A text; a list or mapping is a problem.
 pub fn text(node: &Node, problems: &mut Problems) -> Option<String> {
     if let Value::Scalar { text, .. } = &node.value {
         return Some(text.clone());
     }
-    problems.add(&node.at, describe(node), "a text".to_owned());
+    wrong(node, "a text", problems);
     None
+}
+
+/// A text that is kept secret: no message shows it.
+pub fn secret(node: &Node, problems: &mut Problems) -> Option<SecretString> {
+    text(node, problems).map(SecretString::from)
+}
+
+/// Larger secret files are refused: a wrong path would be read into the memory and sent as a header.
+pub const SECRET_FILE_MAX: u64 = 64 * 1024;
+
+/// A secret from a file, without the line end that editors add. A relative path starts where the configuration file stands.
+pub fn secret_file(node: &Node, problems: &mut Problems) -> Option<SecretString> {
+    let path = beside(&node.at, &text(node, problems)?);
+    let read = || -> std::io::Result<String> {
+        if std::fs::metadata(&path)?.len() > SECRET_FILE_MAX {
+            return Err(std::io::Error::other(format!("it is larger than {SECRET_FILE_MAX} bytes")));
+        }
+        std::fs::read_to_string(&path)
+    };
+    match read() {
+        Ok(content) => Some(SecretString::from(content.trim_end_matches(['\r', '\n']))),
+        Err(error) => {
+            problems.add(&node.at, format!("{} could not be read: {error}", describe(node)), "the path of a readable file".to_owned());
+            None
+        }
+    }
+}
+
+/// A path of the configuration: a relative one starts where the file stands that names it.
+pub fn beside(at: &Pos, path: &str) -> PathBuf {
+    Path::new(at.file.as_ref()).parent().map_or_else(|| path.into(), |folder| folder.join(path))
 }
 
 /// A value that `parse` makes of a text; `form` says what is accepted.
 pub fn parsed<T>(node: &Node, form: &str, problems: &mut Problems, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let value = match &node.value {
         Value::Scalar { text, .. } => parse(text),
-        Value::Null | Value::Seq(_) | Value::Map(_) => None,
+        Value::Null | Value::Broken | Value::Seq(_) | Value::Map(_) => None,
     };
     if value.is_none() {
-        problems.add(&node.at, describe(node), form.to_owned());
+        wrong(node, form, problems);
     }
     value
 }
@@ -225,6 +318,7 @@ pub fn list<T>(node: &Node, problems: &mut Problems, mut item: impl FnMut(&Node,
         }
         Value::Scalar { .. } | Value::Map(_) => item(node, problems).map(|one| vec![one]),
         Value::Null => Some(Vec::new()),
+        Value::Broken => None,
     }
 }
 
@@ -235,7 +329,7 @@ pub fn entries<T>(
     mut item: impl FnMut(&Node, &mut Problems) -> Option<T>,
 ) -> Option<Vec<(String, T)>> {
     let Value::Map(found) = &node.value else {
-        problems.add(&node.at, describe(node), "a mapping".to_owned());
+        wrong(node, "a mapping", problems);
         return None;
     };
     let decoded: Vec<Option<(String, T)>> = found.iter().map(|(k, _, n)| item(n, problems).map(|v| (k.clone(), v))).collect();
@@ -276,6 +370,7 @@ pub fn parse_duration(text: &str) -> Option<watchkeeper_core::Dur> {
         total += number * unit;
         rest = &rest[unit_len..];
     }
+    // 3 000 years: the sum with any instant stays far from overflow.
     (!text.is_empty() && total < 1e17).then_some(watchkeeper_core::Dur(total.round() as i64))
 }
 

@@ -1,2 +1,3 @@
 //! The configuration file.
 pub mod decode;
+pub mod tree;
