@@ -5,6 +5,7 @@
 
 use secrecy::SecretString;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -147,19 +148,6 @@ impl<'a> Fields<'a> {
         self.entries.iter().find(|(k, _, _)| k == key).map(|(_, _, n)| n).filter(|n| !matches!(n.value, Value::Null))
     }
 
-    /// A secret that is given as `key` or, as a file, by its twin `file_key`; both at once are a problem.
-    pub fn secret(&self, key: &'static str, file_key: &'static str, problems: &mut Problems) -> Option<SecretString> {
-        match (self.get(key), self.get(file_key)) {
-            (Some(_), Some(file)) => {
-                problems.add(&file.at, format!("both `{key}` and `{file_key}`"), "one of them".to_owned());
-                None
-            }
-            (Some(node), None) => secret(node, problems),
-            (None, Some(file)) => secret_file(file, problems),
-            (None, None) => None,
-        }
-    }
-
     /// The place of a key's name; of the mapping if the key is absent.
     pub fn place(&self, key: &str) -> &'a Pos {
         self.entries.iter().find(|(k, _, _)| k == key).map_or(self.at, |(_, at, _)| at)
@@ -244,30 +232,41 @@ pub fn text(node: &Node, problems: &mut Problems) -> Option<String> {
     None
 }
 
-/// A text that is kept secret: no message shows it.
-pub fn secret(node: &Node, problems: &mut Problems) -> Option<SecretString> {
-    text(node, problems).map(SecretString::from)
-}
-
 /// Larger secret files are refused: a wrong path would be read into the memory and sent as a header.
-pub const SECRET_FILE_MAX: u64 = 64 * 1024;
+const SECRET_FILE_MAX: u64 = 64 * 1024;
 
-/// A secret from a file, without the line end that editors add. A relative path starts where the configuration file stands.
-pub fn secret_file(node: &Node, problems: &mut Problems) -> Option<SecretString> {
-    let path = beside(&node.at, &text(node, problems)?);
-    let read = || -> std::io::Result<String> {
-        if std::fs::metadata(&path)?.len() > SECRET_FILE_MAX {
-            return Err(std::io::Error::other(format!("it is larger than {SECRET_FILE_MAX} bytes")));
-        }
-        std::fs::read_to_string(&path)
-    };
-    match read() {
-        Ok(content) => Some(SecretString::from(content.trim_end_matches(['\r', '\n']))),
-        Err(error) => {
-            problems.add(&node.at, format!("{} could not be read: {error}", describe(node)), "the path of a readable file".to_owned());
+/// A secret that stands under `key`, or in the file that its twin `key_file` names (relative to the configuration file; the
+/// line end that editors add is dropped). An empty one counts as absent. Both at once, and an unreadable file, are problems.
+pub fn secret(fields: &Fields<'_>, key: &'static str, key_file: &'static str, problems: &mut Problems) -> Option<SecretString> {
+    let (inline, file) = (fields.get(key), fields.get(key_file));
+    match (inline, file) {
+        (Some(_), Some(file)) => {
+            problems.add(&file.at, format!("both `{key}` and `{key_file}`"), "one of them".to_owned());
             None
         }
+        (Some(node), None) => text(node, problems).filter(|t| !t.is_empty()).map(SecretString::from),
+        (None, Some(file)) => secret_file(file, problems),
+        (None, None) => None,
     }
+}
+
+fn secret_file(node: &Node, problems: &mut Problems) -> Option<SecretString> {
+    let path = beside(&node.at, &text(node, problems)?);
+    let read = || -> std::io::Result<String> {
+        let mut content = String::new();
+        std::fs::File::open(&path)?.take(SECRET_FILE_MAX + 1).read_to_string(&mut content)?;
+        Ok(content)
+    };
+    let fault = match read() {
+        Ok(content) if content.len() as u64 > SECRET_FILE_MAX => format!("is larger than {SECRET_FILE_MAX} bytes"),
+        Ok(content) => match content.trim_end_matches(['\r', '\n']) {
+            "" => "is empty".to_owned(),
+            secret => return Some(SecretString::from(secret)),
+        },
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    problems.add(&node.at, format!("{} {fault}", path.display()), "a file that holds the secret".to_owned());
+    None
 }
 
 /// A path of the configuration: a relative one starts where the file stands that names it.

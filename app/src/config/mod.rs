@@ -1,3 +1,4 @@
 //! The configuration file.
 pub mod decode;
+pub mod tagged;
 pub mod tree;

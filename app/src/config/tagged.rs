@@ -88,7 +88,11 @@ impl<T> Family<T> {
                     accepted: Some(if self.common.is_empty() {
                         format!("one of {}", self.kind_names())
                     } else {
-                        format!("one of {}; beside it {}", self.kind_names(), self.common.iter().map(|k| k.name).collect::<Vec<_>>().join(", "))
+                        format!(
+                            "one of {}; beside it {}",
+                            self.kind_names(),
+                            self.common.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
+                        )
                     }),
                     nearest: nearest(key, known().chain(self.later_kinds.iter().copied())),
                 });

@@ -102,7 +102,11 @@ impl Build<'_> {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.problems.add(&at, "a second document (`---`)", "one document in a file; a directory may hold many files".to_owned());
+                    self.problems.add(
+                        &at,
+                        "a second document (`---`)",
+                        "one document in a file; a directory may hold many files".to_owned(),
+                    );
                     return false;
                 }
             }
@@ -172,9 +176,7 @@ impl Build<'_> {
             Ok(None) => Value::Scalar { text: text.to_owned(), quoted, written: None },
             // What a variable leaves empty counts as not given: `"${TOPIC:-}"` switches an option off.
             Ok(Some(replaced)) if replaced.is_empty() => Value::Null,
-            Ok(Some(replaced)) if replaced.len() <= SCALAR_MAX => {
-                Value::Scalar { text: replaced, quoted, written: Some(text.into()) }
-            }
+            Ok(Some(replaced)) if replaced.len() <= SCALAR_MAX => Value::Scalar { text: replaced, quoted, written: Some(text.into()) },
             Ok(Some(_)) => {
                 self.problems.add(&at, "a variable whose value is too long", format!("at most {SCALAR_MAX} bytes"));
                 Value::Broken
@@ -263,7 +265,10 @@ fn substitute(text: &str, env: Env<'_>) -> Result<Option<String>, (String, Strin
                 Some((name, default)) => (name, Some(default)),
                 None => (&inside[..end], None),
             };
-            if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            if name.is_empty()
+                || name.starts_with(|c: char| c.is_ascii_digit())
+                || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            {
                 return Err((format!("`${{{}}}`", &inside[..end]), FORMS.to_owned()));
             }
             match (env(name), default) {

@@ -8,12 +8,60 @@
 //! A new kind is one file with its `Config` (keys, decode), its type and `impl Probe`, and three lines here:
 //! the `mod`, the variant of [`ProbeConfig`], and the arms the compiler then asks for.
 
+pub mod push;
+
+use crate::config::tagged::{Family, Kind};
 use crate::net::Net;
+use crate::spec::Source;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
 use watchkeeper_core::{Measure, Outcome};
+
+/// The kinds of probes as the file names them.
+pub const FAMILY: Family<ProbeConfig> =
+    Family { what: "probe", common: &[], kinds: KINDS, later_kinds: &["docker", "vm", "worker"], later_keys: &[] };
+
+/// One line per kind, in the order in which they are shown.
+const KINDS: &[Kind<ProbeConfig>] = &[push::KIND];
+
+/// A probe's configuration: a closed enum, so that the compiler names what a new kind lacks.
+#[derive(Clone, Debug)]
+pub enum ProbeConfig {
+    /// Facts are pushed to us.
+    Push(push::Config),
+}
+
+impl ProbeConfig {
+    /// The kind's word: `http`, `push`, …
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Push(_) => "push",
+        }
+    }
+
+    /// What is watched, for lists and messages; never with credentials. Empty when there is nothing to name.
+    pub fn target(&self) -> String {
+        match self {
+            Self::Push(_) => String::new(),
+        }
+    }
+
+    /// What makes the facts, ready to use.
+    pub fn build(&self) -> Source {
+        match self {
+            Self::Push(config) => Source::Push { expect_every: config.expect_every, grace: config.grace },
+        }
+    }
+
+    /// What attempts of this kind measure: what rules may name.
+    pub const fn measures(&self) -> &'static [Measure] {
+        match self {
+            Self::Push(_) => &[],
+        }
+    }
+}
 
 /// What every attempt is given.
 #[derive(Clone)]
