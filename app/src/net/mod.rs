@@ -1,10 +1,60 @@
 //! Names, sockets and TLS for everything that leaves this node: probes and channels share it.
 //!
-//! Every step obeys a deadline and names its fault; every phase is measured by the caller. There are no
-//! pools: a probe wants a fresh connection, and messages are rare.
+//! Every step obeys a deadline and returns a [`Fault`] that names what happened; every phase is measured
+//! by the caller. There are no pools and no caches: a probe wants a fresh connection, and messages are
+//! rare. Nothing here decides health, retries a request, or follows a redirect.
 
 mod certificate;
+mod connect;
+mod fault;
+mod guard;
+mod names;
+mod request;
 pub mod tls;
 
-/// What all outgoing connections share: the resolver and the TLS settings.
-pub struct Net {}
+pub use connect::Connected;
+pub use fault::Fault;
+pub use guard::Guard;
+pub use names::Names;
+pub use request::{Request, Response};
+
+use crate::clock::Clock;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// Which addresses a name may be resolved to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4 first, then IPv6.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// What all outgoing connections share.
+pub struct Net {
+    names: Names,
+    /// Makes and shares the settings of TLS connections.
+    pub tls: tls::Tls,
+}
+
+impl Net {
+    /// Asks the name servers of `/etc/resolv.conf`; certificates are judged at the time of `clock`.
+    pub fn system(clock: Clock) -> Self {
+        Self { names: Names::system(), tls: tls::Tls::new(clock) }
+    }
+
+    /// Asks only these name servers, without search list and without `/etc/hosts`.
+    pub fn with_name_servers(clock: Clock, servers: Vec<SocketAddr>) -> Self {
+        Self { names: Names::of_servers(servers), tls: tls::Tls::new(clock) }
+    }
+
+    /// The addresses of a host name, in the order in which they should be tried; never empty. An address
+    /// literal (IPv6 without brackets) stands for itself.
+    pub async fn resolve(&self, host: &str, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
+        self.names.resolve(host, family, deadline).await
+    }
+}

@@ -1,0 +1,466 @@
+//! Host names to addresses: a stub resolver (RFC 1034 section 5.3.1) without a cache.
+//!
+//! Why not a ready-made one: those share answers between callers, by a cache or by joining a question that
+//! is already under way, and then the DNS phase of an attempt measures somebody else's wait. Here every
+//! attempt asks, over sockets of its own, and every failure keeps its name: NXDOMAIN, SERVFAIL, REFUSED, no
+//! records, no answer. The messages are hickory's.
+//!
+//! Order as in the C library: address literal, `localhost` (RFC 6761), `/etc/hosts`, then the name servers with the
+//! search list of `/etc/resolv.conf`. Both files are read when the node starts.
+
+use super::connect::{show, unroutable};
+use super::fault::own_fault;
+use super::{Family, Fault};
+use hickory_resolver::Hosts;
+use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use smallvec::SmallVec;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UdpSocket};
+use watchkeeper_core::{Blind, Outcome, Reason};
+
+/// A question is sent again, to the next server, after so long. Shorter doubles the load of a slow server;
+/// longer turns one lost datagram into a slow attempt.
+const RESEND_AFTER: Duration = Duration::from_secs(1);
+
+/// As in resolv.conf(5): later servers are not asked.
+const SERVERS_MAX: usize = 3;
+
+/// Without EDNS a datagram has at most 512 bytes (RFC 1035 section 4.2.1); servers that send more than they may
+/// are understood up to here.
+const DATAGRAM_MAX: usize = 4_096;
+
+/// So many addresses of one name are kept. More are never tried.
+const ANSWERS_MAX: usize = 16;
+
+/// How long an IPv6 answer is waited for once IPv4 addresses are known (RFC 8305 section 3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+/// The name servers of this node and the names that need none.
+pub struct Names {
+    servers: Vec<SocketAddr>,
+    search: Vec<Name>,
+    ndots: usize,
+    hosts: Hosts,
+}
+
+impl Names {
+    /// As configured in `/etc/resolv.conf` and `/etc/hosts`; a file that cannot be read is empty.
+    pub fn system() -> Self {
+        let hosts = Hosts::from_system().unwrap_or_default();
+        let Ok((config, options)) = hickory_resolver::system_conf::read_system_conf() else {
+            return Self { servers: Vec::new(), search: Vec::new(), ndots: 1, hosts };
+        };
+        /// RFC 1035 section 4.2.
+        const PORT: u16 = 53;
+        let servers = config.name_servers().iter().map(|s| SocketAddr::new(s.ip, PORT)).take(SERVERS_MAX).collect();
+        Self { servers, search: config.search().to_vec(), ndots: options.ndots, hosts }
+    }
+
+    /// Only these servers; no search list, no hosts.
+    pub fn of_servers(servers: Vec<SocketAddr>) -> Self {
+        Self { servers, search: Vec::new(), ndots: 1, hosts: Hosts::default() }
+    }
+
+    /// See [`super::Net::resolve`].
+    pub async fn resolve(&self, host: &str, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return if fits(ip, family) {
+                Ok(vec![ip])
+            } else {
+                Err(Fault::down(Reason::DnsNoAnswer, format!("{host} is not an address of the asked family")))
+            };
+        }
+        let Ok(name) = Name::from_utf8(host) else {
+            return Err(Fault::down(Reason::DnsNxdomain, format!("{host} is not a possible host name")));
+        };
+        if name.is_localhost() {
+            let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            return Ok(both.into_iter().filter(|ip| fits(*ip, family)).collect());
+        }
+        let local = self.from_hosts(&name, family);
+        if !local.is_empty() {
+            return Ok(local);
+        }
+        if self.servers.is_empty() {
+            return Err(Fault::unknown(Blind::NoResolver, format!("resolving {host}: no name server is configured")));
+        }
+        self.ask_all(host, name, family, deadline).await
+    }
+
+    fn from_hosts(&self, name: &Name, family: Family) -> Vec<IpAddr> {
+        let mut found = Vec::new();
+        for kind in kinds(family) {
+            if let Some(lookup) = self.hosts.lookup_static_host(&Query::query(name.clone(), *kind)) {
+                found.extend(lookup.answers().iter().filter_map(|r| r.data.ip_addr()));
+            }
+        }
+        found
+    }
+
+    /// Asks for the name with every suffix in turn. As in the C library a name that does not exist leads on to the
+    /// next suffix; the fault that is told is that of a failing server, if any, else the mildest one.
+    async fn ask_all(&self, host: &str, name: Name, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
+        let mut told: Option<Fault> = None;
+        for candidate in self.candidates(name) {
+            match self.ask(host, &candidate, family, deadline).await {
+                Ok(addresses) => return Ok(addresses),
+                Err(fault) => {
+                    let ends = !matches!(
+                        fault.outcome,
+                        Outcome::Down(Reason::DnsNxdomain | Reason::DnsNoAnswer | Reason::DnsServfail | Reason::DnsRefused)
+                    );
+                    if told.as_ref().is_none_or(|t| rank(&fault) > rank(t)) {
+                        told = Some(fault);
+                    }
+                    if ends {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(told.unwrap_or_else(|| Fault::unknown(Blind::Internal, format!("resolving {host}: nothing to ask for"))))
+    }
+
+    fn candidates(&self, name: Name) -> SmallVec<[Name; 4]> {
+        let mut all = SmallVec::new();
+        let absolute = name.is_fqdn();
+        let mut whole = name.clone();
+        whole.set_fqdn(true);
+        // The root label is not counted, so `a.b` has two labels and one dot.
+        let whole_first = absolute || usize::from(name.num_labels()) > self.ndots;
+        if whole_first {
+            all.push(whole.clone());
+        }
+        if !absolute {
+            all.extend(self.search.iter().filter_map(|suffix| name.clone().append_domain(suffix).ok()));
+        }
+        if !whole_first {
+            all.push(whole);
+        }
+        all
+    }
+
+    async fn ask(&self, host: &str, name: &Name, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
+        let mut round = Round::new(host, name, kinds(family), &self.servers)?;
+        round.run(deadline).await
+    }
+}
+
+fn fits(ip: IpAddr, family: Family) -> bool {
+    match family {
+        Family::Any => true,
+        Family::V4 => ip.is_ipv4(),
+        Family::V6 => ip.is_ipv6(),
+    }
+}
+
+const fn kinds(family: Family) -> &'static [RecordType] {
+    match family {
+        Family::Any => &[RecordType::A, RecordType::AAAA],
+        Family::V4 => &[RecordType::A],
+        Family::V6 => &[RecordType::AAAA],
+    }
+}
+
+/// Which of several faults says most: a failing server before a name without records before no name.
+fn rank(fault: &Fault) -> u8 {
+    match fault.outcome {
+        Outcome::Down(Reason::DnsNxdomain) => 0,
+        Outcome::Down(Reason::DnsNoAnswer) => 1,
+        Outcome::Up | Outcome::Unknown(_) | Outcome::Down(_) => 2,
+    }
+}
+
+/// One question and what became of it.
+struct Question {
+    id: u16,
+    kind: RecordType,
+    wire: Vec<u8>,
+    /// Addresses, or a fault that ends the question.
+    answer: Option<Result<SmallVec<[IpAddr; 4]>, Reason>>,
+    /// A server's failure; another server may still know better.
+    failed: Option<Reason>,
+}
+
+/// One server and the socket to it.
+struct Peer {
+    address: SocketAddr,
+    /// Kept open while the round lasts, so that a late answer still counts.
+    socket: Option<UdpSocket>,
+    /// It cannot be asked any more.
+    lost: bool,
+}
+
+/// All questions about one name, to all servers, until answered.
+struct Round<'a> {
+    host: &'a str,
+    name: &'a Name,
+    questions: SmallVec<[Question; 2]>,
+    peers: SmallVec<[Peer; SERVERS_MAX]>,
+    /// The newest error of our own: told if no server could be asked at all.
+    own: Option<Blind>,
+    sent: bool,
+}
+
+enum Event {
+    Datagram(usize, usize),
+    Broken(usize, io::Error),
+}
+
+impl<'a> Round<'a> {
+    fn new(host: &'a str, name: &'a Name, kinds: &[RecordType], servers: &[SocketAddr]) -> Result<Self, Fault> {
+        let mut questions = SmallVec::new();
+        for kind in kinds {
+            let mut id = [0; 2];
+            getrandom::fill(&mut id).map_err(|e| Fault::unknown(Blind::Internal, format!("resolving {host}: no randomness: {e}")))?;
+            let id = u16::from_ne_bytes(id);
+            let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+            message.metadata.recursion_desired = true;
+            message.add_query(Query::query(name.clone(), *kind));
+            let wire = message.to_vec().map_err(|_| Fault::down(Reason::DnsNxdomain, format!("{host} is not a possible host name")))?;
+            questions.push(Question { id, kind: *kind, wire, answer: None, failed: None });
+        }
+        let peers = servers.iter().map(|address| Peer { address: *address, socket: None, lost: false }).collect();
+        Ok(Self { host, name, questions, peers, own: None, sent: false })
+    }
+
+    async fn run(&mut self, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
+        let started = Instant::now();
+        // On the heap: an attempt that needs no resolver must not carry it.
+        let mut buffer = vec![0_u8; DATAGRAM_MAX];
+        let mut turn = 0;
+        let mut until = deadline;
+        loop {
+            let Some(peer) = self.next_peer(turn) else { break };
+            self.send(peer).await;
+            turn += 1;
+            if self.peers[peer].lost {
+                continue;
+            }
+            let resend = Instant::now() + RESEND_AFTER;
+            let mut moved_on = false;
+            while !moved_on {
+                if self.has_v4() {
+                    until = until.min(Instant::now() + RESOLUTION_DELAY);
+                }
+                let event = tokio::time::timeout_at(resend.min(until).into(), self.receive(&mut buffer)).await;
+                match event {
+                    Ok(Event::Datagram(from, length)) => {
+                        moved_on = self.take(from, &buffer[..length], until).await;
+                    }
+                    Ok(Event::Broken(from, error)) => {
+                        self.lose(from, &error);
+                        moved_on = true;
+                    }
+                    Err(_) if Instant::now() >= until => return self.verdict(started),
+                    Err(_) => moved_on = true,
+                }
+                if self.questions.iter().all(|q| q.answer.is_some()) {
+                    return self.verdict(started);
+                }
+            }
+        }
+        self.verdict(started)
+    }
+
+    fn has_v4(&self) -> bool {
+        self.questions.iter().any(|q| q.kind == RecordType::A && matches!(q.answer, Some(Ok(_))))
+    }
+
+    /// The next server in turn that can still be asked; none when each has failed one way or another.
+    fn next_peer(&self, turn: usize) -> Option<usize> {
+        let n = self.peers.len();
+        let all_failed = turn >= n && self.questions.iter().all(|q| q.answer.is_some() || q.failed.is_some());
+        if all_failed {
+            return None;
+        }
+        (0..n).map(|step| (turn + step) % n).find(|i| !self.peers[*i].lost)
+    }
+
+    async fn send(&mut self, index: usize) {
+        let peer = &mut self.peers[index];
+        if peer.socket.is_none() {
+            match open(peer.address).await {
+                Ok(socket) => peer.socket = Some(socket),
+                Err(error) => return self.lose(index, &error),
+            }
+        }
+        let Some(socket) = &self.peers[index].socket else { return };
+        let mut failed = None;
+        for question in self.questions.iter().filter(|q| q.answer.is_none()) {
+            if let Err(error) = socket.send(&question.wire).await {
+                failed = Some(error);
+                break;
+            }
+        }
+        match failed {
+            Some(error) => self.lose(index, &error),
+            None => self.sent = true,
+        }
+    }
+
+    /// A server that refuses datagrams, or that we have no way to, is not asked again in this round.
+    fn lose(&mut self, index: usize, error: &io::Error) {
+        self.peers[index].lost = true;
+        self.peers[index].socket = None;
+        if unroutable(error) {
+            self.own = Some(Blind::NoRoute);
+        } else if let Some(blind) = own_fault(error) {
+            self.own = Some(blind);
+        } else {
+            self.sent = true;
+        }
+    }
+
+    /// The next datagram from any of the servers.
+    async fn receive(&self, buffer: &mut [u8]) -> Event {
+        poll_fn(|cx| {
+            for (index, peer) in self.peers.iter().enumerate() {
+                let Some(socket) = &peer.socket else { continue };
+                let mut into = ReadBuf::new(buffer);
+                match socket.poll_recv(cx, &mut into) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Event::Datagram(index, into.filled().len())),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Event::Broken(index, error)),
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Takes an answer in; says whether the next server should be asked at once. What does not belong to an open
+    /// question is ignored, as a forgery or a late copy.
+    async fn take(&mut self, from: usize, bytes: &[u8], deadline: Instant) -> bool {
+        let Some(index) = self.open_question(bytes) else { return false };
+        let server = self.peers[from].address;
+        let question = &mut self.questions[index];
+        let read = match Message::from_vec(bytes) {
+            Ok(message) if message.metadata.truncation => {
+                match tokio::time::timeout_at(deadline.into(), over_tcp(server, &question.wire)).await {
+                    Ok(Ok(message)) => read_answer(&message, question.kind),
+                    Ok(Err(_)) | Err(_) => Err(Reason::DnsTimeout),
+                }
+            }
+            Ok(message) => {
+                if message.queries.first().is_some_and(|q| q.query_type() != question.kind || q.name() != self.name) {
+                    return false;
+                }
+                read_answer(&message, question.kind)
+            }
+            Err(_) => Err(Reason::DnsMalformed),
+        };
+        match read {
+            Err(
+                reason
+                @ (Reason::DnsServfail | Reason::DnsRefused | Reason::DnsUnexpectedRcode | Reason::DnsMalformed | Reason::DnsTimeout),
+            ) => {
+                question.failed.get_or_insert(reason);
+                true
+            }
+            settled => {
+                question.answer = Some(settled);
+                false
+            }
+        }
+    }
+
+    fn open_question(&self, bytes: &[u8]) -> Option<usize> {
+        let id = u16::from_be_bytes(*bytes.first_chunk::<2>()?);
+        self.questions.iter().position(|q| q.id == id && q.answer.is_none())
+    }
+
+    /// What the answers amount to, now that no more will come.
+    fn verdict(&self, started: Instant) -> Result<Vec<IpAddr>, Fault> {
+        let mut addresses = Vec::new();
+        for question in &self.questions {
+            if let Some(Ok(found)) = &question.answer {
+                addresses.extend(found.iter().copied());
+            }
+        }
+        if !addresses.is_empty() {
+            addresses.truncate(ANSWERS_MAX);
+            return Ok(addresses);
+        }
+        let host = self.host;
+        if let (Some(blind), false) = (self.own, self.sent) {
+            return Err(Fault::unknown(blind, format!("resolving {host}: no name server can be reached from this node")));
+        }
+        let reasons: SmallVec<[Reason; 2]> = self.questions.iter().map(Question::reason).collect();
+        // A name that does not exist has no records of any type; otherwise the worse of the two answers is the news.
+        let reason = [
+            Reason::DnsNxdomain,
+            Reason::DnsTimeout,
+            Reason::DnsServfail,
+            Reason::DnsRefused,
+            Reason::DnsMalformed,
+            Reason::DnsUnexpectedRcode,
+        ]
+        .into_iter()
+        .find(|r| reasons.contains(r))
+        .unwrap_or(Reason::DnsNoAnswer);
+        let text = match reason {
+            Reason::DnsTimeout => format!("resolving {host}: {} within {}", reason.sentence(), show(started.elapsed())),
+            _ => format!("resolving {host}: {}", reason.sentence()),
+        };
+        Err(Fault::down(reason, text))
+    }
+}
+
+impl Question {
+    fn reason(&self) -> Reason {
+        match &self.answer {
+            Some(Err(reason)) => *reason,
+            Some(Ok(_)) | None => self.failed.unwrap_or(Reason::DnsTimeout),
+        }
+    }
+}
+
+/// The addresses in an answer, or why there are none.
+fn read_answer(message: &Message, kind: RecordType) -> Result<SmallVec<[IpAddr; 4]>, Reason> {
+    match message.metadata.response_code {
+        ResponseCode::NoError => {}
+        ResponseCode::NXDomain => return Err(Reason::DnsNxdomain),
+        ResponseCode::ServFail => return Err(Reason::DnsServfail),
+        ResponseCode::Refused => return Err(Reason::DnsRefused),
+        _ => return Err(Reason::DnsUnexpectedRcode),
+    }
+    let found: SmallVec<[IpAddr; 4]> = message
+        .answers
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::A(a) if kind == RecordType::A => Some(IpAddr::V4(a.0)),
+            RData::AAAA(aaaa) if kind == RecordType::AAAA => Some(IpAddr::V6(aaaa.0)),
+            _ => None,
+        })
+        .collect();
+    if found.is_empty() { Err(Reason::DnsNoAnswer) } else { Ok(found) }
+}
+
+async fn open(server: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    // Connected, the kernel drops what others send, and reports a closed port.
+    socket.connect(server).await?;
+    Ok(socket)
+}
+
+/// Asks again over TCP, when the answer was too long for a datagram (RFC 7766).
+async fn over_tcp(server: SocketAddr, wire: &[u8]) -> io::Result<Message> {
+    let mut stream = TcpStream::connect(server).await?;
+    let length = u16::try_from(wire.len()).map_err(io::Error::other)?;
+    let mut framed = Vec::with_capacity(wire.len() + 2);
+    framed.extend_from_slice(&length.to_be_bytes());
+    framed.extend_from_slice(wire);
+    stream.write_all(&framed).await?;
+    let length = stream.read_u16().await?;
+    let mut answer = vec![0; usize::from(length)];
+    stream.read_exact(&mut answer).await?;
+    Message::from_vec(&answer).map_err(io::Error::other)
+}
