@@ -4,9 +4,18 @@
 //! It never loops, sleeps, retries, de-duplicates or reads the store: `deliver.rs` does all of that for all of them.
 //! No secret (token, URL with a token, signature key) ever appears in an error or a log.
 
+mod answer;
+pub mod telegram;
+pub mod text;
+pub mod webhook;
+
+use crate::config::decode::{self, Fields, Key, Problems, Value};
+use crate::config::tagged::{Family, Kind};
 use crate::net::Net;
 use async_trait::async_trait;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,6 +55,9 @@ pub struct Message {
     pub opened_at: Micros,
     /// When it ended.
     pub resolved_at: Option<Micros>,
+    /// Why it ended: `recovered`, `rule_removed`, `retired`. Only the first means that things are well again.
+    #[serde(default)]
+    pub resolved_why: Option<String>,
     /// Who saw it: code of each datacenter with what it sees.
     pub seen_by: BTreeMap<String, String>,
 }
@@ -115,4 +127,106 @@ pub enum RefusedClass {
 pub trait Channel: Send + Sync {
     /// One attempt, ended by the deadline.
     async fn deliver(&self, net: &Arc<Net>, delivery: &Delivery) -> Result<Accepted, Refused>;
+}
+
+/// One attempt is ended after so long. Longer lets a hanging provider hold up the messages behind it; shorter gives
+/// up on providers that are slow but work, and then tells twice.
+pub const ATTEMPT_MAX: Dur = Dur::secs(10);
+
+/// How we call ourselves.
+const USER_AGENT: &str = concat!("Watchkeeper/", env!("CARGO_PKG_VERSION"));
+
+/// What stands in place of a secret wherever a configuration is shown or stored.
+pub const MASK: &str = "***";
+
+/// The kinds of channels as the file names them.
+pub const FAMILY: Family<ChannelKind> = Family {
+    what: "channel",
+    common: COMMON,
+    kinds: KINDS,
+    later_kinds: &["discord", "email"],
+    later_keys: &["language", "template", "budget", "last_resort"],
+};
+
+/// Keys beside the kind.
+const COMMON: &[Key] = &[Key { name: "name", form: "a text", default: "", doc: "What `notify` calls it; unique in the tenant." }];
+
+/// One line per kind, in the order in which they are shown.
+const KINDS: &[Kind<ChannelKind>] = &[telegram::KIND, webhook::KIND];
+
+/// A channel's configuration: a closed enum, so that the compiler names what a new kind lacks.
+#[derive(Clone, Debug)]
+pub enum ChannelKind {
+    /// Telegram's Bot API.
+    Telegram(telegram::Config),
+    /// Any HTTP server.
+    Webhook(webhook::Config),
+}
+
+impl ChannelKind {
+    /// The kind's word: `telegram`, `webhook`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Telegram(_) => "telegram",
+            Self::Webhook(_) => "webhook",
+        }
+    }
+
+    /// The channel, ready to deliver.
+    pub fn build(&self) -> Arc<dyn Channel> {
+        match self {
+            Self::Telegram(config) => Arc::new(telegram::Telegram::new(config.clone())),
+            Self::Webhook(config) => Arc::new(webhook::Webhook::new(config.clone())),
+        }
+    }
+
+    /// Which lease and budget its deliveries share: one per bot or host. Holds no secret.
+    pub fn budget_key(&self) -> String {
+        match self {
+            Self::Telegram(config) => config.budget_key(),
+            Self::Webhook(config) => config.budget_key(),
+        }
+    }
+
+    /// The canonical configuration with secrets replaced by [`MASK`], as it is stored and shown.
+    pub fn canonical(&self) -> serde_json::Value {
+        match self {
+            Self::Telegram(config) => config.canonical(false),
+            Self::Webhook(config) => config.canonical(false),
+        }
+    }
+
+    /// SHA-256 of the kind and the canonical configuration with secrets: equal means unchanged.
+    pub fn hash(&self) -> [u8; 32] {
+        let whole = match self {
+            Self::Telegram(config) => config.canonical(true),
+            Self::Webhook(config) => config.canonical(true),
+        };
+        let mut hash = Sha256::new();
+        hash.update(self.kind());
+        hash.update([0]);
+        hash.update(whole.to_string());
+        hash.finalize().into()
+    }
+}
+
+/// A secret that must be there, in the file or in the file that its twin names; what is missing or empty is a problem.
+fn required_secret(
+    fields: &Fields<'_>,
+    key: &'static str,
+    key_file: &'static str,
+    form: &str,
+    problems: &mut Problems,
+) -> Option<SecretString> {
+    let before = problems.0.len();
+    let found = decode::secret(fields, key, key_file, problems);
+    if found.is_none() && problems.0.len() == before {
+        match fields.get(key) {
+            None => problems.add(fields.at, format!("`{key}` is missing"), form.to_owned()),
+            // What the tree reader could not read has its problem already.
+            Some(node) if matches!(node.value, Value::Broken) => {}
+            Some(node) => problems.add(&node.at, format!("`{key}` is empty"), form.to_owned()),
+        }
+    }
+    found
 }
