@@ -42,6 +42,13 @@ impl Dur {
     }
 }
 
+impl Add for Dur {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
 impl Add<Dur> for Micros {
     type Output = Self;
     fn add(self, d: Dur) -> Self {

@@ -409,6 +409,8 @@ pub struct StoredState {
     pub verdict: Option<Verdict>,
     /// Its open incidents: (id, uid, rule, opened at, summary). They are the truth if the fold was lost.
     pub open: Vec<OpenIncident>,
+    /// When the newest heartbeat from any datacenter began.
+    pub last_beat: Option<Micros>,
     /// The newest push, for push monitors.
     pub last_push: Option<Micros>,
 }

@@ -1,0 +1,225 @@
+//! The commit stream: while one batch is being committed, the next one forms.
+//!
+//! A batch closes after [`CLOSE_AFTER`], at [`ROWS_MAX`] rows, or at once when it holds anything but unchanged `up`.
+//! A commit whose outcome is unclear is sent again under the same number: the store knows whether it landed.
+
+use crate::live::Latest;
+use crate::store::{Batch, BeatRow, Committed, Decision, LiveRow, Scope, Store, StoreError};
+use crate::telemetry::SharedMetrics;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use watchkeeper_core::sight::Pace;
+use watchkeeper_core::{AgentId, MonitorId, Outcome, TenantId};
+
+/// Unchanged heartbeats wait at most so long for company: what `kill -9` can lose. Shorter costs a disk flush per few heartbeats.
+pub const CLOSE_AFTER: Duration = Duration::from_millis(250);
+/// A batch holds at most so many heartbeats. More makes a commit long; fewer makes a storm many commits.
+pub const ROWS_MAX: usize = 8_192;
+/// The engine stops reading attempts while so many decisions wait for a store that is out of reach.
+const DECISIONS_MAX: usize = 16_384;
+/// The pauses between attempts to commit while the store is out of reach.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A batch that the store calls broken is tried so often before the process gives up on it.
+const BROKEN_MAX: u32 = 3;
+
+/// The batch that forms, with what is to be published when it has landed.
+#[derive(Default)]
+pub struct Forming {
+    /// What will be written.
+    pub batch: Batch,
+    /// New facts for the metrics table.
+    pub latest: Vec<Latest>,
+    /// New paces for the schedule.
+    pub paces: Vec<(MonitorId, Pace)>,
+    since: Option<Instant>,
+    urgent: bool,
+    dropped: u64,
+}
+
+impl Forming {
+    /// Adds a heartbeat. When the store is out of reach and the batch is full, the oldest quiet one makes room and is counted.
+    pub fn beat(&mut self, row: BeatRow) {
+        self.begin();
+        self.urgent |= row.outcome != Outcome::Up;
+        if self.batch.beats.len() >= ROWS_MAX
+            && let Some(oldest) = self.batch.beats.iter().position(|b| b.outcome == Outcome::Up)
+        {
+            self.batch.beats.swap_remove(oldest);
+            self.dropped += 1;
+        }
+        self.batch.beats.push(row);
+    }
+
+    /// Adds a decision; the batch closes at once.
+    pub fn decide(&mut self, decision: Decision) {
+        self.begin();
+        self.urgent = true;
+        self.batch.decisions.push(decision);
+    }
+
+    /// A push that is no heartbeat.
+    pub fn push_only(&mut self, id: i64) {
+        self.begin();
+        self.batch.folded_pushes.push(id);
+    }
+
+    fn begin(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+}
+
+/// What a commit made true.
+pub struct Landed {
+    /// Live events with their ids.
+    pub live: Vec<(TenantId, LiveRow)>,
+    /// New facts for the metrics table.
+    pub latest: Vec<Latest>,
+    /// New paces for the schedule.
+    pub paces: Vec<(MonitorId, Pace)>,
+    /// Pushes that are folded now.
+    pub pushes: Vec<i64>,
+    /// Whether there is anything to deliver.
+    pub told: bool,
+    /// Scopes that are no longer ours.
+    pub stale: Vec<Scope>,
+}
+
+/// The stream of one node.
+pub struct Stream {
+    store: Arc<dyn Store>,
+    metrics: SharedMetrics,
+    agent: AgentId,
+    number: u64,
+    health: watch::Sender<Option<String>>,
+    /// The batch that forms.
+    pub forming: Forming,
+    flying: Option<JoinHandle<Result<Landed, StoreError>>>,
+}
+
+impl Stream {
+    /// A stream that goes on after the batch `last`.
+    pub fn new(store: Arc<dyn Store>, metrics: SharedMetrics, agent: AgentId, last: u64, health: watch::Sender<Option<String>>) -> Self {
+        Self { store, metrics, agent, number: last, health, forming: Forming::default(), flying: None }
+    }
+
+    /// Whether another attempt may be folded.
+    pub fn has_room(&self) -> bool {
+        self.flying.is_none() || self.forming.batch.decisions.len() < DECISIONS_MAX
+    }
+
+    /// Whether a batch forms that only waits for its time.
+    pub fn waits_to_close(&self) -> bool {
+        self.flying.is_none() && self.forming.since.is_some()
+    }
+
+    /// When it closes.
+    pub fn close_at(&self) -> Instant {
+        self.forming.since.map_or_else(Instant::now, |since| since + CLOSE_AFTER)
+    }
+
+    /// Starts the commit of the forming batch if its time has come and none is on its way.
+    pub fn launch_if_due(&mut self) {
+        let Some(since) = self.forming.since else { return };
+        let due = self.forming.urgent || self.forming.batch.beats.len() >= ROWS_MAX || since.elapsed() >= CLOSE_AFTER;
+        if due && self.flying.is_none() {
+            self.launch();
+        }
+    }
+
+    fn launch(&mut self) {
+        let mut forming = std::mem::take(&mut self.forming);
+        // The next batch will be about as large as this one.
+        self.forming.batch.beats.reserve(forming.batch.beats.len().min(ROWS_MAX));
+        self.number += 1;
+        forming.batch.agent = self.agent;
+        forming.batch.number = self.number;
+        if forming.dropped > 0 {
+            self.metrics.beats_dropped.inc_by(forming.dropped);
+            tracing::warn!(
+                dropped = forming.dropped,
+                "{} quiet heartbeats were dropped because the store could not take them",
+                forming.dropped
+            );
+        }
+        let (store, metrics, health) = (self.store.clone(), self.metrics.clone(), self.health.clone());
+        self.flying = Some(tokio::spawn(async move {
+            let committed = until_landed(&*store, &forming.batch, &metrics, &health).await?;
+            Ok(landed(forming, committed))
+        }));
+    }
+
+    /// Waits for the batch on its way; for ever if there is none.
+    pub async fn landed(&mut self) -> anyhow::Result<Landed> {
+        let Some(flying) = &mut self.flying else { return std::future::pending().await };
+        let result = flying.await;
+        self.flying = None;
+        Ok(result??)
+    }
+
+    /// Commits everything that is left.
+    pub async fn flush(mut self, grace: Duration) -> anyhow::Result<()> {
+        let all = async {
+            while self.flying.is_some() || self.forming.since.is_some() {
+                if self.flying.is_none() {
+                    self.launch();
+                }
+                self.landed().await?;
+            }
+            anyhow::Ok(())
+        };
+        match tokio::time::timeout(grace, all).await {
+            Ok(result) => result,
+            Err(_elapsed) => anyhow::bail!("the last batch could not be committed within the grace; it is lost like by a crash"),
+        }
+    }
+}
+
+/// Commits one batch, however long the store is out of reach.
+async fn until_landed(
+    store: &dyn Store,
+    batch: &Batch,
+    metrics: &SharedMetrics,
+    health: &watch::Sender<Option<String>>,
+) -> Result<Committed, StoreError> {
+    let (mut pause, mut broken) = (PAUSE_FIRST, 0);
+    loop {
+        let began = Instant::now();
+        let error = match store.commit(batch).await {
+            Ok(committed) => {
+                metrics.store_commit.observe(began.elapsed().as_secs_f64());
+                if health.send_if_modified(|h| h.take().is_some()) {
+                    tracing::info!("the store is back");
+                }
+                return Ok(committed);
+            }
+            Err(error) => error,
+        };
+        metrics.store_failures.inc();
+        let text = crate::chain(&error);
+        if health.send_if_modified(|h| h.replace(text.clone()).is_none()) {
+            tracing::error!(error = %text, "a batch could not be committed; trying again until it lands");
+        }
+        if !matches!(error, StoreError::Unavailable { .. }) {
+            broken += 1;
+            if broken >= BROKEN_MAX {
+                return Err(error);
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+fn landed(forming: Forming, committed: Committed) -> Landed {
+    let written = |d: &Decision| !d.fences.iter().any(|f| committed.stale.contains(&f.scope));
+    let told = forming.batch.decisions.iter().any(|d| !d.notices.is_empty());
+    let stale_monitors: Vec<MonitorId> = forming.batch.decisions.iter().filter(|d| !written(d)).map(|d| d.monitor).collect();
+    let events =
+        forming.batch.decisions.into_iter().filter(|d| written(d)).flat_map(|d| d.live.into_iter().map(move |event| (d.tenant, event)));
+    let live = events.zip(committed.live_ids).map(|((tenant, event), id)| (tenant, LiveRow { id, event })).collect();
+    let paces = forming.paces.into_iter().filter(|(id, _)| !stale_monitors.contains(id)).collect();
+    Landed { live, latest: forming.latest, paces, pushes: forming.batch.folded_pushes, told, stale: committed.stale }
+}

@@ -1,0 +1,655 @@
+//! The engine: the only owner of alert state.
+//!
+//! One task folds every attempt, push, wake-up and change of configuration, and hands what follows to the commit stream
+//! (`commit.rs`). The folds run ahead of the store by at most the batch on its way and the batch that forms; paces, live events and
+//! wake-ups of deliverers are published only after the commit that made them true. It decides only for monitors whose
+//! scopes this node holds, and every decision carries their epochs. It never sends, never repairs, never probes.
+
+mod commit;
+mod watched;
+pub mod words;
+
+use crate::clock::Clock;
+use crate::executor::Observed;
+use crate::lease::{Held, Leases};
+use crate::live::{Latest, Live};
+use crate::probe::Attempt;
+use crate::schedule::Command;
+use crate::spec::{Fleet, MonitorSpec, Source};
+use crate::store::{BeatRow, DETAIL_MAX, DetailRow, Fence, Joined, PushKind, PushRow, RetiredMonitor, Store, StoredState};
+use crate::telemetry::{ReasonLabel, SharedMetrics};
+use commit::Stream;
+use smallvec::{SmallVec, smallvec};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use watched::{Place, Watched, keep_evidence, rebuilt, retire};
+use watchkeeper_core::ids::IdBlock;
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::{Blind, Measure, Micros, MonitorId, Outcome, Reason};
+
+/// Ids are fetched when fewer than this are left: more than one batch can need.
+const IDS_LOW: i64 = 20_000;
+/// So many ids are fetched at once.
+const IDS_BLOCK: i64 = 50_000;
+/// Pushes read at once.
+const PUSHES_MAX: i64 = 1_000;
+/// States loaded at once.
+const LOAD_MAX: usize = 1_000;
+
+/// A new configuration for the engine.
+pub struct FleetUpdate {
+    /// Everything that is to be watched.
+    pub fleet: Fleet,
+    /// Monitors whose open incidents are to be ended.
+    pub retired: Vec<RetiredMonitor>,
+}
+
+/// How the store is doing, for `/ready`.
+pub type StoreHealth = Option<String>;
+
+/// The engine's ends of all its channels.
+pub struct Wiring {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Clock,
+    /// Metrics about ourselves.
+    pub metrics: SharedMetrics,
+    /// The newest facts and the live stream.
+    pub live: Live,
+    /// What we hold.
+    pub leases: Leases,
+    /// Who we are.
+    pub joined: Joined,
+    /// To the schedule.
+    pub schedule: mpsc::Sender<Command>,
+    /// From the executor.
+    pub observed: mpsc::Receiver<Observed>,
+    /// New configurations.
+    pub fleets: mpsc::Receiver<FleetUpdate>,
+    /// Rung when a push was recorded.
+    pub pushes: Arc<Notify>,
+    /// Counts up when notices were committed.
+    pub outbox: watch::Sender<u64>,
+    /// How the store is doing.
+    pub store_health: watch::Sender<StoreHealth>,
+    /// Called every round, for the watchdog.
+    pub alive: Arc<dyn Fn() + Send + Sync>,
+}
+
+struct Loaded {
+    specs: Vec<(Arc<MonitorSpec>, SmallVec<[Fence; 2]>)>,
+    retired: Vec<RetiredMonitor>,
+    states: Vec<StoredState>,
+}
+
+/// The task's state.
+pub struct Engine {
+    w: Wiring,
+    fleet: Fleet,
+    watched: HashMap<MonitorId, Watched>,
+    loading: HashSet<MonitorId>,
+    retiring: Vec<RetiredMonitor>,
+    ids: IdBlock,
+    wakes: BinaryHeap<Reverse<(Micros, MonitorId)>>,
+    folding: HashSet<i64>,
+    stream: Stream,
+    receiving_since: Micros,
+    results: (mpsc::Sender<Fetched>, mpsc::Receiver<Fetched>),
+    fetching_pushes: bool,
+    fetching_ids: bool,
+    push_monitors: usize,
+    next_load: Instant,
+}
+
+/// What a background read brought.
+enum Fetched {
+    Loaded(Loaded),
+    LoadFailed(Vec<MonitorId>, Vec<RetiredMonitor>),
+    Pushes(Vec<PushRow>),
+    PushesFailed,
+    Ids(IdBlock),
+    IdsFailed,
+}
+
+impl Engine {
+    /// An engine that watches nothing yet.
+    pub fn new(w: Wiring) -> Self {
+        let stream = Stream::new(w.store.clone(), w.metrics.clone(), w.joined.agent, w.joined.last_batch, w.store_health.clone());
+        let receiving_since = w.clock.now();
+        Self {
+            w,
+            fleet: Fleet::default(),
+            watched: HashMap::new(),
+            loading: HashSet::new(),
+            retiring: Vec::new(),
+            ids: IdBlock::default(),
+            wakes: BinaryHeap::new(),
+            folding: HashSet::new(),
+            stream,
+            receiving_since,
+            results: mpsc::channel(16),
+            fetching_pushes: false,
+            fetching_ids: false,
+            push_monitors: 0,
+            next_load: Instant::now(),
+        }
+    }
+
+    /// Runs until `stop`, then commits what is left within `grace`. An error means that the store refused a batch for good:
+    /// the process must end and start again from what is stored.
+    pub async fn run(mut self, stop: CancellationToken, grace: Duration) -> anyhow::Result<()> {
+        let mut held = self.w.leases.watch();
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            (self.w.alive)();
+            self.fetch_ids();
+            self.stream.launch_if_due();
+            let wake = self.next_wake();
+            let close = self.stream.close_at();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                landed = self.stream.landed() => self.publish(landed?).await,
+                Some(fetched) = self.results.1.recv() => self.fetched(fetched).await,
+                Some(update) = self.w.fleets.recv() => self.adopt(update).await,
+                Ok(()) = held.changed() => { let now_held = held.borrow_and_update().clone(); self.hold(&now_held).await; }
+                Some(observed) = self.w.observed.recv(), if self.stream.has_room() => {
+                    self.observe(observed);
+                    // What has gathered meanwhile is folded in one go.
+                    for _ in 0..1_024 {
+                        let Ok(more) = self.w.observed.try_recv() else { break };
+                        self.observe(more);
+                    }
+                }
+                () = self.w.pushes.notified() => self.fetch_pushes(),
+                () = tokio::time::sleep_until(wake.into()) => self.wake_due(),
+                () = tokio::time::sleep_until(close.into()), if self.stream.waits_to_close() => {}
+                _ = tick.tick() => {
+                    self.fetch_pushes();
+                    self.load_missing();
+                    self.w.metrics.incidents_open.set(self.watched.values().map(|w| w.open.len() as i64).sum());
+                }
+            }
+        }
+        while let Ok(observed) = self.w.observed.try_recv() {
+            self.observe(observed);
+        }
+        self.stream.flush(grace).await
+    }
+
+    fn place(&self) -> (watchkeeper_core::DatacenterId, String, Micros) {
+        (self.w.joined.datacenter, self.w.joined.datacenter_code.clone(), self.w.clock.now())
+    }
+
+    fn shard_fences(&self, shard: u16) -> Option<SmallVec<[Fence; 2]>> {
+        let site = self.w.leases.fence(&site_scope(&self.w.joined.datacenter_code, shard))?;
+        let verdict = self.w.leases.fence(&verdict_scope(shard))?;
+        Some(smallvec![site, verdict])
+    }
+
+    // --- configuration and leases: which monitors are ours
+
+    async fn adopt(&mut self, update: FleetUpdate) {
+        let (datacenter, code, now) = self.place();
+        let place = Place { datacenter, code: &code, now };
+        let mut gone: Vec<MonitorId> = self.watched.keys().filter(|id| !update.fleet.0.contains_key(id)).copied().collect();
+        gone.sort_unstable();
+        self.fleet = update.fleet;
+        if !gone.is_empty() {
+            self.tell_schedule(Command::Unwatch(gone)).await;
+        }
+        let mut changed = Vec::new();
+        for (id, watched) in &mut self.watched {
+            let Some(spec) = self.fleet.0.get(id) else { continue };
+            if Arc::ptr_eq(spec, &watched.spec) {
+                continue;
+            }
+            let decision = watched.reconfigure(spec.clone(), &place, &mut self.ids);
+            watched.push_due = push_due(spec, watched.last_at);
+            queue_wakes(&mut self.wakes, watched);
+            if let Some(decision) = decision {
+                self.stream.forming.decide(decision);
+            }
+            changed.push((spec.clone(), watched.sight.pace(&spec.sight)));
+        }
+        if !changed.is_empty() {
+            self.tell_schedule(Command::Watch(changed)).await;
+        }
+        self.retiring.extend(update.retired);
+        self.push_monitors = self.fleet.0.values().filter(|s| matches!(s.source, Source::Push { .. })).count();
+        self.load_missing();
+    }
+
+    async fn hold(&mut self, held: &Held) {
+        let lost: Vec<MonitorId> = self
+            .watched
+            .iter()
+            .filter(|(_, w)| !w.fences.iter().all(|f| held.epochs.get(&f.scope) == Some(&f.epoch)))
+            .map(|(id, _)| *id)
+            .collect();
+        self.drop_watched(lost).await;
+        self.load_missing();
+    }
+
+    async fn drop_watched(&mut self, ids: Vec<MonitorId>) {
+        if ids.is_empty() {
+            return;
+        }
+        tracing::warn!(monitors = ids.len(), "this node no longer decides for {} monitors", ids.len());
+        for id in &ids {
+            self.watched.remove(id);
+        }
+        self.tell_schedule(Command::Unwatch(ids)).await;
+    }
+
+    /// Reads the state of monitors that are ours but not in memory, a bounded number at a time.
+    fn load_missing(&mut self) {
+        let settled = self.watched.len() + self.loading.len() >= self.fleet.0.len() && self.retiring.is_empty();
+        if settled || !self.loading.is_empty() || Instant::now() < self.next_load {
+            return;
+        }
+        let mut specs = Vec::new();
+        for (id, spec) in self.fleet.0.iter() {
+            if specs.len() >= LOAD_MAX {
+                break;
+            }
+            if !self.watched.contains_key(id)
+                && let Some(fences) = self.shard_fences(spec.shard)
+            {
+                specs.push((spec.clone(), fences));
+            }
+        }
+        let retired = std::mem::take(&mut self.retiring);
+        let (retired, later): (Vec<_>, Vec<_>) =
+            retired.into_iter().partition(|r| self.shard_fences(shard_of(r.id, self.w.joined.shards)).is_some());
+        self.retiring = later;
+        if specs.is_empty() && retired.is_empty() {
+            return;
+        }
+        let ids: Vec<MonitorId> = specs.iter().map(|(s, _)| s.id).chain(retired.iter().map(|r| r.id)).collect();
+        self.loading = ids.iter().copied().collect();
+        let (store, out) = (self.w.store.clone(), self.results.0.clone());
+        tokio::spawn(async move {
+            let fetched = match store.load(&ids).await {
+                Ok(states) => Fetched::Loaded(Loaded { specs, retired, states }),
+                Err(error) => {
+                    tracing::warn!(error = %crate::chain(&error), "the state of {} monitors could not be loaded; trying again", ids.len());
+                    Fetched::LoadFailed(ids, retired)
+                }
+            };
+            // The engine is gone only at the end of the process.
+            let _ = out.send(fetched).await;
+        });
+    }
+
+    async fn fetched(&mut self, fetched: Fetched) {
+        match fetched {
+            Fetched::Loaded(loaded) => self.take_up(loaded).await,
+            Fetched::LoadFailed(ids, retired) => {
+                for id in ids {
+                    self.loading.remove(&id);
+                }
+                self.retiring.extend(retired);
+                self.next_load = Instant::now() + Duration::from_secs(1);
+            }
+            Fetched::Pushes(rows) => {
+                self.fetching_pushes = false;
+                let full = rows.len() as i64 == PUSHES_MAX;
+                for row in rows {
+                    self.fold_push(row);
+                }
+                if full {
+                    self.w.pushes.notify_one();
+                }
+            }
+            Fetched::PushesFailed => self.fetching_pushes = false,
+            Fetched::Ids(block) => {
+                self.fetching_ids = false;
+                self.ids = block;
+                self.load_missing();
+            }
+            Fetched::IdsFailed => self.fetching_ids = false,
+        }
+    }
+
+    async fn take_up(&mut self, loaded: Loaded) {
+        let (datacenter, code, now) = self.place();
+        let place = Place { datacenter, code: &code, now };
+        let mut states: HashMap<MonitorId, StoredState> = loaded.states.into_iter().map(|s| (s.monitor, s)).collect();
+        let mut watch = Vec::new();
+        for (spec, fences) in loaded.specs {
+            self.loading.remove(&spec.id);
+            // The configuration or the lease may have moved on while the state was read.
+            let current = self.fleet.0.get(&spec.id).is_some_and(|s| Arc::ptr_eq(s, &spec));
+            if !current || self.shard_fences(spec.shard).as_ref() != Some(&fences) {
+                continue;
+            }
+            let mut state = states.remove(&spec.id).unwrap_or_default();
+            state.monitor = spec.id;
+            let last_push = state.last_push;
+            let (mut watched, decision) = Watched::take_up(spec.clone(), fences, state, &place, &mut self.ids);
+            watched.push_due = push_due(&spec, last_push.unwrap_or_default());
+            queue_wakes(&mut self.wakes, &watched);
+            watch.push((spec.clone(), watched.sight.pace(&spec.sight)));
+            self.watched.insert(spec.id, watched);
+            if let Some(decision) = decision {
+                self.stream.forming.decide(decision);
+            }
+        }
+        for gone in loaded.retired {
+            self.loading.remove(&gone.id);
+            let Some(fences) = self.shard_fences(shard_of(gone.id, self.w.joined.shards)) else {
+                self.retiring.push(gone);
+                continue;
+            };
+            let state = states.remove(&gone.id).unwrap_or_default();
+            let (verdict, open) = match self.watched.remove(&gone.id) {
+                Some(watched) => (watched.verdict, watched.open),
+                None => {
+                    let policy =
+                        watchkeeper_core::verdict::Policy { quorum: watchkeeper_core::quorum::Quorum::default(), rules: Vec::new() };
+                    (state.verdict.unwrap_or_else(|| rebuilt(&policy, &state.open)), state.open.into())
+                }
+            };
+            let subject = words::Subject::from(&gone);
+            self.stream.forming.decide(retire(gone.id, gone.tenant, fences, &subject, verdict, open, &place));
+            self.w.live.with(|table| table.remove(&gone.id));
+        }
+        self.tell_schedule(Command::Watch(watch)).await;
+        self.load_missing();
+    }
+
+    async fn tell_schedule(&self, command: Command) {
+        // The schedule ends only with the process.
+        let _ = self.w.schedule.send(command).await;
+    }
+
+    // --- facts
+
+    fn observe(&mut self, observed: Observed) {
+        let Observed { spec, scheduled, at, attempt } = observed;
+        let row = self.beat_row(&spec, scheduled, at, &attempt);
+        self.fold(spec.id, row, &attempt, None);
+    }
+
+    fn beat_row(&self, spec: &MonitorSpec, scheduled: Micros, at: Micros, attempt: &Attempt) -> BeatRow {
+        let code = attempt.hops.last().and_then(|h| h.status).map_or(-1, i32::from);
+        let value = match (&attempt.certificate, &attempt.icmp) {
+            (Some(certificate), _) if !certificate.chain.is_empty() => certificate.days_left,
+            (_, Some(icmp)) => i64::from(icmp.loss_permille),
+            (_, None) => -1,
+        };
+        BeatRow {
+            monitor: spec.id,
+            datacenter: self.w.joined.datacenter,
+            at,
+            agent: self.w.joined.agent,
+            outcome: attempt.outcome,
+            lag_us: (at - scheduled).0.max(0),
+            dns_us: attempt.phase(Measure::Dns) as i64,
+            connect_us: attempt.phase(Measure::Connect) as i64,
+            tls_us: attempt.phase(Measure::Tls) as i64,
+            first_byte_us: attempt.phase(Measure::FirstByte) as i64,
+            transfer_us: attempt.phase(Measure::Transfer) as i64,
+            total_us: attempt.total_us as i64,
+            code,
+            size: attempt.http.as_ref().map_or(-1, |h| h.body_bytes as i64),
+            value,
+            flags: 0,
+        }
+    }
+
+    /// Folds one fact. A fact about a monitor that is not ours is still recorded: facts are unfenced.
+    fn fold(&mut self, id: MonitorId, row: BeatRow, attempt: &Attempt, push: Option<i64>) {
+        let (datacenter, code, now) = self.place();
+        let place = Place { datacenter, code: &code, now };
+        let forming = &mut self.stream.forming;
+        if let Some(push) = push {
+            forming.batch.folded_pushes.push(push);
+        }
+        if let Some(watched) = self.watched.get_mut(&id) {
+            if keep_evidence(watched, row.at, row.outcome, row.code)
+                && let Some(json) = evidence_json(attempt)
+            {
+                forming.batch.details.push(DetailRow { monitor: id, datacenter, at: row.at, json });
+            }
+            let before = watched.verdict.health;
+            let (decision, pace) = watched.observe(row.at, attempt, &place, &mut self.ids);
+            queue_wakes(&mut self.wakes, watched);
+            if watched.verdict.health != before {
+                let why = attempt.error.as_deref().or(attempt.outcome.why()).unwrap_or_default();
+                let (name, health) = (&watched.spec.name, watched.verdict.health.as_str());
+                tracing::info!(monitor.name = %name, health, "{name} is {health}{}{why}", if why.is_empty() { "" } else { ": " });
+            }
+            forming.latest.push(latest(&row, attempt, watched.verdict.health));
+            if let Some(pace) = pace {
+                forming.paces.push((id, pace));
+            }
+            if let Some(decision) = decision {
+                forming.decide(decision);
+            }
+        }
+        forming.beat(row);
+    }
+
+    // --- time
+
+    fn next_wake(&self) -> Instant {
+        self.wakes.peek().map_or_else(|| Instant::now() + Duration::from_secs(60), |Reverse((at, _))| self.w.clock.instant_of(*at))
+    }
+
+    fn wake_due(&mut self) {
+        let (datacenter, code, now) = self.place();
+        let place = Place { datacenter, code: &code, now };
+        while let Some(Reverse((at, id))) = self.wakes.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.wakes.pop();
+            let Some(watched) = self.watched.get_mut(&id) else { continue };
+            if watched.push_due.is_some_and(|due| due <= now) {
+                self.push_overdue(id, now);
+            }
+            let Some(watched) = self.watched.get_mut(&id) else { continue };
+            if watched.wake.is_some_and(|due| due <= now) {
+                let decision = watched.wake(&place, &mut self.ids);
+                queue_wakes(&mut self.wakes, watched);
+                if let Some(decision) = decision {
+                    self.stream.forming.decide(decision);
+                }
+            }
+        }
+    }
+
+    // --- pushes
+
+    fn fetch_pushes(&mut self) {
+        if self.fetching_pushes || self.push_monitors == 0 {
+            return;
+        }
+        self.fetching_pushes = true;
+        let (store, out) = (self.w.store.clone(), self.results.0.clone());
+        tokio::spawn(async move {
+            let fetched = match store.unfolded_pushes(PUSHES_MAX).await {
+                Ok(rows) => Fetched::Pushes(rows),
+                Err(error) => {
+                    tracing::warn!(error = %crate::chain(&error), "pushes could not be read; trying again");
+                    Fetched::PushesFailed
+                }
+            };
+            let _ = out.send(fetched).await;
+        });
+    }
+
+    fn fold_push(&mut self, row: PushRow) {
+        // A push of a monitor that another node owns is that node's to fold; one on its way to the store is folded already.
+        let Some(watched) = self.watched.get_mut(&row.monitor) else { return };
+        if !self.folding.insert(row.id) {
+            return;
+        }
+        let spec = watched.spec.clone();
+        let outcome = match row.kind {
+            PushKind::Ok => Outcome::Up,
+            PushKind::Fail => Outcome::Down(Reason::PushFailed),
+            PushKind::Start | PushKind::Log => {
+                self.stream.forming.push_only(row.id);
+                return;
+            }
+        };
+        watched.push_due = push_due(&spec, row.at);
+        queue_wakes(&mut self.wakes, watched);
+        let error = match outcome {
+            Outcome::Up => None,
+            Outcome::Down(_) | Outcome::Unknown(_) => Some(if row.body.is_empty() {
+                row.exit.map_or_else(|| "the push reported a failure".to_owned(), |code| format!("the job ended with exit code {code}"))
+            } else {
+                format!("the push reported a failure: {}", row.body.chars().take(300).collect::<String>())
+            }),
+        };
+        let mut attempt = Attempt::ended(outcome, error);
+        attempt.total_us = row.ping_us.and_then(|us| u64::try_from(us).ok()).unwrap_or(0);
+        let mut beat = self.beat_row(&spec, row.at, row.at, &attempt);
+        beat.value = row.exit.map_or(-1, i64::from);
+        beat.flags = 1;
+        self.fold(row.monitor, beat, &attempt, Some(row.id));
+    }
+
+    /// A push did not come in time. If nobody was there to receive it, that is our fault.
+    fn push_overdue(&mut self, id: MonitorId, now: Micros) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        let Source::Push { expect_every, grace } = watched.spec.source else { return };
+        let due = watched.push_due.unwrap_or(now);
+        let spec = watched.spec.clone();
+        watched.push_due = Some(due.max(now - expect_every) + expect_every);
+        queue_wakes(&mut self.wakes, watched);
+        let expected_at = due - grace;
+        let outcome =
+            if self.receiving_since > expected_at { Outcome::Unknown(Blind::NoReceiver) } else { Outcome::Down(Reason::PushMissed) };
+        self.w.metrics.missed_windows.get_or_create(&ReasonLabel { reason: "push" }).inc();
+        let every = crate::config::decode::show_duration(expect_every + grace);
+        let attempt = Attempt::ended(outcome, Some(format!("no push came for {every}")));
+        let mut beat = self.beat_row(&spec, due, now, &attempt);
+        beat.flags = 1;
+        self.fold(id, beat, &attempt, None);
+    }
+
+    // --- ids
+
+    fn fetch_ids(&mut self) {
+        if self.fetching_ids || self.ids.left() >= IDS_LOW {
+            return;
+        }
+        self.fetching_ids = true;
+        let (store, out) = (self.w.store.clone(), self.results.0.clone());
+        tokio::spawn(async move {
+            let fetched = match store.reserve_ids(IDS_BLOCK).await {
+                Ok(block) => Fetched::Ids(block),
+                Err(error) => {
+                    tracing::warn!(error = %crate::chain(&error), "no ids could be reserved; trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    Fetched::IdsFailed
+                }
+            };
+            let _ = out.send(fetched).await;
+        });
+    }
+
+    // --- after a commit
+
+    async fn publish(&mut self, landed: commit::Landed) {
+        for id in landed.pushes {
+            self.folding.remove(&id);
+        }
+        self.w.live.with(|table| table.extend(landed.latest.into_iter().map(|l| (l.beat.monitor, l))));
+        for (tenant, row) in landed.live {
+            self.w.live.publish(tenant, row);
+        }
+        if !landed.paces.is_empty() {
+            self.tell_schedule(Command::Pace(landed.paces)).await;
+        }
+        if landed.told {
+            self.w.outbox.send_modify(|n| *n += 1);
+        }
+        if !landed.stale.is_empty() {
+            let lost =
+                self.watched.iter().filter(|(_, w)| w.fences.iter().any(|f| landed.stale.contains(&f.scope))).map(|(id, _)| *id).collect();
+            self.drop_watched(lost).await;
+        }
+    }
+}
+
+/// The scope of what one datacenter sees.
+pub fn site_scope(datacenter: &str, shard: u16) -> String {
+    format!("site/{datacenter}/{shard}")
+}
+
+/// The scope of what is true.
+pub fn verdict_scope(shard: u16) -> String {
+    format!("verdict/{shard}")
+}
+
+/// Which shard decides for a monitor.
+pub const fn shard_of(id: MonitorId, shards: u16) -> u16 {
+    (id.0.unsigned_abs() % if shards == 0 { 1 } else { shards as u64 }) as u16
+}
+
+/// An attempt as stored evidence; what is too long loses its body head and headers first.
+fn evidence_json(attempt: &Attempt) -> Option<String> {
+    let json = serde_json::to_string(attempt).ok()?;
+    if json.len() <= DETAIL_MAX {
+        return Some(json);
+    }
+    let mut smaller = attempt.clone();
+    if let Some(http) = &mut smaller.http {
+        http.body_head = None;
+        http.response_headers.clear();
+        http.request_headers.clear();
+    }
+    serde_json::to_string(&smaller).ok().filter(|json| json.len() <= DETAIL_MAX)
+}
+
+/// When the next push is overdue.
+fn push_due(spec: &MonitorSpec, last: Micros) -> Option<Micros> {
+    match spec.source {
+        Source::Push { expect_every, grace } if !spec.paused => Some(last.max(spec.created_at) + expect_every + grace),
+        Source::Push { .. } | Source::Probe(_) => None,
+    }
+}
+
+fn queue_wakes(wakes: &mut BinaryHeap<Reverse<(Micros, MonitorId)>>, watched: &Watched) {
+    for at in [watched.wake, watched.push_due].into_iter().flatten() {
+        wakes.push(Reverse((at, watched.spec.id)));
+    }
+}
+
+/// What metrics show of an attempt.
+fn latest(row: &BeatRow, attempt: &Attempt, health: Health) -> Latest {
+    let http_version = match attempt.http.as_ref().map(|h| h.version.as_str()) {
+        Some("HTTP/1.0") => "1.0",
+        Some("HTTP/1.1") => "1.1",
+        Some("HTTP/2" | "HTTP/2.0") => "2",
+        Some(_) | None => "",
+    };
+    let tls_version = match attempt.certificate.as_ref().and_then(|c| c.protocol.as_deref()) {
+        Some("TLSv1.3" | "TLS 1.3") => "TLS 1.3",
+        Some("TLSv1.2" | "TLS 1.2") => "TLS 1.2",
+        Some(_) | None => "",
+    };
+    let address = attempt.hops.last().and_then(|h| h.address.as_deref());
+    Latest {
+        beat: row.clone(),
+        health,
+        redirects: attempt.hops.len().saturating_sub(1) as u16,
+        http_version,
+        tls_version,
+        content_length: attempt.http.as_ref().and_then(|h| h.content_length).map_or(-1, |n| n as i64),
+        cert_earliest_expiry: attempt.certificate.as_ref().and_then(|c| c.chain.iter().map(|c| c.not_after).min()).unwrap_or(0),
+        ip_protocol: address.map_or(0, |a| if a.starts_with('[') { 6 } else { 4 }),
+        jitter_us: attempt.icmp.as_ref().map_or(-1, |i| i.jitter_us as i64),
+    }
+}

@@ -1,0 +1,352 @@
+//! One monitor as the engine holds it, and the steps that turn an event into a [`Decision`].
+//!
+//! No I/O and no waiting: the state here runs ahead of the store by at most the batches on their way.
+
+use super::words::{self, Subject, Told};
+use crate::probe::Attempt;
+use crate::spec::MonitorSpec;
+use crate::store::{Decision, Fence, IncidentWrite, IntervalRow, NoticeWrite, OpenIncident, SightRow, StoredState, VerdictRow};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use watchkeeper_core::ids::IdBlock;
+use watchkeeper_core::sight::{self, Pace, Sight};
+use watchkeeper_core::verdict::{Event, IncidentChange, Judged, NoticeEvent, Policy, RuleState, Verdict, judge};
+use watchkeeper_core::{DatacenterId, Dur, Heartbeat, IncidentId, Measure, Micros, MonitorId, Outcome, TenantId};
+
+/// Where a step takes place.
+pub struct Place<'a> {
+    /// Our datacenter.
+    pub datacenter: DatacenterId,
+    /// Its code.
+    pub code: &'a str,
+    /// Now.
+    pub now: Micros,
+}
+
+/// The state of one monitor.
+pub struct Watched {
+    /// Its configuration.
+    pub spec: Arc<MonitorSpec>,
+    /// Under which its decisions are written.
+    pub fences: SmallVec<[Fence; 2]>,
+    /// Fold 1.
+    pub sight: Sight,
+    /// Fold 2.
+    pub verdict: Verdict,
+    /// When the newest folded attempt began.
+    pub last_at: Micros,
+    /// Outcome codes and status of the newest attempt: a change makes its evidence worth keeping.
+    pub last_word: (i16, i16, i32),
+    /// When evidence was last kept.
+    pub evidence_at: Micros,
+    /// Open incidents with their public ids.
+    pub open: SmallVec<[OpenIncident; 1]>,
+    /// When the verdict's fold wants to be called again.
+    pub wake: Option<Micros>,
+    /// When the next push is overdue; for push monitors.
+    pub push_due: Option<Micros>,
+}
+
+/// The heartbeat of an attempt as the folds see it.
+pub fn heartbeat(at: Micros, attempt: &Attempt) -> Heartbeat {
+    let mut measures = SmallVec::new();
+    if !attempt.hops.is_empty() {
+        for what in [Measure::Total, Measure::Dns, Measure::Connect, Measure::Tls, Measure::FirstByte, Measure::Transfer] {
+            measures.push((what, attempt.phase(what) as i64));
+        }
+    }
+    if let Some(certificate) = attempt.certificate.as_ref().filter(|c| !c.chain.is_empty()) {
+        measures.push((Measure::CertDaysLeft, certificate.days_left));
+    }
+    if let Some(icmp) = &attempt.icmp {
+        measures.push((Measure::LossPermille, i64::from(icmp.loss_permille)));
+        measures.push((Measure::Jitter, icmp.jitter_us as i64));
+    }
+    Heartbeat { at, outcome: attempt.outcome, measures }
+}
+
+impl Watched {
+    /// Takes up a monitor where the store left it. A decision comes out when the truth has changed since: the time without
+    /// a node is unknown from the moment the last vote ran out, and a new configuration may end incidents.
+    pub fn take_up(
+        spec: Arc<MonitorSpec>,
+        fences: SmallVec<[Fence; 2]>,
+        state: StoredState,
+        place: &Place<'_>,
+        ids: &mut IdBlock,
+    ) -> (Self, Option<Decision>) {
+        let stored = state.sights.into_iter().find(|(dc, _, _)| *dc == place.datacenter);
+        let (old_sight, vote_good) = stored.map_or((Sight::default(), None), |(_, sight, vote)| (sight, Some(vote.good_until)));
+        let verdict = state.verdict.unwrap_or_else(|| rebuilt(&spec.policy, &state.open));
+        let sight = sight::reconfigure(&old_sight, &spec.sight, &spec.policy.rules);
+        let last_at = state.last_beat.unwrap_or_default();
+        let mut this = Self {
+            spec,
+            fences,
+            sight,
+            verdict,
+            last_at,
+            last_word: (-1, 0, 0),
+            evidence_at: Micros(0),
+            open: state.open.into(),
+            wake: None,
+            push_due: None,
+        };
+        let good_until = vote_good.max(state.last_beat.map(|at| at + this.spec.sight.vote_lasts));
+        let Some(good_until) = good_until else { return (this, None) };
+        let vote = sight::vote(&this.sight, &this.spec.sight, good_until - this.spec.sight.vote_lasts);
+        let at = place.now.min(good_until + Dur(1));
+        let before = this.verdict.clone();
+        let judged = judge(&this.verdict, &this.spec.policy, Event::Vote(place.datacenter, vote), at, ids);
+        let changed = judged.verdict.health != before.health || !judged.incidents.is_empty() || judged.verdict.rules != before.rules;
+        let decision = this.decide(judged, place, None, false);
+        // Nothing may be said of blindness before the first attempt had its chance.
+        let patience = this.spec.cadence.interval(watchkeeper_core::quorum::Health::Unknown, place.now) + this.spec.timeout;
+        this.wake = this.wake.map(|w| w.max(place.now + patience));
+        (this, changed.then_some(decision))
+    }
+
+    /// Puts a changed configuration into force.
+    pub fn reconfigure(&mut self, spec: Arc<MonitorSpec>, place: &Place<'_>, ids: &mut IdBlock) -> Option<Decision> {
+        self.spec = spec;
+        let sight = sight::reconfigure(&self.sight, &self.spec.sight, &self.spec.policy.rules);
+        let sight_changed = sight != self.sight;
+        self.sight = sight;
+        let before = self.verdict.clone();
+        let judged = if sight_changed && self.last_at.0 > 0 {
+            let vote = sight::vote(&self.sight, &self.spec.sight, self.last_at);
+            judge(&self.verdict, &self.spec.policy, Event::Vote(place.datacenter, vote), place.now, ids)
+        } else {
+            judge(&self.verdict, &self.spec.policy, Event::Reconfigured, place.now, ids)
+        };
+        let changed = sight_changed || judged.verdict != before || !judged.incidents.is_empty();
+        let decision = self.decide(judged, place, None, sight_changed);
+        changed.then_some(decision)
+    }
+
+    /// Folds one attempt. `None` when nothing but the heartbeat itself needs to be written.
+    pub fn observe(&mut self, at: Micros, attempt: &Attempt, place: &Place<'_>, ids: &mut IdBlock) -> (Option<Decision>, Option<Pace>) {
+        if at <= self.last_at {
+            return (None, None);
+        }
+        self.last_at = at;
+        let beat = heartbeat(at, attempt);
+        let old_pace = self.sight.pace(&self.spec.sight);
+        let seen = sight::see(&self.sight, &self.spec.sight, &self.spec.policy.rules, &beat);
+        let pace = (seen.pace != old_pace).then_some(seen.pace);
+        let sight_changed = seen.sight != self.sight;
+        let place_of_vote = self.verdict.votes.iter_mut().find(|(dc, _)| *dc == place.datacenter);
+        if !sight_changed
+            && let Some((_, vote)) = place_of_vote
+            && vote.good_until >= place.now
+        {
+            vote.at = seen.vote.at;
+            vote.good_until = seen.vote.good_until;
+            return (None, pace);
+        }
+        self.sight = seen.sight;
+        let judged = judge(&self.verdict, &self.spec.policy, Event::Vote(place.datacenter, seen.vote), place.now, ids);
+        (Some(self.decide(judged, place, Some((at, attempt)), true)), pace)
+    }
+
+    /// The time that the fold asked for has come.
+    pub fn wake(&mut self, place: &Place<'_>, ids: &mut IdBlock) -> Option<Decision> {
+        self.wake = None;
+        let before = self.verdict.clone();
+        let judged = judge(&self.verdict, &self.spec.policy, Event::Wake, place.now, ids);
+        let changed = judged.verdict != before || !judged.incidents.is_empty();
+        let decision = self.decide(judged, place, None, false);
+        changed.then_some(decision)
+    }
+
+    fn decide(&mut self, judged: Judged, place: &Place<'_>, attempt: Option<(Micros, &Attempt)>, sight_changed: bool) -> Decision {
+        let subject = Subject::from(&*self.spec);
+        let step = Step {
+            monitor: self.spec.id,
+            tenant: self.spec.tenant,
+            fences: self.fences.clone(),
+            subject: &subject,
+            policy: &self.spec.policy,
+            place,
+            attempt,
+        };
+        let before = self.verdict.health;
+        self.wake = judged.wake;
+        let mut decision = step.decision(judged, before, &mut self.verdict, &mut self.open);
+        if sight_changed {
+            let vote = self.verdict.votes.iter().find(|(dc, _)| *dc == place.datacenter).map(|(_, v)| v.clone());
+            decision.sight = vote.map(|vote| SightRow { datacenter: place.datacenter, sight: self.sight.clone(), vote });
+        }
+        decision
+    }
+}
+
+/// Ends what is open for a monitor that is no longer watched.
+pub fn retire(
+    id: MonitorId,
+    tenant: TenantId,
+    fences: SmallVec<[Fence; 2]>,
+    subject: &Subject,
+    mut verdict: Verdict,
+    mut open: SmallVec<[OpenIncident; 1]>,
+    place: &Place<'_>,
+) -> Decision {
+    let policy = Policy { quorum: watchkeeper_core::quorum::Quorum::default(), rules: Vec::new() };
+    let judged = judge(&verdict, &policy, Event::Retired, place.now, &mut IdBlock::default());
+    let before = verdict.health;
+    Step { monitor: id, tenant, fences, subject, policy: &policy, place, attempt: None }.decision(judged, before, &mut verdict, &mut open)
+}
+
+/// The verdict of a monitor whose stored fold could not be read: open incidents are the truth.
+pub fn rebuilt(policy: &Policy, open: &[OpenIncident]) -> Verdict {
+    let mut verdict = Verdict::default();
+    for incident in open {
+        let told = policy.rules.iter().find(|r| r.key == incident.rule).map(|r| r.channels.clone()).unwrap_or_default();
+        verdict.rules.push((incident.rule.clone(), RuleState::Open { incident: incident.id, told }));
+    }
+    verdict
+}
+
+struct Step<'a> {
+    monitor: MonitorId,
+    tenant: TenantId,
+    fences: SmallVec<[Fence; 2]>,
+    subject: &'a Subject,
+    policy: &'a Policy,
+    place: &'a Place<'a>,
+    attempt: Option<(Micros, &'a Attempt)>,
+}
+
+impl Step<'_> {
+    fn decision(
+        self,
+        judged: Judged,
+        before: watchkeeper_core::quorum::Health,
+        verdict: &mut Verdict,
+        open: &mut SmallVec<[OpenIncident; 1]>,
+    ) -> Decision {
+        *verdict = judged.verdict;
+        let mut decision = Decision {
+            fences: self.fences.clone(),
+            monitor: self.monitor,
+            tenant: self.tenant,
+            sight: None,
+            verdict: Some(VerdictRow { verdict: verdict.clone(), wake: judged.wake }),
+            interval: None,
+            incidents: SmallVec::new(),
+            notices: SmallVec::new(),
+            live: SmallVec::new(),
+        };
+        if verdict.health != before {
+            decision.interval = Some(IntervalRow { start: verdict.since, health: verdict.health });
+            let why = verdict.reason.map(watchkeeper_core::Reason::as_str).or(verdict.blind.map(watchkeeper_core::Blind::as_str));
+            decision.live.push(words::live_state(self.subject, verdict.health, verdict.since, why));
+        }
+        for change in judged.incidents {
+            self.incident(change, &judged.notices, verdict, open, &mut decision);
+        }
+        decision
+    }
+
+    fn incident(
+        &self,
+        change: IncidentChange,
+        notices: &[watchkeeper_core::verdict::Notice],
+        verdict: &Verdict,
+        open: &mut SmallVec<[OpenIncident; 1]>,
+        decision: &mut Decision,
+    ) {
+        let detail = self.attempt.and_then(|(_, a)| a.error.clone());
+        match change {
+            IncidentChange::Opened { id, rule, severity, at, reason, blind, value } => {
+                let uid = uuid::Uuid::now_v7().to_string();
+                let summary = words::opened(self.policy, &rule, reason, blind, value, detail.as_deref());
+                let word = reason.map(|r| r.as_str().to_owned()).or_else(|| blind.map(|b| b.as_str().to_owned()));
+                let evidence = self.attempt.and_then(|(_, a)| super::evidence_json(a));
+                let told = Told {
+                    event: NoticeEvent::Opened,
+                    incident: &uid,
+                    rule: &rule,
+                    severity,
+                    reason: word.clone(),
+                    summary: summary.clone(),
+                    detail,
+                    opened_at: at,
+                    resolved_at: None,
+                };
+                self.tell(id, &told, notices, verdict, decision);
+                decision.incidents.push(IncidentWrite::Open {
+                    id,
+                    uid: uid.clone(),
+                    rule: rule.clone(),
+                    severity,
+                    at,
+                    deciding_at: self.attempt.map_or(at, |(began, _)| began),
+                    reason: word.clone(),
+                    value,
+                    summary: summary.clone(),
+                    evidence,
+                });
+                open.push(OpenIncident { id, uid, rule, opened_at: at, summary, reason: word });
+            }
+            IncidentChange::Resolved { id, rule, severity, at, why } => {
+                let was = open.iter().position(|o| o.id == id).map(|i| open.remove(i));
+                let Some(was) = was else { return };
+                let summary = words::resolved(why, at - was.opened_at);
+                let told = Told {
+                    event: NoticeEvent::Resolved,
+                    incident: &was.uid,
+                    rule: &rule,
+                    severity,
+                    reason: was.reason.clone(),
+                    summary: summary.clone(),
+                    detail: Some(was.summary.clone()),
+                    opened_at: was.opened_at,
+                    resolved_at: Some(at),
+                };
+                self.tell(id, &told, notices, verdict, decision);
+                decision.incidents.push(IncidentWrite::Resolve { id, at, why: why.as_str(), summary });
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        id: IncidentId,
+        told: &Told<'_>,
+        notices: &[watchkeeper_core::verdict::Notice],
+        verdict: &Verdict,
+        decision: &mut Decision,
+    ) {
+        let at = told.resolved_at.unwrap_or(told.opened_at);
+        decision.live.push(words::live_incident(self.subject, told, at));
+        for notice in notices.iter().filter(|n| n.incident == id && n.event == told.event) {
+            decision.notices.push(NoticeWrite {
+                cause: format!("incident/{}/{}/{}", told.incident, told.event.as_str(), notice.nth),
+                incident: id,
+                event: notice.event,
+                nth: notice.nth,
+                channel: notice.channel,
+                severity: notice.severity,
+                message: words::message(self.subject, verdict, (self.place.datacenter, self.place.code), told.clone()),
+                at,
+            });
+        }
+    }
+}
+
+/// Whether an attempt's evidence is worth keeping: it differs from the last one, or it fails and the last evidence is old.
+pub fn keep_evidence(watched: &mut Watched, at: Micros, outcome: Outcome, code: i32) -> bool {
+    let (kind, why) = outcome.codes();
+    let word = (kind, why, code);
+    let failing = kind != 0;
+    let keep = word != watched.last_word || (failing && at - watched.evidence_at >= EVIDENCE_EVERY);
+    watched.last_word = word;
+    if keep {
+        watched.evidence_at = at;
+    }
+    keep
+}
+
+/// While the same failure lasts, its evidence is kept again after so long. More often fills the store in a long outage; more rarely hides that the failure changed its text.
+const EVIDENCE_EVERY: Dur = Dur::secs(300);

@@ -1,0 +1,194 @@
+//! What a decision says to people: summaries, messages and live events, fixed when it is decided.
+//!
+//! Pure: everything comes in as an argument. It never formats for one provider; channels do that.
+
+use crate::channel::Message;
+use crate::config::decode::show_duration;
+use crate::spec::MonitorSpec;
+use crate::store::{LiveWrite, RetiredMonitor};
+use serde_json::json;
+use std::collections::BTreeMap;
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::rule::{Severity, Trigger};
+use watchkeeper_core::verdict::{NoticeEvent, Policy, ResolvedWhy, Verdict};
+use watchkeeper_core::{Blind, Dur, Measure, Micros, Reason, RuleKey};
+
+/// What messages need to know of a monitor, whether it is still watched or not.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Public id.
+    pub uid: String,
+    /// Name.
+    pub name: String,
+    /// `http`, …
+    pub kind: String,
+    /// What is watched.
+    pub target: String,
+    /// The owner's slug.
+    pub tenant: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl From<&MonitorSpec> for Subject {
+    fn from(spec: &MonitorSpec) -> Self {
+        Self {
+            uid: spec.uid.clone(),
+            name: spec.name.clone(),
+            kind: spec.kind.to_owned(),
+            target: spec.target.clone(),
+            tenant: spec.tenant_slug.clone(),
+            labels: spec.labels.clone(),
+        }
+    }
+}
+
+impl From<&RetiredMonitor> for Subject {
+    fn from(gone: &RetiredMonitor) -> Self {
+        Self {
+            uid: gone.uid.clone(),
+            name: gone.name.clone(),
+            kind: gone.kind.clone(),
+            target: gone.target.clone(),
+            tenant: gone.tenant_slug.clone(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// Why an incident opened, in one sentence without a full stop. `detail` is the probe's own account of the deciding attempt.
+pub fn opened(
+    policy: &Policy,
+    rule: &RuleKey,
+    reason: Option<Reason>,
+    blind: Option<Blind>,
+    value: Option<i64>,
+    detail: Option<&str>,
+) -> String {
+    let Some(rule) = policy.rules.iter().find(|r| r.key == *rule) else { return rule.to_string() };
+    match rule.trigger {
+        Trigger::Down | Trigger::MissedPush => match (detail, reason) {
+            (Some(detail), _) => detail.to_owned(),
+            (None, Some(reason)) => reason.sentence().to_owned(),
+            (None, None) => "it does not answer as expected".to_owned(),
+        },
+        Trigger::Above { what, limit, n, of } => {
+            let took = value.map_or_else(String::new, |v| format!("{} {}, ", what.as_str(), measured(what, v)));
+            format!("{took}limit {}; {n} of the last {of} attempts were above it", measured(what, limit))
+        }
+        Trigger::AtMost { what: Measure::CertDaysLeft, .. } => match value {
+            Some(days) if days < 0 => format!("the certificate expired {} ago", days_of(-days)),
+            Some(0) => "the certificate expires within a day".to_owned(),
+            Some(days) => format!("the certificate expires in {}", days_of(days)),
+            None => "the certificate expires soon".to_owned(),
+        },
+        Trigger::AtMost { what, limit } => {
+            format!(
+                "{} is {}, at or below {}",
+                what.as_str(),
+                value.map_or_else(|| "low".to_owned(), |v| measured(what, v)),
+                measured(what, limit)
+            )
+        }
+        Trigger::Blind { hold } => {
+            let why = blind.map_or("nobody could look", Blind::sentence);
+            format!("nothing is known of it for {}: {why}", show_duration(hold))
+        }
+    }
+}
+
+/// Why and after how long an incident ended.
+pub fn resolved(why: ResolvedWhy, lasted: Dur) -> String {
+    let lasted = show_duration(Dur(lasted.0.max(0) / 1_000_000 * 1_000_000));
+    match why {
+        ResolvedWhy::Recovered => format!("over after {lasted}"),
+        ResolvedWhy::RuleRemoved => format!("ended after {lasted} because its rule was taken out of the configuration"),
+        ResolvedWhy::Retired => format!("ended after {lasted} because the monitor is no longer watched"),
+    }
+}
+
+fn measured(what: Measure, value: i64) -> String {
+    match what {
+        Measure::Total | Measure::Dns | Measure::Connect | Measure::Tls | Measure::FirstByte | Measure::Transfer | Measure::Jitter => {
+            format!("{}.{} ms", value / 1_000, value % 1_000 / 100)
+        }
+        Measure::CertDaysLeft => days_of(value),
+        Measure::LossPermille => format!("{}.{} %", value / 10, value % 10),
+    }
+}
+
+fn days_of(days: i64) -> String {
+    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
+}
+
+/// What is told about one incident.
+#[derive(Clone, Debug)]
+pub struct Told<'a> {
+    /// Opened or resolved.
+    pub event: NoticeEvent,
+    /// The incident's public id.
+    pub incident: &'a str,
+    /// Which rule.
+    pub rule: &'a RuleKey,
+    /// How bad.
+    pub severity: Severity,
+    /// Why, for rules on health.
+    pub reason: Option<String>,
+    /// One sentence.
+    pub summary: String,
+    /// The probe's own account.
+    pub detail: Option<String>,
+    /// When it began.
+    pub opened_at: Micros,
+    /// When it ended.
+    pub resolved_at: Option<Micros>,
+}
+
+/// The message of a notice.
+pub fn message(subject: &Subject, verdict: &Verdict, here: (watchkeeper_core::DatacenterId, &str), told: Told<'_>) -> Message {
+    let seen_by = verdict
+        .votes
+        .iter()
+        .map(|(dc, vote)| (if *dc == here.0 { here.1.to_owned() } else { format!("#{}", dc.0) }, vote.health.as_str().to_owned()))
+        .collect();
+    Message {
+        event: Some(told.event),
+        incident: told.incident.to_owned(),
+        tenant: subject.tenant.clone(),
+        monitor_uid: subject.uid.clone(),
+        monitor: subject.name.clone(),
+        kind: subject.kind.clone(),
+        target: subject.target.clone(),
+        labels: subject.labels.clone(),
+        rule: told.rule.to_string(),
+        severity: told.severity,
+        reason: told.reason,
+        summary: told.summary,
+        detail: told.detail,
+        opened_at: told.opened_at,
+        resolved_at: told.resolved_at,
+        seen_by,
+    }
+}
+
+/// The live event of a new health.
+pub fn live_state(subject: &Subject, health: Health, at: Micros, why: Option<&str>) -> LiveWrite {
+    LiveWrite {
+        at,
+        kind: "monitor_state".to_owned(),
+        data: json!({ "monitor": subject.uid, "name": subject.name, "health": health.as_str(), "since": at.0, "why": why }),
+    }
+}
+
+/// The live event of an incident that began or ended.
+pub fn live_incident(subject: &Subject, told: &Told<'_>, at: Micros) -> LiveWrite {
+    LiveWrite {
+        at,
+        kind: format!("incident_{}", told.event.as_str()),
+        data: json!({
+            "incident": told.incident, "monitor": subject.uid, "name": subject.name, "rule": told.rule.as_str(),
+            "severity": told.severity.as_str(), "summary": told.summary, "opened_at": told.opened_at.0,
+            "resolved_at": told.resolved_at.map(|t| t.0),
+        }),
+    }
+}
