@@ -273,6 +273,7 @@ impl Step<'_> {
                     detail,
                     opened_at: at,
                     resolved_at: None,
+                    resolved_why: None,
                 };
                 self.tell(id, &told, notices, verdict, decision);
                 decision.incidents.push(IncidentWrite::Open {
@@ -303,6 +304,7 @@ impl Step<'_> {
                     detail: Some(was.summary.clone()),
                     opened_at: was.opened_at,
                     resolved_at: Some(at),
+                    resolved_why: Some(why),
                 };
                 self.tell(id, &told, notices, verdict, decision);
                 decision.incidents.push(IncidentWrite::Resolve { id, at, why: why.as_str(), summary });

@@ -142,6 +142,8 @@ pub struct Told<'a> {
     pub opened_at: Micros,
     /// When it ended.
     pub resolved_at: Option<Micros>,
+    /// Why it ended.
+    pub resolved_why: Option<ResolvedWhy>,
 }
 
 /// The message of a notice.
@@ -167,6 +169,7 @@ pub fn message(subject: &Subject, verdict: &Verdict, here: (watchkeeper_core::Da
         detail: told.detail,
         opened_at: told.opened_at,
         resolved_at: told.resolved_at,
+        resolved_why: told.resolved_why.map(|why| why.as_str().to_owned()),
         seen_by,
     }
 }

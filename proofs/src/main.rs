@@ -1,0 +1,100 @@
+//! The long proofs, run by `./prove`: they start the shipped binary as a child, measure it from outside, and write what
+//! they found into `docs/PROOFS.md`. A proof that misses its aim says so there and ends with exit code 1.
+//!
+//! This package is apart from `app`, so that nothing it needs is in the shipped binary.
+
+mod bare;
+mod child;
+mod cost;
+mod nginx;
+mod report;
+mod stats;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measures what the documentation claims, and writes it into docs/PROOFS.md
+#[derive(Debug, Parser)]
+#[command(name = "prove")]
+struct Args {
+    /// Which proofs
+    #[arg(required_unless_present = "bare")]
+    proofs: Vec<Name>,
+    /// The binary that is measured
+    #[arg(long, default_value = "target/release/watchkeeper")]
+    binary: PathBuf,
+    /// Where the results are written
+    #[arg(long, default_value = "docs/PROOFS.md")]
+    out: PathBuf,
+    /// Rounds, where a proof has rounds; each has its own default
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Where random moments come from; drawn anew if not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Be the yardstick of `cost`: URL, checks per second, seconds
+    #[arg(long, num_args = 3, value_names = ["URL", "RATE", "SECONDS"], hide = true)]
+    bare: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// All of the below, in this order
+    All,
+    /// CPU per check against a bare loop, start lag, missed windows and memory
+    Cost,
+}
+
+/// What every proof is given.
+pub struct Setup {
+    /// The binary that is measured.
+    pub binary: PathBuf,
+    /// Rounds, if given.
+    pub rounds: Option<u32>,
+    /// Where random moments come from.
+    pub seed: u64,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("prove: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(args: Args) -> Result<bool> {
+    if let Some(bare) = args.bare {
+        bare::run(&bare[0], bare[1].parse().context("RATE is a number")?, bare[2].parse().context("SECONDS is a number")?)?;
+        return Ok(true);
+    }
+    let seed = match args.seed {
+        Some(seed) => seed,
+        None => getrandom::u64().map_err(|error| anyhow::anyhow!("drawing a seed: {error}"))?,
+    };
+    let setup = Setup {
+        binary: args.binary.canonicalize().with_context(|| format!("finding {}", args.binary.display()))?,
+        rounds: args.rounds,
+        seed,
+    };
+    let machine = report::machine();
+    println!("{machine}\nseed {seed}");
+    let every = [Name::Cost];
+    let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
+    let mut good = true;
+    for name in wanted {
+        let section = match name {
+            Name::All => continue,
+            Name::Cost => cost::prove(&setup)?,
+        };
+        good &= section.good;
+        print!("{}", section.show());
+        section.write(&args.out, &machine, seed)?;
+    }
+    Ok(good)
+}
