@@ -6,6 +6,7 @@
 
 mod certificate;
 mod connect;
+mod exchange;
 mod fault;
 mod guard;
 mod names;
@@ -13,10 +14,11 @@ mod request;
 pub mod tls;
 
 pub use connect::Connected;
+pub use exchange::{Exchange, Limits, Protocol, exchange};
 pub use fault::Fault;
 pub use guard::Guard;
 pub use names::Names;
-pub use request::{Request, Response};
+pub use request::{Request, Response, host_and_port, host_header, origin_form};
 
 use crate::clock::Clock;
 use std::net::{IpAddr, SocketAddr};

@@ -1,11 +1,15 @@
 //! One HTTP request over a fresh connection, for whoever wants an answer rather than a measurement.
 
-use super::{Fault, Net};
+use super::exchange::{Limits, Protocol, exchange};
+use super::tls::{TlsOptions, handshake, server_name};
+use super::{Family, Fault, Guard, Net};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CONNECTION, HOST, HeaderValue};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use http_body_util::Full;
 use std::time::Instant;
-use url::Url;
-use watchkeeper_core::Blind;
+use url::{Position, Url};
+use watchkeeper_core::{Blind, Reason};
 
 /// A request. Headers that belong to the connection (`Host`, `Content-Length`, `Connection`) are set by [`Net::send`].
 #[derive(Clone, Debug)]
@@ -32,9 +36,59 @@ pub struct Response {
 }
 
 impl Net {
-    /// Sends one HTTP/1.1 request and reads the whole response, both before the deadline.
+    /// Sends one HTTP/1.1 request and reads the whole response, both before the deadline. `https` is verified against
+    /// the system's roots. The URL is the operator's: no address is refused.
     pub async fn send(&self, request: &Request, deadline: Instant, max_body: usize) -> Result<Response, Fault> {
-        let _ = (request, deadline, max_body);
-        Err(Fault::unknown(Blind::Internal, "requests are not built yet"))
+        let (host, port) = host_and_port(&request.url).ok_or_else(|| setup("the URL has no host"))?;
+        let addresses = self.resolve(&host, Family::Any, deadline).await?;
+        let connected = self.connect(&addresses, port, Guard::Open, deadline).await?;
+        let mut sent = http::Request::new(Full::new(request.body.clone()));
+        *sent.method_mut() = request.method.clone();
+        *sent.uri_mut() = origin_form(&request.url).ok_or_else(|| setup("the URL's path cannot be sent"))?;
+        *sent.headers_mut() = request.headers.clone();
+        let authority = host_header(&request.url).ok_or_else(|| setup("the URL's host cannot be sent"))?;
+        sent.headers_mut().insert(HOST, authority);
+        sent.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let limits = Limits { deadline, max_body, keep: max_body };
+        let done = if request.url.scheme() == "https" {
+            let options = TlsOptions { alpn: &[b"http/1.1"], ..TlsOptions::default() };
+            let settings = self.tls.settings(&options).map_err(|e| setup(&e.to_string()))?;
+            let name = server_name(&host).ok_or_else(|| setup("no certificate can be for the URL's host"))?;
+            let (stream, _) = handshake(connected.stream, name, &settings, deadline)
+                .await
+                .map_err(|fault| Fault { outcome: fault.outcome, text: fault.error })?;
+            exchange(stream, Protocol::Http1, sent, limits).await
+        } else {
+            exchange(connected.stream, Protocol::Http1, sent, limits).await
+        };
+        match (done.fault, done.head) {
+            (Some(fault), _) => Err(fault),
+            (None, Some(head)) => Ok(Response { status: head.status, headers: head.headers, body: done.body }),
+            (None, None) => Err(Fault::down(Reason::HttpClosed, "the response has no head")),
+        }
     }
+}
+
+fn setup(text: &str) -> Fault {
+    Fault::unknown(Blind::Setup, text)
+}
+
+/// The host (IPv6 without brackets) and port of a URL.
+pub fn host_and_port(url: &Url) -> Option<(String, u16)> {
+    let host = match url.host()? {
+        url::Host::Domain(name) => name.to_owned(),
+        url::Host::Ipv4(ip) => ip.to_string(),
+        url::Host::Ipv6(ip) => ip.to_string(),
+    };
+    Some((host, url.port_or_known_default()?))
+}
+
+/// Path and query, as an HTTP/1.1 server is asked (RFC 9112 section 3.2.1).
+pub fn origin_form(url: &Url) -> Option<Uri> {
+    url[Position::BeforePath..Position::AfterQuery].parse().ok()
+}
+
+/// Host, and port unless it is the scheme's own: the value of `Host`.
+pub fn host_header(url: &Url) -> Option<HeaderValue> {
+    HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]).ok()
 }
