@@ -27,3 +27,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+pub mod web;

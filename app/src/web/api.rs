@@ -1,0 +1,218 @@
+//! Reading: monitors, heartbeats, incidents. Every query goes through the caller's tenant.
+
+use super::Web;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::types::{Heartbeat, Incident, Monitor, Page, Time};
+use crate::store::{IncidentFilter, MonitorView};
+use axum::Extension;
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use watchkeeper_core::{IncidentId, Micros};
+
+/// Items of a page when nobody says how many.
+const LIMIT_DEFAULT: i64 = 100;
+
+/// Items of a page at most: half of what the store gives at once, because one more is read to see whether a page follows.
+pub const LIMIT_MAX: i64 = 500;
+
+/// The query of a request; a key that is not known, or a value that is not accepted, is an error with its name.
+pub(super) struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
+        query.map(|Query(value)| Self(value)).map_err(|rejected| ApiError::bad_request(rejected.body_text()))
+    }
+}
+
+/// One part of the path, as text.
+pub(super) struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, state).await;
+        path.map(|Path(text)| Self(text)).map_err(|_| ApiError::bad_request("the path is not valid UTF-8"))
+    }
+}
+
+/// Checks how many items are wanted.
+fn limited(limit: Option<i64>) -> Result<i64, ApiError> {
+    match limit {
+        None => Ok(LIMIT_DEFAULT),
+        Some(n) if (1..=LIMIT_MAX).contains(&n) => Ok(n),
+        Some(n) => Err(ApiError::bad_request(format!("`limit` is {n}; accepted are 1 to {LIMIT_MAX}"))),
+    }
+}
+
+/// Cuts a list that was read one longer than wanted; says whether it was.
+fn cut<T>(items: &mut Vec<T>, limit: i64) -> bool {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = items.len() > limit;
+    items.truncate(limit);
+    more
+}
+
+/// The monitor of the path, if it is the caller's.
+pub(super) async fn own_monitor(web: &Web, caller: &Caller, id: &str) -> Result<MonitorView, ApiError> {
+    web.store.monitor(caller.scope, &without_nul(id)?).await?.ok_or_else(|| ApiError::not_found("monitor"))
+}
+
+/// A NUL is in no name, and PostgreSQL takes none in a text.
+fn without_nul(text: &str) -> Result<&str, ApiError> {
+    if text.contains('\0') { Err(ApiError::bad_request("a NUL character is in no name")) } else { Ok(text) }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MonitorsQuery {
+    after: Option<String>,
+    limit: Option<i64>,
+}
+
+/// `GET /api/v1/monitors`: by name.
+pub(super) async fn monitors(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Params(query): Params<MonitorsQuery>,
+) -> Result<Json<Page<Monitor>>, ApiError> {
+    let limit = limited(query.limit)?;
+    let after = query.after.as_deref().map(without_nul).transpose()?;
+    let mut views = web.store.monitors(caller.scope, after, limit + 1).await?;
+    let more = cut(&mut views, limit);
+    let next = views.last().filter(|_| more).map(|last| last.name.clone());
+    Ok(Json(Page { items: views.into_iter().map(|view| Monitor::of(view, false)).collect(), next }))
+}
+
+/// `GET /api/v1/monitors/{id}`: one, by public id or name.
+pub(super) async fn monitor(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Segment(id): Segment,
+) -> Result<Json<Monitor>, ApiError> {
+    Ok(Json(Monitor::of(own_monitor(&web, &caller, &id).await?, true)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeartbeatsQuery {
+    before: Option<Time>,
+    limit: Option<i64>,
+}
+
+/// `GET /api/v1/monitors/{id}/heartbeats`: newest first.
+pub(super) async fn heartbeats(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Segment(id): Segment,
+    Params(query): Params<HeartbeatsQuery>,
+) -> Result<Json<Page<Heartbeat>>, ApiError> {
+    let limit = limited(query.limit)?;
+    let monitor = own_monitor(&web, &caller, &id).await?;
+    let before = query.before.map_or(Micros(i64::MAX), |time| time.0);
+    let mut beats = web.store.heartbeats(caller.scope, monitor.id, before, limit + 1).await?;
+    let mut next = None;
+    if let Some(following) = beats.get(usize::try_from(limit).unwrap_or(usize::MAX)).map(|(beat, _)| beat.at) {
+        cut(&mut beats, limit);
+        // Two datacenters may begin an attempt in the same microsecond: such a pair is never torn by the end of a page,
+        // unless it alone is longer than one.
+        if beats.first().is_some_and(|(first, _)| first.at != following) {
+            beats.retain(|(beat, _)| beat.at != following);
+        }
+        next = beats.last().map(|(last, _)| Time(last.at).to_string());
+    }
+    let items = beats.iter().map(|(beat, detail)| Heartbeat::of(beat, detail.as_deref())).collect();
+    Ok(Json(Page { items, next }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IncidentsQuery {
+    status: Option<String>,
+    monitor: Option<String>,
+    before: Option<String>,
+    limit: Option<i64>,
+}
+
+/// `GET /api/v1/incidents`: newest first.
+pub(super) async fn incidents(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Params(query): Params<IncidentsQuery>,
+) -> Result<Json<Page<Incident>>, ApiError> {
+    const STATUSES: [&str; 3] = ["open", "acknowledged", "resolved"];
+    let limit = limited(query.limit)?;
+    if let Some(status) = query.status.as_deref().filter(|s| !STATUSES.contains(s)) {
+        return Err(ApiError::bad_request(format!("`status` is `{}`; accepted are {}", shortened(status), STATUSES.join(", "))));
+    }
+    let before = query.before.as_deref().map(read_cursor).transpose()?;
+    let monitor_uid = match query.monitor {
+        Some(id) => Some(own_monitor(&web, &caller, &id).await?.uid),
+        None => None,
+    };
+    let filter = IncidentFilter { status: query.status, monitor_uid, before, limit: limit + 1 };
+    let mut views = web.store.incidents(caller.scope, &filter).await?;
+    let more = cut(&mut views, limit);
+    let next = views.last().filter(|_| more).map(|last| format!("{}_{}", Time(last.opened_at), last.id.0));
+    Ok(Json(Page { items: views.into_iter().map(|view| Incident::of(view, false)).collect(), next }))
+}
+
+/// Reads where a page of incidents begins: a time, or a time and a number as `next` gives them.
+fn read_cursor(text: &str) -> Result<(Micros, IncidentId), ApiError> {
+    let read = match text.split_once('_') {
+        Some((time, id)) => time.parse::<Time>().ok().zip(id.parse().ok()),
+        // Before a time alone: no incident of that very microsecond is left out by its number.
+        None => text.parse::<Time>().ok().map(|time| (time, 0)),
+    };
+    read.map(|(time, id)| (time.0, IncidentId(id))).ok_or_else(|| {
+        ApiError::bad_request(format!(
+            "`before` is `{}`; accepted is a time such as 2026-01-31T12:00:00Z, or the `next` of a page",
+            shortened(text)
+        ))
+    })
+}
+
+/// So much of what was sent is repeated in an error.
+fn shortened(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// `GET /api/v1/incidents/{id}`: one, with its timeline and what was told to whom.
+pub(super) async fn incident(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Segment(id): Segment,
+) -> Result<Json<Incident>, ApiError> {
+    let view = web.store.incident(caller.scope, without_nul(&id)?).await?.ok_or_else(|| ApiError::not_found("incident"))?;
+    Ok(Json(Incident::of(view, true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cursor_of_incidents_reads_back_and_nonsense_is_refused() {
+        let at = Micros(1_770_000_000_123_456);
+        assert_eq!(read_cursor(&format!("{}_17", Time(at))).unwrap(), (at, IncidentId(17)));
+        assert_eq!(read_cursor("2026-02-02T02:40:00.123456Z").unwrap(), (at, IncidentId(0)));
+        for bad in ["", "17", "_", "2026-02-02T02:40:00Z_", "2026-02-02T02:40:00Z_x", "yesterday"] {
+            assert!(read_cursor(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_outside_its_range_is_refused_not_bent() {
+        assert_eq!(limited(None).unwrap(), LIMIT_DEFAULT);
+        assert_eq!(limited(Some(LIMIT_MAX)).unwrap(), LIMIT_MAX);
+        for bad in [i64::MIN, -1, 0, LIMIT_MAX + 1, i64::MAX] {
+            assert!(limited(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

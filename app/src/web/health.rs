@@ -1,0 +1,123 @@
+//! Whether the process lives, whether it does its work, and the order to read its configuration again.
+
+use super::Web;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::types::{HealthBody, ReadyBody, Reloaded};
+use crate::config::decode::show_duration;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use tokio::sync::{mpsc, oneshot};
+use watchkeeper_core::Dur;
+
+/// A node that begins attempts later than this is not ready: its verdicts are late by as much. A smaller limit would flap on
+/// a short pause of the machine.
+pub const READY_LAG_MAX: Dur = Dur::secs(5);
+
+/// Whose administrators may have the whole configuration read again: it is the installation's, not one tenant's.
+const OWNER_TENANT: &str = "default";
+
+/// Whether the node does its work. Kept current by whoever watches its parts; texts name no secret and no address,
+/// because `/ready` needs no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether the store is reached, or why not.
+    pub store: Result<(), String>,
+    /// Whether the lease loop lives, or why not.
+    pub leases: Result<(), String>,
+    /// How much later than scheduled attempts begin now.
+    pub schedule_lag: Dur,
+    /// Why the newest configuration was refused; the one before is still in force.
+    pub reload_problem: Option<String>,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        let starting = Err("still starting".to_owned());
+        Self { store: starting.clone(), leases: starting, schedule_lag: Dur::ZERO, reload_problem: None }
+    }
+}
+
+impl Readiness {
+    /// A bad reload is only a warning: the node goes on with what it had, and taking it out of service would not help.
+    fn body(&self) -> ReadyBody {
+        let Self { store, leases, schedule_lag, reload_problem } = self;
+        let mut problems = Vec::new();
+        if let Err(why) = store {
+            problems.push(format!("store: {why}"));
+        }
+        if let Err(why) = leases {
+            problems.push(format!("leases: {why}"));
+        }
+        if *schedule_lag > READY_LAG_MAX {
+            problems.push(format!(
+                "schedule: attempts begin {} late; the limit is {}",
+                show_duration(*schedule_lag),
+                show_duration(READY_LAG_MAX)
+            ));
+        }
+        let warnings = reload_problem.iter().map(|why| format!("configuration: {why}")).collect();
+        ReadyBody { ready: problems.is_empty(), problems, warnings }
+    }
+}
+
+/// `GET /health`: that this answers is the answer.
+pub(super) async fn health() -> Json<HealthBody> {
+    Json(HealthBody { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
+}
+
+/// `GET /ready`: 200, or 503 with what is wrong.
+pub(super) async fn ready(State(web): State<Web>) -> (StatusCode, Json<ReadyBody>) {
+    let body = web.control.ready.borrow().body();
+    let status = if body.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body))
+}
+
+/// `POST /-/reload`: reads the configuration again and answers when that is done.
+pub(super) async fn reload(State(web): State<Web>, Extension(caller): Extension<Caller>) -> Result<Json<Reloaded>, ApiError> {
+    let tenants = web.store.tenants().await?;
+    if !tenants.iter().any(|(id, slug)| *id == caller.scope.0 && slug == OWNER_TENANT) {
+        return Err(ApiError::forbidden(format!("only an administrator of the tenant `{OWNER_TENANT}` may reload the configuration")));
+    }
+    let (answer, answered) = oneshot::channel();
+    web.control.reload.try_send(answer).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => ApiError::too_many("a reload is already under way"),
+        mpsc::error::TrySendError::Closed(_) => ApiError::unavailable("stopping", "the node is stopping"),
+    })?;
+    match answered.await {
+        Ok(Ok(message)) => Ok(Json(Reloaded { message })),
+        Ok(Err(problems)) => Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_configuration", problems.join("\n"))),
+        Err(_dropped) => Err(ApiError::unavailable("stopping", "the node stopped before the reload was done")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fine() -> Readiness {
+        Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None }
+    }
+
+    #[test]
+    fn each_fault_alone_makes_it_not_ready_and_is_named() {
+        assert_eq!(fine().body(), ReadyBody { ready: true, problems: vec![], warnings: vec![] });
+        let faults = [
+            (Readiness { store: Err("out of reach for 12 s".into()), ..fine() }, "store: out of reach for 12 s"),
+            (Readiness { leases: Err("no beat for 5 s".into()), ..fine() }, "leases: no beat for 5 s"),
+            (Readiness { schedule_lag: Dur::secs(6), ..fine() }, "schedule: attempts begin 6s late; the limit is 5s"),
+        ];
+        for (readiness, want) in faults {
+            assert_eq!(readiness.body(), ReadyBody { ready: false, problems: vec![want.into()], warnings: vec![] });
+        }
+        assert!(!Readiness::default().body().ready, "a node that has not said anything yet is not ready");
+    }
+
+    #[test]
+    fn a_refused_configuration_is_only_a_warning() {
+        let body = Readiness { reload_problem: Some("wk.yaml:3:1: unknown key".into()), ..fine() }.body();
+        assert!(body.ready);
+        assert_eq!(body.warnings, ["configuration: wk.yaml:3:1: unknown key"]);
+    }
+}

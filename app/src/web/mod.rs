@@ -1,0 +1,228 @@
+//! The web: the API under `/api/v1`, the live stream, the receivers of pushes, health and metrics.
+//!
+//! Every route stands in [`routes`], with who may call it; the router is built from that list, so that no route can be
+//! without its authorization. Only this module shapes answers: its types ([`types`]) are not the core's nor the store's.
+//! It reads the store and the live table, records pushes as facts, and wakes others. It never decides anything.
+
+mod api;
+pub mod auth;
+pub mod error;
+mod health;
+mod metrics;
+mod periods;
+mod process;
+mod push;
+mod serve;
+mod stream;
+pub mod types;
+
+pub use health::Readiness;
+pub use push::new_push_token;
+pub use serve::{ServeError, serve};
+
+use crate::clock::Clock;
+use crate::live::Live;
+use crate::spec::Fleet;
+use crate::store::Store;
+use crate::telemetry::SharedMetrics;
+use auth::Role;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get, post};
+use error::ApiError;
+use futures_util::FutureExt as _;
+use secrecy::SecretString;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// A request is answered within this, or with 503: a slow store must not pile requests up for ever. Shorter would cut long
+/// histories on slow disks. The live stream and the body of `/metrics` begin within it and go on.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A request that announces a larger body is refused. No route but the pushes (which cut for themselves) reads one;
+/// more would let strangers fill the memory.
+pub const BODY_MAX: u64 = 64 * 1024;
+
+/// Live streams at a time. Each may cost one small query per event; more would let one page with many tabs slow the store.
+pub const STREAMS_MAX: usize = 256;
+
+/// Asks for a reload of the configuration. The answer says what changed, or every problem.
+pub type ReloadRequest = oneshot::Sender<Result<String, Vec<String>>>;
+
+/// What the web tells the rest of the node, and hears from it.
+#[derive(Clone)]
+pub struct Control {
+    /// Told after a push was recorded, so that it is folded at once.
+    pub wake_pushes: Arc<Notify>,
+    /// Where reloads are asked for.
+    pub reload: mpsc::Sender<ReloadRequest>,
+    /// Whether the node does its work.
+    pub ready: watch::Receiver<Readiness>,
+}
+
+/// Everything the web works on.
+#[derive(Clone)]
+pub struct WebState {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The newest facts and the stream of events.
+    pub live: Live,
+    /// What is watched: names and labels for `/metrics`.
+    pub fleet: watch::Receiver<Fleet>,
+    /// Our own series.
+    pub metrics: SharedMetrics,
+    /// Time.
+    pub clock: Clock,
+    /// The rest of the node.
+    pub control: Control,
+    /// If set, `/metrics` needs it as bearer token.
+    pub metrics_token: Option<SecretString>,
+}
+
+/// What handlers share: what was given, and the limits that hold over all requests.
+#[derive(Clone)]
+struct Web(Arc<Shared>);
+
+struct Shared {
+    given: WebState,
+    /// Ends long answers (live streams) at shutdown.
+    stop: CancellationToken,
+    streams: Arc<Semaphore>,
+    push_limits: push::PushLimits,
+}
+
+impl std::ops::Deref for Web {
+    type Target = WebState;
+    fn deref(&self) -> &WebState {
+        &self.0.given
+    }
+}
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Open,
+    /// Anybody who knows the push token in the path.
+    PushToken,
+    /// Anybody, or, if one is set, who has the metrics token.
+    Metrics,
+    /// A token of at least that role; sees its own tenant only.
+    Token(Role),
+}
+
+/// One route: its path, its methods, who may call it.
+pub struct Route {
+    /// As axum writes it: `/api/v1/monitors/{id}`.
+    pub path: &'static str,
+    /// `GET` stands for `HEAD` too.
+    pub methods: &'static [Method],
+    /// Who may call it.
+    pub access: Access,
+    handler: MethodRouter<Web>,
+}
+
+/// Every route there is; `docs/api.md` and the authorization test go by it.
+pub fn routes() -> Vec<Route> {
+    const GET: &[Method] = &[Method::GET];
+    const POST: &[Method] = &[Method::POST];
+    const BOTH: &[Method] = &[Method::GET, Method::POST];
+    let viewer = Access::Token(Role::Viewer);
+    let route = |path, methods, access, handler| Route { path, methods, access, handler };
+    vec![
+        route("/health", GET, Access::Open, get(health::health)),
+        route("/healthz", GET, Access::Open, get(health::health)),
+        route("/ready", GET, Access::Open, get(health::ready)),
+        route("/readyz", GET, Access::Open, get(health::ready)),
+        route("/metrics", GET, Access::Metrics, get(metrics::metrics)),
+        route("/api/push/{token}", BOTH, Access::PushToken, get(push::kuma).post(push::kuma)),
+        route("/ping/{token}", BOTH, Access::PushToken, get(push::ping).post(push::ping)),
+        route("/ping/{token}/{action}", BOTH, Access::PushToken, get(push::ping_action).post(push::ping_action)),
+        route("/api/v1/monitors", GET, viewer, get(api::monitors)),
+        route("/api/v1/monitors/{id}", GET, viewer, get(api::monitor)),
+        route("/api/v1/monitors/{id}/heartbeats", GET, viewer, get(api::heartbeats)),
+        route("/api/v1/monitors/{id}/metrics", GET, viewer, get(periods::metrics)),
+        route("/api/v1/incidents", GET, viewer, get(api::incidents)),
+        route("/api/v1/incidents/{id}", GET, viewer, get(api::incident)),
+        route("/api/v1/stream/events", GET, viewer, get(stream::events)),
+        route("/-/reload", POST, Access::Token(Role::Admin), post(health::reload)),
+    ]
+}
+
+/// The whole web as one service. `stop` ends the live streams.
+pub fn router(given: WebState, stop: CancellationToken) -> Router {
+    let web =
+        Web(Arc::new(Shared { given, stop, streams: Arc::new(Semaphore::new(STREAMS_MAX)), push_limits: push::PushLimits::default() }));
+    let mut router = Router::new();
+    for route in routes() {
+        let handler = match route.access {
+            Access::Open | Access::PushToken => route.handler,
+            Access::Metrics => route.handler.route_layer(middleware::from_fn_with_state(web.clone(), metrics::require_metrics_token)),
+            Access::Token(role) => route.handler.route_layer(middleware::from_fn_with_state((web.clone(), role), auth::require)),
+        };
+        router = router.route(route.path, handler);
+    }
+    router
+        .fallback(|| async {
+            ApiError::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path; docs/api.md lists the paths")
+        })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the path does not take this method; see the Allow header")
+        })
+        .layer(middleware::from_fn(guard))
+        .with_state(web)
+}
+
+/// Around every request: the limits of body and time, and a wall against panics.
+async fn guard(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), shown_path(request.uri().path()).to_owned());
+    let response = match announced(&request) {
+        Some(length) if length > BODY_MAX && !is_push(request.uri().path()) => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have {BODY_MAX} bytes")).into_response()
+        }
+        Some(_) | None => {
+            let answer = tokio::time::timeout(REQUEST_TIMEOUT, AssertUnwindSafe(next.run(request)).catch_unwind()).await;
+            match answer {
+                Ok(Ok(response)) => response,
+                // The panic's own text went to the log through the panic hook.
+                Ok(Err(_panic)) => {
+                    tracing::error!(%method, path, "a request ended in a panic");
+                    ApiError::internal().into_response()
+                }
+                Err(_elapsed) => {
+                    tracing::warn!(%method, path, "a request took too long and was ended");
+                    ApiError::unavailable("timeout", "the answer took too long; try again").into_response()
+                }
+            }
+        }
+    };
+    tracing::debug!(%method, path, status = response.status().as_u16(), "request");
+    with_common_headers(response)
+}
+
+/// Nothing here is for caches or for guessing its type.
+fn with_common_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn announced(request: &Request) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn is_push(path: &str) -> bool {
+    path.starts_with("/api/push/") || path.starts_with("/ping/")
+}
+
+/// A path for the log: without the token of a push.
+fn shown_path(path: &str) -> &str {
+    ["/api/push/", "/ping/"].into_iter().find(|p| path.starts_with(p)).unwrap_or(path)
+}

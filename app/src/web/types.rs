@@ -1,0 +1,426 @@
+//! What the API answers: types of its own, apart from the core's and the store's, so that neither can change the API unseen.
+//!
+//! Times are RFC 3339 in UTC with microseconds, lengths of time are whole microseconds with `_us` in the name or seconds with
+//! `seconds`. A list is never null. Field order and names are held by the snapshots below.
+
+use crate::probe::Attempt;
+use crate::store::{BeatRow, IncidentView, LiveRow, MonitorView, NoticeView, TimelineEntry};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::collections::BTreeMap;
+use std::fmt;
+use watchkeeper_core::Micros;
+
+/// An instant as the API writes it: `2026-01-31T12:00:00.123456Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Micros);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0.0) {
+            Ok(time) => write!(f, "{time:.6}"),
+            // Beyond the year 9999: the number says more than an error.
+            Err(_) => write!(f, "{}", self.0.0),
+        }
+    }
+}
+
+impl std::str::FromStr for Time {
+    type Err = jiff::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<jiff::Timestamp>().map(|time| Self(Micros(time.as_microsecond())))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(|_| de::Error::custom("expected a time such as 2026-01-31T12:00:00Z"))
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items; empty, never null.
+    pub items: Vec<T>,
+    /// What to send as `after` (monitors) or `before` (the others) for the next page; null on the last one.
+    pub next: Option<String>,
+}
+
+/// A monitor with what is true of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// Public id.
+    pub uid: String,
+    /// Unique in the tenant.
+    pub name: String,
+    /// `http`, `tcp`, …
+    pub kind: String,
+    /// What is watched, without credentials.
+    pub target: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Not watched for now; `health` is what was last true.
+    pub paused: bool,
+    /// `up`, `degraded`, `pending`, `down`, `unknown`.
+    pub health: String,
+    /// Since when.
+    pub since: Option<Time>,
+    /// Why, while failing or blind: `dns_nxdomain`, …
+    pub why: Option<String>,
+    /// The newest heartbeat.
+    pub last: Option<Heartbeat>,
+    /// Where it was defined: `file:line`.
+    pub origin: String,
+    /// When it was first seen.
+    pub created_at: Time,
+    /// Its configuration with secrets replaced by `***`; only when one monitor is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+}
+
+impl Monitor {
+    /// Of a row; `config` only if it is wanted.
+    pub fn of(view: MonitorView, with_config: bool) -> Self {
+        let MonitorView { id: _, uid, name, kind, target, labels, paused, origin, config, health, since, why, created_at, last } = view;
+        Self {
+            uid,
+            name,
+            kind,
+            target,
+            labels,
+            paused,
+            health: health.as_str().to_owned(),
+            since: since.map(Time),
+            why,
+            last: last.map(|beat| Heartbeat::of(&beat, None)),
+            origin,
+            created_at: Time(created_at),
+            config: with_config.then_some(config),
+        }
+    }
+}
+
+/// What one attempt or push found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// When the attempt began.
+    pub at: Time,
+    /// The datacenter it was made from.
+    pub datacenter_id: i64,
+    /// The node that made it.
+    pub agent_id: i64,
+    /// `up`, `down`, `unknown`.
+    pub outcome: String,
+    /// Why it is not up.
+    pub why: Option<String>,
+    /// How much later than scheduled it began.
+    pub lag_us: i64,
+    /// Name resolution, over all hops.
+    pub dns_us: i64,
+    /// TCP connect, over all hops.
+    pub connect_us: i64,
+    /// TLS handshake, over all hops.
+    pub tls_us: i64,
+    /// Request to first byte, over all hops.
+    pub first_byte_us: i64,
+    /// First to last byte, over all hops.
+    pub transfer_us: i64,
+    /// The whole attempt.
+    pub total_us: i64,
+    /// HTTP status or DNS response code.
+    pub code: Option<i32>,
+    /// Body bytes.
+    pub size: Option<i64>,
+    /// The kind's own number: certificate days left for http and tls, loss in thousandths for icmp, exit code for push.
+    pub value: Option<i64>,
+    /// Whether it was pushed to us.
+    pub pushed: bool,
+    /// The whole attempt, where it was kept: hops, headers, certificate chain. The same type as `probe --json` prints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Attempt>,
+}
+
+impl Heartbeat {
+    /// Of a row and its stored evidence. Evidence that this version cannot read is left out.
+    pub fn of(beat: &BeatRow, detail: Option<&str>) -> Self {
+        /// Bit 0 of a beat's flags.
+        const PUSHED: i32 = 1;
+        Self {
+            at: Time(beat.at),
+            datacenter_id: beat.datacenter.0,
+            agent_id: beat.agent.0,
+            outcome: beat.outcome.word().to_owned(),
+            why: beat.outcome.why().map(str::to_owned),
+            lag_us: beat.lag_us,
+            dns_us: beat.dns_us,
+            connect_us: beat.connect_us,
+            tls_us: beat.tls_us,
+            first_byte_us: beat.first_byte_us,
+            transfer_us: beat.transfer_us,
+            total_us: beat.total_us,
+            code: (beat.code >= 0).then_some(beat.code),
+            size: (beat.size >= 0).then_some(beat.size),
+            // -1 stands for absent; a certificate that expired yesterday reads the same and is named by `why`.
+            value: (beat.value != -1).then_some(beat.value),
+            pushed: beat.flags & PUSHED != 0,
+            detail: detail.and_then(|json| serde_json::from_str(json).ok()),
+        }
+    }
+}
+
+/// Quantiles of the total time of successful attempts, within 2 %; null without any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Median.
+    pub p50: Option<u64>,
+    /// Slower than 95 of 100.
+    pub p95: Option<u64>,
+    /// Slower than 99 of 100.
+    pub p99: Option<u64>,
+}
+
+/// Attempts by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Found up.
+    pub up: i64,
+    /// Found down.
+    pub down: i64,
+    /// Could not look.
+    pub unknown: i64,
+}
+
+/// How long a monitor was in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seconds {
+    /// Up, degraded, or failing below the threshold.
+    pub up: f64,
+    /// Down.
+    pub down: f64,
+    /// Nobody could look; not counted in uptime.
+    pub unknown: f64,
+}
+
+/// A monitor's history over a period.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MonitorMetrics {
+    /// `1h`, `6h`, `24h`, `7d`, `30d`, `90d`.
+    pub period: String,
+    /// Its beginning, moved back to the beginning of a bucket.
+    pub from: Time,
+    /// Its end: now.
+    pub to: Time,
+    /// Up among up and down, in per cent, cut (not rounded) to 4 decimals; null if neither is known.
+    pub uptime_percent: Option<f64>,
+    /// The exact times behind it.
+    pub seconds: Seconds,
+    /// Attempts.
+    pub attempts: Counts,
+    /// Their total times.
+    pub total_us: Quantiles,
+    /// Attempts by HTTP status or DNS response code.
+    pub codes: BTreeMap<i32, i64>,
+    /// The length of a bucket.
+    pub bucket_seconds: i64,
+    /// The buckets that have attempts, oldest first.
+    pub buckets: Vec<Bucket>,
+}
+
+/// One part of a monitor's history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// When it begins.
+    pub start: Time,
+    /// Attempts.
+    pub attempts: Counts,
+    /// Their total times.
+    pub total_us: Quantiles,
+}
+
+/// A monitor, named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorRef {
+    /// Public id.
+    pub uid: String,
+    /// Name.
+    pub name: String,
+}
+
+/// One open or past breach of a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Public id.
+    pub uid: String,
+    /// Of which monitor.
+    pub monitor: MonitorRef,
+    /// Which rule: `down`, `slow_response/first_byte`, …
+    pub rule: String,
+    /// `open`, `acknowledged`, `resolved`.
+    pub status: String,
+    /// `info`, `warning`, `critical`.
+    pub severity: String,
+    /// One sentence.
+    pub summary: String,
+    /// Why it began: `tcp_refused`, …
+    pub reason: Option<String>,
+    /// The deciding value.
+    pub value: Option<i64>,
+    /// When it began.
+    pub opened_at: Time,
+    /// When it ended.
+    pub resolved_at: Option<Time>,
+    /// Why it ended: `recovered`, `rule_removed`, `retired`.
+    pub resolved_why: Option<String>,
+    /// What happened, oldest first; only when one incident is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Vec<Entry>>,
+    /// What was told to whom; only when one incident is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notices: Option<Vec<Notice>>,
+}
+
+impl Incident {
+    /// Of a row; timeline and notices only if they are wanted.
+    pub fn of(view: IncidentView, whole: bool) -> Self {
+        let IncidentView {
+            uid,
+            id: _,
+            monitor_uid,
+            monitor,
+            rule,
+            status,
+            severity,
+            opened_at,
+            resolved_at,
+            resolved_why,
+            reason,
+            summary,
+            value,
+            timeline,
+            notices,
+        } = view;
+        Self {
+            uid,
+            monitor: MonitorRef { uid: monitor_uid, name: monitor },
+            rule,
+            status,
+            severity: severity.as_str().to_owned(),
+            summary,
+            reason,
+            value,
+            opened_at: Time(opened_at),
+            resolved_at: resolved_at.map(Time),
+            resolved_why,
+            timeline: whole.then(|| timeline.into_iter().map(Entry::of).collect()),
+            notices: whole.then(|| notices.into_iter().map(Notice::of).collect()),
+        }
+    }
+}
+
+/// One entry of an incident's timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Place, from 0.
+    pub nth: i32,
+    /// When.
+    pub at: Time,
+    /// `opened`, `resolved`, `told`, `not_told`.
+    pub kind: String,
+    /// Who, if a person.
+    pub actor: Option<String>,
+    /// What, for a person.
+    pub text: String,
+    /// What was seen.
+    pub evidence: Option<serde_json::Value>,
+}
+
+impl Entry {
+    fn of(entry: TimelineEntry) -> Self {
+        let TimelineEntry { nth, at, kind, actor, text, evidence } = entry;
+        Self { nth, at: Time(at), kind, actor, text, evidence }
+    }
+}
+
+/// What became of one notice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The channel's name.
+    pub channel: String,
+    /// `opened`, `resolved`.
+    pub event: String,
+    /// `due`, `held`, `sending`, `sent`, `dead`, `suppressed`.
+    pub state: String,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The newest error.
+    pub last_error: Option<String>,
+    /// When it was decided.
+    pub created_at: Time,
+    /// When the provider took it.
+    pub sent_at: Option<Time>,
+}
+
+impl Notice {
+    fn of(notice: NoticeView) -> Self {
+        let NoticeView { channel, event, state, attempts, last_error, created_at, sent_at } = notice;
+        Self { channel, event, state, attempts, last_error, created_at: Time(created_at), sent_at: sent_at.map(Time) }
+    }
+}
+
+/// The data of one event of the live stream; its kind and id are the event's own fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LiveEvent {
+    /// When.
+    pub at: Time,
+    /// What.
+    pub data: serde_json::Value,
+}
+
+impl LiveEvent {
+    /// Of a row.
+    pub fn of(row: &LiveRow) -> Self {
+        Self { at: Time(row.event.at), data: row.event.data.clone() }
+    }
+}
+
+/// The data of the stream's first event, and of a `resync`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamPosition {
+    /// Events after this one follow.
+    pub after: i64,
+    /// For people.
+    pub message: String,
+}
+
+/// What `/health` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthBody {
+    /// `ok`.
+    pub status: String,
+    /// The program's version.
+    pub version: String,
+}
+
+/// What `/ready` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyBody {
+    /// Whether the node does its work.
+    pub ready: bool,
+    /// What keeps it from that.
+    pub problems: Vec<String>,
+    /// What somebody should look at although it works.
+    pub warnings: Vec<String>,
+}
+
+/// What `POST /-/reload` answers when it was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What changed, for people.
+    pub message: String,
+}
