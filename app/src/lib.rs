@@ -4,6 +4,7 @@ pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod deliver;
 pub mod engine;
 pub mod executor;
 pub mod lease;

@@ -122,6 +122,20 @@ pub enum RefusedClass {
     Timeout,
 }
 
+impl RefusedClass {
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Auth => "auth",
+            Self::RateLimited => "rate_limited",
+            Self::Server => "server",
+            Self::Network => "network",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
 /// Sends one message with one call.
 #[async_trait]
 pub trait Channel: Send + Sync {

@@ -1,0 +1,209 @@
+//! Deliverers: one task per channel carries its outbox to the provider.
+//!
+//! A task wakes on a signal and also polls; it acts on the row it reads, never on what woke it. An attempt is marked in
+//! the store before the call and its end after it, both under the lease of the channel's budget: a crash in between
+//! repeats the attempt with the same key, and forgets nothing. Channels do not wait for each other; within one, attempts
+//! follow one another, so that a reader sees what happened in the order in which it happened.
+//! It never decides what is told: the notice was decided with the incident.
+
+mod task;
+
+use crate::channel::{Channel, ChannelKind};
+use crate::clock::Clock;
+use crate::net::Net;
+use crate::store::{Fence, Store};
+use crate::telemetry::SharedMetrics;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use task::Deliverer;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use watchkeeper_core::ChannelId;
+
+/// The outbox is looked at so often even if nothing wakes us. Rarer would let a message wait that another node
+/// decided; more often would only load the store.
+const POLL: Duration = Duration::from_secs(5);
+
+/// Says whether we may act on a scope now, and under which epoch.
+pub type FenceOf = Arc<dyn Fn(&str) -> Option<Fence> + Send + Sync>;
+
+/// The lease under which a budget's deliveries are made.
+pub fn scope(budget_key: &str) -> String {
+    format!("channel/{budget_key}")
+}
+
+/// A channel that messages are to be carried to.
+#[derive(Clone)]
+pub struct ChannelSpec {
+    /// Row id.
+    pub id: ChannelId,
+    /// Its configured name.
+    pub name: String,
+    /// `telegram`, …
+    pub kind: &'static str,
+    /// Which lease and budget it shares.
+    pub budget_key: String,
+    /// Equal means unchanged.
+    pub hash: [u8; 32],
+    /// What makes the call.
+    pub channel: Arc<dyn Channel>,
+}
+
+impl ChannelSpec {
+    /// A configured channel under the id that the store gave it.
+    pub fn new(id: ChannelId, name: &str, kind: &ChannelKind) -> Self {
+        Self { id, name: name.to_owned(), kind: kind.kind(), budget_key: kind.budget_key(), hash: kind.hash(), channel: kind.build() }
+    }
+}
+
+/// What every deliverer needs.
+pub struct DeliverContext {
+    /// The outbox.
+    pub store: Arc<dyn Store>,
+    /// The way out.
+    pub net: Arc<Net>,
+    /// UTC.
+    pub clock: Clock,
+    /// Our own series.
+    pub metrics: SharedMetrics,
+    /// Our leases.
+    pub fence: FenceOf,
+}
+
+struct Running {
+    spec: watch::Sender<Arc<ChannelSpec>>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// All deliverers of this node.
+pub struct Deliverers {
+    cx: Arc<DeliverContext>,
+    running: Mutex<HashMap<ChannelId, Running>>,
+    /// Those whose channel is gone, until their attempt in hand has ended.
+    ending: Mutex<HashMap<ChannelId, Running>>,
+    gauges: (CancellationToken, JoinHandle<()>),
+}
+
+impl Deliverers {
+    /// No channel yet; call [`Self::apply`].
+    pub fn new(cx: DeliverContext) -> Self {
+        let cx = Arc::new(cx);
+        let stop = CancellationToken::new();
+        let gauges = tokio::spawn(show_outbox(cx.clone(), stop.clone()));
+        Self { cx, running: Mutex::default(), ending: Mutex::default(), gauges: (stop, gauges) }
+    }
+
+    /// Makes the channels be these. An attempt in hand is never interrupted: a changed channel is used from the next
+    /// attempt on, and a removed one ends after it.
+    pub fn apply(&self, channels: Vec<ChannelSpec>) {
+        let mut running = lock(&self.running);
+        let mut ending = lock(&self.ending);
+        ending.retain(|_, old| !old.task.is_finished());
+        let gone: Vec<ChannelId> = running.keys().copied().filter(|id| channels.iter().all(|c| c.id != *id)).collect();
+        for id in gone {
+            if let Some(old) = running.remove(&id) {
+                old.stop.cancel();
+                ending.insert(id, old);
+            }
+        }
+        for spec in channels {
+            if let Some(known) = running.get(&spec.id) {
+                let changed = |now: &Arc<ChannelSpec>| now.hash != spec.hash || now.name != spec.name;
+                if changed(&known.spec.borrow()) {
+                    known.spec.send_replace(Arc::new(spec));
+                    known.wake.notify_one();
+                }
+                continue;
+            }
+            let before = ending.remove(&spec.id).map(|old| old.task);
+            running.insert(spec.id, self.start(spec, before));
+        }
+    }
+
+    fn start(&self, spec: ChannelSpec, before: Option<JoinHandle<()>>) -> Running {
+        let (sender, receiver) = watch::channel(Arc::new(spec));
+        let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let deliverer = Deliverer::new(self.cx.clone(), receiver, wake.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                // Two tasks on one channel would break its order. A failed one has been logged where it failed.
+                let _ = before.await;
+            }
+            deliverer.run().await;
+        });
+        Running { spec: sender, wake, stop, task }
+    }
+
+    /// Something was committed for these channels, or a lease came to us: look now.
+    pub fn wake(&self, channels: impl IntoIterator<Item = ChannelId>) {
+        let running = lock(&self.running);
+        for id in channels {
+            if let Some(one) = running.get(&id) {
+                one.wake.notify_one();
+            }
+        }
+    }
+
+    /// Looks at every channel now.
+    pub fn wake_all(&self) {
+        for one in lock(&self.running).values() {
+            one.wake.notify_one();
+        }
+    }
+
+    /// The scopes whose leases are needed.
+    pub fn scopes(&self) -> Vec<String> {
+        let mut scopes: Vec<String> = lock(&self.running).values().map(|r| scope(&r.spec.borrow().budget_key)).collect();
+        scopes.sort();
+        scopes.dedup();
+        scopes
+    }
+
+    /// Lets every attempt in hand end within the grace, then stops. Names the channels that did not end in time; their
+    /// attempt is repeated after the next start.
+    pub async fn shutdown(self, grace: Duration) -> Vec<String> {
+        let deadline = tokio::time::Instant::now() + grace;
+        let mut all: Vec<Running> = lock(&self.running).drain().map(|(_, r)| r).collect();
+        all.extend(lock(&self.ending).drain().map(|(_, r)| r));
+        self.gauges.0.cancel();
+        for one in &all {
+            one.stop.cancel();
+        }
+        let mut late = Vec::new();
+        for mut one in all {
+            if tokio::time::timeout_at(deadline, &mut one.task).await.is_err() {
+                one.task.abort();
+                late.push(one.spec.borrow().name.clone());
+            }
+        }
+        let _ = self.gauges.1.await;
+        late
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+/// Keeps the gauges of the outbox.
+async fn show_outbox(cx: Arc<DeliverContext>, stop: CancellationToken) {
+    loop {
+        // An outage of the store is told by those who need it; the gauges keep their last value.
+        if let Ok(depth) = cx.store.outbox_depth().await {
+            cx.metrics.outbox_depth.set(depth.waiting);
+            cx.metrics.outbox_dead.set(depth.dead);
+            cx.metrics.outbox_oldest.set(depth.oldest.map_or(0.0, |at| (cx.clock.now() - at).0.max(0) as f64 / 1e6));
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
