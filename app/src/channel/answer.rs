@@ -22,9 +22,8 @@ pub fn classify(status: StatusCode, asked: Option<Dur>) -> (RefusedClass, Retry)
     match status.as_u16() {
         401 | 403 => (RefusedClass::Auth, Retry::Never),
         408 => (RefusedClass::Timeout, again),
-        425 => (RefusedClass::Server, again),
         429 => (RefusedClass::RateLimited, again),
-        500..=599 => (RefusedClass::Server, again),
+        425 | 500..=599 => (RefusedClass::Server, again),
         _ => (RefusedClass::Client, Retry::Never),
     }
 }

@@ -222,6 +222,10 @@ enum Meant {
 
 fn understand(status: StatusCode, body: &[u8], secrets: &[&str]) -> Meant {
     let Ok(answer) = serde_json::from_slice::<ApiAnswer>(body) else {
+        if status.is_success() && body.starts_with(br#"{"ok":true"#) {
+            // The answer was cut off, but the message is in the chat: another attempt would write it twice.
+            return Meant::Accepted(Accepted::default());
+        }
         let (class, retry) = answer::classify(status, None);
         let (class, retry) = if status.is_success() { (RefusedClass::Server, Retry::Soon) } else { (class, retry) };
         let text = format!("Telegram answered {status} with something other than the Bot API's JSON: {}", answer::excerpt(body, secrets));

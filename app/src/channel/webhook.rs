@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 use url::Url;
@@ -195,7 +196,8 @@ pub fn signature(secret: &SecretString, timestamp: &str, body: &[u8]) -> String 
     mac.update(b".");
     mac.update(body);
     mac.finalize().into_bytes().iter().fold(String::from("v1="), |mut out, byte| {
-        out.push_str(&format!("{byte:02x}"));
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
         out
     })
 }

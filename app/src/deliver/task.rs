@@ -24,7 +24,8 @@ const READ_AT_ONCE: i64 = 32;
 const QUIET_MAX: Dur = Dur::secs(10);
 /// A channel that ignores its deadline is cut off so long after it.
 const OVERRUN: Duration = Duration::from_millis(500);
-/// While the store is out of reach it is asked again after so long; the gauges of the outbox are read as often.
+/// While the store is out of reach it is asked again after so long. Shorter would load it while it recovers; longer
+/// would delay what waits.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One channel's task.

@@ -31,12 +31,15 @@ pub struct Response {
     pub status: StatusCode,
     /// As received.
     pub headers: HeaderMap,
-    /// Whole, but never more than `max_body` bytes: more is a fault.
+    /// At most `max_body` bytes.
     pub body: Bytes,
+    /// Why the body is not whole: larger than `max_body`, cut off, or too late. The status was said all the same: a
+    /// provider that answered 200 has taken the message, and sending it again would tell it twice.
+    pub incomplete: Option<Fault>,
 }
 
 impl Net {
-    /// Sends one HTTP/1.1 request and reads the whole response, both before the deadline. `https` is verified against
+    /// Sends one HTTP/1.1 request and reads the response, both before the deadline. `https` is verified against
     /// the system's roots. The URL is the operator's: no address is refused.
     pub async fn send(&self, request: &Request, deadline: Instant, max_body: usize) -> Result<Response, Fault> {
         let (host, port) = host_and_port(&request.url).ok_or_else(|| setup("the URL has no host"))?;
@@ -62,8 +65,8 @@ impl Net {
             exchange(connected.stream, Protocol::Http1, sent, limits).await
         };
         match (done.fault, done.head) {
-            (Some(fault), _) => Err(fault),
-            (None, Some(head)) => Ok(Response { status: head.status, headers: head.headers, body: done.body }),
+            (incomplete, Some(head)) => Ok(Response { status: head.status, headers: head.headers, body: done.body, incomplete }),
+            (Some(fault), None) => Err(fault),
             (None, None) => Err(Fault::down(Reason::HttpClosed, "the response has no head")),
         }
     }
