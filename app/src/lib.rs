@@ -11,7 +11,6 @@ pub mod lease;
 pub mod live;
 pub mod net;
 pub mod probe;
-pub mod pulse;
 pub mod schedule;
 pub mod sketch;
 pub mod spec;
