@@ -11,12 +11,12 @@ pub mod lease;
 pub mod live;
 pub mod net;
 pub mod probe;
+pub mod pulse;
 pub mod schedule;
 pub mod sketch;
 pub mod spec;
 pub mod store;
 pub mod telemetry;
-pub mod web;
 
 /// An error with all its causes, for the one place that logs it.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -29,3 +29,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+pub mod web;

@@ -6,6 +6,7 @@
 mod bare;
 mod child;
 mod cost;
+mod image;
 mod nginx;
 mod report;
 mod stats;
@@ -45,6 +46,8 @@ enum Name {
     All,
     /// CPU per check against a bare loop, start lag, missed windows and memory
     Cost,
+    /// The container image: size, start, health check, stop
+    Image,
 }
 
 /// What every proof is given.
@@ -84,13 +87,14 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost];
+    let every = [Name::Cost, Name::Image];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
         let section = match name {
             Name::All => continue,
             Name::Cost => cost::prove(&setup)?,
+            Name::Image => image::prove(&setup)?,
         };
         good &= section.good;
         print!("{}", section.show());

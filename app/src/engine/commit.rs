@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use watchkeeper_core::sight::Pace;
-use watchkeeper_core::{AgentId, MonitorId, Outcome, TenantId};
+use watchkeeper_core::{AgentId, ChannelId, MonitorId, Outcome, TenantId};
 
 /// Unchanged heartbeats wait at most so long for company: what `kill -9` can lose. Shorter costs a disk flush per few heartbeats.
 pub const CLOSE_AFTER: Duration = Duration::from_millis(250);
@@ -81,8 +81,8 @@ pub struct Landed {
     pub paces: Vec<(MonitorId, Pace)>,
     /// Pushes that are folded now.
     pub pushes: Vec<i64>,
-    /// Whether there is anything to deliver.
-    pub told: bool,
+    /// Channels with something to deliver.
+    pub told: Vec<ChannelId>,
     /// Scopes that are no longer ours.
     pub stale: Vec<Scope>,
 }
@@ -215,7 +215,9 @@ async fn until_landed(
 
 fn landed(forming: Forming, committed: Committed) -> Landed {
     let written = |d: &Decision| !d.fences.iter().any(|f| committed.stale.contains(&f.scope));
-    let told = forming.batch.decisions.iter().any(|d| !d.notices.is_empty());
+    let mut told: Vec<ChannelId> = forming.batch.decisions.iter().flat_map(|d| d.notices.iter().map(|n| n.channel)).collect();
+    told.sort_unstable();
+    told.dedup();
     let stale_monitors: Vec<MonitorId> = forming.batch.decisions.iter().filter(|d| !written(d)).map(|d| d.monitor).collect();
     let events =
         forming.batch.decisions.into_iter().filter(|d| written(d)).flat_map(|d| d.live.into_iter().map(move |event| (d.tenant, event)));

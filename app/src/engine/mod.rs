@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use watched::{Place, Watched, keep_evidence, rebuilt, retire};
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::quorum::Health;
-use watchkeeper_core::{Blind, Measure, Micros, MonitorId, Outcome, Reason};
+use watchkeeper_core::{Blind, ChannelId, Measure, Micros, MonitorId, Outcome, Reason};
 
 /// Ids are fetched when fewer than this are left: more than one batch can need.
 const IDS_LOW: i64 = 20_000;
@@ -73,8 +73,8 @@ pub struct Wiring {
     pub fleets: mpsc::Receiver<FleetUpdate>,
     /// Rung when a push was recorded.
     pub pushes: Arc<Notify>,
-    /// Counts up when notices were committed.
-    pub outbox: watch::Sender<u64>,
+    /// Called with the channels of notices that were committed.
+    pub outbox: Arc<dyn Fn(&[ChannelId]) + Send + Sync>,
     /// How the store is doing.
     pub store_health: watch::Sender<StoreHealth>,
     /// Called every round, for the watchdog.
@@ -572,8 +572,8 @@ impl Engine {
         if !landed.paces.is_empty() {
             self.tell_schedule(Command::Pace(landed.paces)).await;
         }
-        if landed.told {
-            self.w.outbox.send_modify(|n| *n += 1);
+        if !landed.told.is_empty() {
+            (self.w.outbox)(&landed.told);
         }
         if !landed.stale.is_empty() {
             let lost =

@@ -15,6 +15,7 @@ use crate::telemetry::{ReasonLabel, SharedMetrics};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -56,12 +57,13 @@ pub struct Scheduler {
     entries: HashMap<MonitorId, Entry>,
     queue: BinaryHeap<Reverse<(Micros, MonitorId)>>,
     attempts: JoinSet<MonitorId>,
+    lag: Arc<AtomicI64>,
 }
 
 impl Scheduler {
-    /// A schedule without monitors.
-    pub fn new(executor: Arc<Executor>, clock: Clock, metrics: SharedMetrics) -> Self {
-        Self { executor, clock, metrics, entries: HashMap::new(), queue: BinaryHeap::new(), attempts: JoinSet::new() }
+    /// A schedule without monitors. `lag` is kept at how late the newest start was, in µs.
+    pub fn new(executor: Arc<Executor>, clock: Clock, metrics: SharedMetrics, lag: Arc<AtomicI64>) -> Self {
+        Self { executor, clock, metrics, entries: HashMap::new(), queue: BinaryHeap::new(), attempts: JoinSet::new(), lag }
     }
 
     /// Runs until `stop`, then waits up to `grace` for the attempts in hand.
@@ -155,6 +157,8 @@ impl Scheduler {
 
     fn start_due(&mut self) {
         let now = self.clock.now();
+        let oldest = self.queue.peek().map_or(now, |Reverse((due, _))| *due);
+        self.lag.store((now - oldest).0.max(0), Ordering::Relaxed);
         while let Some(Reverse((due, id))) = self.queue.peek().copied() {
             if due > now {
                 break;

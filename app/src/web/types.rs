@@ -424,6 +424,3 @@ pub struct Reloaded {
     /// What changed, for people.
     pub message: String,
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,356 @@
+//! All wiring, in one straight function: read this first.
+//!
+//! `App::build` opens the store, applies the configuration, binds the socket and makes every part, but starts nothing.
+//! `App::run` starts the parts as named tasks and, at the end, stops them in the order of the flow: what takes in first,
+//! then the engine with its last commit, then deliveries in hand, then the leases, then the store.
+
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::deliver::{self, DeliverContext, Deliverers};
+use crate::engine::{Engine, FleetUpdate, Wiring, site_scope, verdict_scope};
+use crate::executor::{Executor, OBSERVED_MAX};
+use crate::lease::{Keeper, Leases};
+use crate::live::Live;
+use crate::net::Net;
+use crate::pulse::Pulse;
+use crate::reload::{Reloader, Source};
+use crate::schedule::{COMMANDS_MAX, Scheduler};
+use crate::spec::{self, Fleet};
+use crate::store::{self, Joined, Retention, Store};
+use crate::telemetry::{Metrics, SharedMetrics};
+use crate::web::{self, Control, Readiness, WebState};
+use anyhow::Context as _;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use watchkeeper_core::Dur;
+
+/// What each part may take to end: attempts, the last commit, deliveries. Together well under the 30 s of most supervisors.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often `/ready` is brought up to date.
+const READY_EVERY: Duration = Duration::from_millis(500);
+/// How often the clock moves towards the wall clock.
+const SLEW_EVERY: Duration = Duration::from_secs(10);
+/// How often the store is kept when nothing is waiting; and the pause between slices when something is.
+const HOUSEKEEP_EVERY: Duration = Duration::from_secs(30);
+const HOUSEKEEP_PAUSE: Duration = Duration::from_millis(100);
+
+/// The scope of housekeeping: one node of the installation does it.
+const HOUSEKEEPING: &str = "housekeeping";
+
+/// The program, wired but not started.
+pub struct App {
+    /// Where the API is served.
+    pub address: SocketAddr,
+    /// The newest facts and the live stream.
+    pub live: Live,
+    /// Metrics about ourselves.
+    pub metrics: SharedMetrics,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// What is watched.
+    pub fleet: watch::Receiver<Fleet>,
+    /// Signs of life, for the watchdog.
+    pub pulse: Pulse,
+    clock: Clock,
+    scheduler: Scheduler,
+    schedule_rx: mpsc::Receiver<crate::schedule::Command>,
+    schedule_lag: Arc<AtomicI64>,
+    engine: Engine,
+    keeper: Keeper,
+    leases: Leases,
+    deliverers: Arc<Deliverers>,
+    reloader: Reloader,
+    listener: TcpListener,
+    web: WebState,
+    ready: watch::Sender<Readiness>,
+    store_health: watch::Receiver<Option<String>>,
+    retention: Retention,
+}
+
+/// What tests and the demonstration give instead of the system's.
+#[derive(Default)]
+pub struct Given {
+    /// A store that is open already.
+    pub store: Option<Arc<dyn Store>>,
+    /// Another way to names and sockets.
+    pub net: Option<Net>,
+}
+
+impl App {
+    /// Opens, applies, binds and wires; starts nothing.
+    pub async fn build(config: Config, source: Source, given: Given) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let metrics: SharedMetrics = Arc::new(Metrics::new());
+        let live = Live::default();
+        let pulse = Pulse::default();
+        let store = match given.store {
+            Some(store) => store,
+            None => store::open(&config.store.url()).await.context("the store could not be opened")?,
+        };
+        let net = Arc::new(given.net.unwrap_or_else(|| Net::system(clock.clone())));
+        let boot = uuid::Uuid::new_v4().simple().to_string();
+        let name = config.agent.name.clone().unwrap_or_else(host_name);
+        let joined = store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
+
+        // What is watched: the objects of the configuration get their ids from the store.
+        let applied = store.apply(source.name(), &config::hex(&config.hash), &config::objects(&config), clock.now()).await?;
+        let (fleet, channels) = spec::build(&config, &applied, joined.shards, &Fleet::default(), clock.now()).map_err(anyhow::Error::msg)?;
+        metrics.reload_ok.set(1);
+        metrics.reload_at.set(clock.now().0 as f64 / 1e6);
+
+        // Leases: what this node may decide and deliver.
+        let scopes = wanted_scopes(&joined, channels.iter().map(|c| deliver::scope(&c.budget_key)));
+        let (wanted, wanted_rx) = watch::channel(scopes);
+        let holder = format!("{name}#{boot}");
+        let (keeper, leases) = Keeper::new(store.clone(), holder, clock.clone(), config.agent.lease, metrics.clone(), wanted_rx, pulse.leases());
+
+        // Deliveries: one task per channel, under the lease of its budget.
+        let fence = { let leases = leases.clone(); Arc::new(move |scope: &str| leases.fence(scope)) };
+        let cx = DeliverContext { store: store.clone(), net: net.clone(), clock: clock.clone(), metrics: metrics.clone(), fence };
+        let deliverers = Arc::new(Deliverers::new(cx));
+        deliverers.apply(channels);
+
+        // The flow: schedule → executor → engine.
+        let (observed_tx, observed) = mpsc::channel(OBSERVED_MAX);
+        let executor = Executor::new(net, clock.clone(), metrics.clone(), descriptors(), observed_tx);
+        let (schedule, schedule_rx) = mpsc::channel(COMMANDS_MAX);
+        let schedule_lag = Arc::new(AtomicI64::new(0));
+        let scheduler = Scheduler::new(executor, clock.clone(), metrics.clone(), schedule_lag.clone());
+        let (fleets_tx, fleets) = mpsc::channel(4);
+        let pushes = Arc::new(Notify::new());
+        let (store_health_tx, store_health) = watch::channel(None);
+        let outbox = { let deliverers = deliverers.clone(); Arc::new(move |channels: &[_]| deliverers.wake(channels.iter().copied())) };
+        let wiring = Wiring {
+            store: store.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            live: live.clone(),
+            leases: leases.clone(),
+            joined: joined.clone(),
+            schedule,
+            observed,
+            fleets,
+            pushes: pushes.clone(),
+            outbox,
+            store_health: store_health_tx,
+            alive: pulse.engine(),
+        };
+        let engine = Engine::new(wiring);
+        let _ = fleets_tx.send(FleetUpdate { fleet: fleet.clone(), retired: applied.retired }).await;
+
+        // The outside: API, health, metrics, pushes; and the way to reload.
+        let listener = TcpListener::bind(config.server.listen).await.with_context(|| format!("cannot listen on {}", config.server.listen))?;
+        let address = listener.local_addr()?;
+        let (fleet_tx, fleet_rx) = watch::channel(fleet);
+        let (ready, ready_rx) = watch::channel(Readiness::default());
+        let (reload_tx, reload_rx) = mpsc::channel(1);
+        let web = WebState {
+            store: store.clone(),
+            live: live.clone(),
+            fleet: fleet_rx.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            control: Control { wake_pushes: pushes, reload: reload_tx, ready: ready_rx },
+            metrics_token: config.server.metrics_token.clone(),
+        };
+        let retention = config.store.retention;
+        let reloader = Reloader {
+            source,
+            current: config,
+            store: store.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            joined,
+            requests: reload_rx,
+            fleets: fleets_tx,
+            fleet: fleet_tx,
+            wanted,
+            deliverers: deliverers.clone(),
+            problem: watch::channel(None).0,
+        };
+        Ok(Self {
+            address,
+            live,
+            metrics,
+            store,
+            fleet: fleet_rx,
+            pulse,
+            clock,
+            scheduler,
+            schedule_rx,
+            schedule_lag,
+            engine,
+            keeper,
+            leases,
+            deliverers,
+            reloader,
+            listener,
+            web,
+            ready,
+            store_health,
+            retention,
+        })
+    }
+
+    /// Runs until `stop`, or until a part fails: then everything else stops in good order and the failure is returned.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let token = CancellationToken::new;
+        let (taking_in, deciding, holding) = (token(), token(), token());
+        let problem = self.reloader.problem.subscribe();
+        let mut intake = vec![
+            named("schedule", { let t = taking_in.clone(); async move { self.scheduler.run(self.schedule_rx, t, GRACE).await; Ok(()) } }),
+            named("web", { let t = taking_in.clone(); async move { web::serve(self.listener, self.web, t).await.map_err(anyhow::Error::from) } }),
+            named("reload", { let t = taking_in.clone(); async move { self.reloader.run(t).await; Ok(()) } }),
+        ];
+        let mut engine = vec![named("engine", { let t = deciding.clone(); async move { self.engine.run(t, GRACE).await } })];
+        let mut rest = vec![
+            named("leases", { let t = holding.clone(); async move { self.keeper.run(t).await; Ok(()) } }),
+            named("housekeeping", housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock.clone(), holding.clone())),
+            named("readiness", readiness(self.ready, self.store_health, self.leases.clone(), self.schedule_lag, problem, self.clock.clone(), holding.clone())),
+        ];
+        let deliverers = self.deliverers;
+        let woken = { let (d, mut held) = (deliverers.clone(), self.leases.watch()); let t = holding.clone(); async move {
+            // A lease that comes to us may bring notices that another node decided.
+            while t.run_until_cancelled(held.changed()).await.is_some_and(|r| r.is_ok()) {
+                d.wake_all();
+            }
+            Ok(())
+        }};
+        rest.push(named("wake", woken));
+
+        let failed = first_end(&mut intake, &mut engine, &mut rest, &stop).await;
+        taking_in.cancel();
+        let mut result = failed;
+        result = result.and(ended(intake).await);
+        deciding.cancel();
+        result = result.and(ended(engine).await);
+        let late = deliverers.shutdown(GRACE).await;
+        if !late.is_empty() {
+            tracing::warn!(channels = ?late, "deliveries in hand did not end in time; they are repeated after the next start");
+        }
+        self.pulse.end();
+        holding.cancel();
+        result = result.and(ended(rest).await);
+        self.store.close().await;
+        result
+    }
+}
+
+/// All scopes that one node of a datacenter wants.
+pub(crate) fn wanted_scopes(joined: &Joined, channels: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let mut scopes: BTreeSet<String> = channels.collect();
+    for shard in 0..joined.shards.max(1) {
+        scopes.insert(site_scope(&joined.datacenter_code, shard));
+        scopes.insert(verdict_scope(shard));
+    }
+    scopes.insert(HOUSEKEEPING.to_owned());
+    scopes
+}
+
+struct Task {
+    name: &'static str,
+    handle: JoinHandle<anyhow::Result<()>>,
+}
+
+fn named(name: &'static str, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> Task {
+    Task { name, handle: tokio::spawn(work) }
+}
+
+/// Waits for `stop`, or for the first part that ends by itself, which none should.
+async fn first_end(intake: &mut [Task], engine: &mut [Task], rest: &mut [Task], stop: &CancellationToken) -> anyhow::Result<()> {
+    let all = intake.iter_mut().chain(engine.iter_mut()).chain(rest.iter_mut());
+    let ends = all.map(|task| { let name = task.name; Box::pin(async move {
+        // A finished handle is not polled again: it is taken out by `ended` through `is_finished`.
+        while !task.handle.is_finished() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        name
+    })});
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        (name, _, _) = futures_util::future::select_all(ends) => { tracing::error!(task = name, "the {name} task ended; stopping"); Ok(()) }
+    }
+}
+
+/// Waits for the tasks, and returns the first failure or panic with its name.
+async fn ended(tasks: Vec<Task>) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    for task in tasks {
+        let end = match task.handle.await {
+            Ok(end) => end.with_context(|| format!("{} failed", task.name)),
+            Err(panic) => Err(anyhow::Error::new(panic).context(format!("{} panicked", task.name))),
+        };
+        result = result.and(end);
+    }
+    result
+}
+
+async fn housekeeping(store: Arc<dyn Store>, leases: Leases, retention: Retention, clock: Clock, stop: CancellationToken) -> anyhow::Result<()> {
+    let (mut pause, mut last_slew) = (HOUSEKEEP_EVERY, tokio::time::Instant::now());
+    while stop.run_until_cancelled(tokio::time::sleep(pause.min(SLEW_EVERY))).await.is_some() {
+        if last_slew.elapsed() >= SLEW_EVERY {
+            clock.slew(last_slew.elapsed());
+            last_slew = tokio::time::Instant::now();
+        }
+        if leases.fence(HOUSEKEEPING).is_none() {
+            continue;
+        }
+        pause = match store.housekeep(retention, clock.now()).await {
+            Ok(done) if done.more => HOUSEKEEP_PAUSE,
+            Ok(_) => HOUSEKEEP_EVERY,
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "housekeeping did not come through; trying again later");
+                HOUSEKEEP_EVERY
+            }
+        };
+    }
+    Ok(())
+}
+
+async fn readiness(
+    ready: watch::Sender<Readiness>,
+    store: watch::Receiver<Option<String>>,
+    leases: Leases,
+    lag: Arc<AtomicI64>,
+    problem: watch::Receiver<Option<String>>,
+    clock: Clock,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let _ = clock;
+    loop {
+        let held = leases.watch();
+        let leases_now = {
+            let held = held.borrow();
+            if std::time::Instant::now() >= held.good_until { Err("the leases ran out".to_owned()) } else { Ok(()) }
+        };
+        let store_now = match store.borrow().as_ref() {
+            Some(_) => Err("a batch could not be committed".to_owned()),
+            None => match held.borrow().error.as_ref() {
+                Some(_) => Err("the store was not reached".to_owned()),
+                None => Ok(()),
+            },
+        };
+        let now = Readiness { store: store_now, leases: leases_now, schedule_lag: Dur(lag.load(Ordering::Relaxed)), reload_problem: problem.borrow().clone() };
+        ready.send_if_modified(|old| if *old == now { false } else { *old = now; true });
+        if stop.run_until_cancelled(tokio::time::sleep(READY_EVERY)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// How many descriptors the process may open, after asking for as many as it may have.
+fn descriptors() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024)
+}
+
+/// The host's name, or `node`.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|n| n.trim().to_owned()).ok().filter(|n| !n.is_empty()).unwrap_or_else(|| "node".to_owned())
+}
