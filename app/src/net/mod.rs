@@ -11,6 +11,7 @@ mod fault;
 mod guard;
 mod names;
 mod request;
+mod sniff;
 pub mod tls;
 
 pub use connect::Connected;
@@ -58,5 +59,10 @@ impl Net {
     /// literal (IPv6 without brackets) stands for itself.
     pub async fn resolve(&self, host: &str, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
         self.names.resolve(host, family, deadline).await
+    }
+
+    /// The name servers of this node, best first; empty if it has none.
+    pub fn name_servers(&self) -> &[SocketAddr] {
+        self.names.servers()
     }
 }

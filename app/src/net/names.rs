@@ -67,6 +67,11 @@ impl Names {
         Self { servers, search: Vec::new(), ndots: 1, hosts: Hosts::default() }
     }
 
+    /// See [`super::Net::name_servers`].
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.servers
+    }
+
     /// See [`super::Net::resolve`].
     pub async fn resolve(&self, host: &str, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
         if let Ok(ip) = host.parse::<IpAddr>() {

@@ -57,9 +57,7 @@ impl Net {
             let options = TlsOptions { alpn: &[b"http/1.1"], ..TlsOptions::default() };
             let settings = self.tls.settings(&options).map_err(|e| setup(&e.to_string()))?;
             let name = server_name(&host).ok_or_else(|| setup("no certificate can be for the URL's host"))?;
-            let (stream, _) = handshake(connected.stream, name, &settings, deadline)
-                .await
-                .map_err(|fault| Fault { outcome: fault.outcome, text: fault.error })?;
+            let (stream, _) = handshake(connected.stream, name, &settings, deadline).await.map_err(|failed| failed.fault)?;
             exchange(stream, Protocol::Http1, sent, limits).await
         } else {
             exchange(connected.stream, Protocol::Http1, sent, limits).await

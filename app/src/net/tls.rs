@@ -10,7 +10,9 @@
 //! read is our own fault and is tried again at the next attempt.
 
 use crate::clock::Clock;
+use crate::net::Fault;
 use crate::net::certificate::{self, Flaw};
+use crate::net::sniff::{FirstByte, Sniffed};
 use crate::probe::CertificateFacts;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -23,13 +25,10 @@ use rustls::{
 };
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use watchkeeper_core::{Blind, Outcome, Reason};
+use tokio::io::{AsyncRead, AsyncWrite};
+use watchkeeper_core::{Blind, Reason};
 
 /// The oldest TLS version that a monitor accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -282,10 +281,8 @@ pub type TlsStream<S> = tokio_rustls::client::TlsStream<Sniffed<S>>;
 /// A failed handshake.
 #[derive(Debug)]
 pub struct TlsFault {
-    /// Down or Unknown, with the reason.
-    pub outcome: Outcome,
-    /// What exactly, for a person.
-    pub error: String,
+    /// What went wrong.
+    pub fault: Fault,
     /// The chain, if the server got so far as to show one.
     pub certificate: Option<CertificateFacts>,
 }
@@ -336,17 +333,14 @@ pub async fn handshake<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let first = FirstByte::default();
-    let sniffed = Sniffed { inner: stream, first: first.clone() };
+    let (sniffed, first) = Sniffed::new(stream);
     let connecting = tokio_rustls::TlsConnector::from(Arc::clone(&settings.config)).connect(name.clone(), sniffed);
     let stream = match tokio::time::timeout_at(deadline.into(), connecting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(settings.fault(&error, &first)),
         Err(_elapsed) => {
-            return Err(match first.not_tls() {
-                Some(fault) => fault,
-                None => down(Reason::TlsTimeout, "the TLS handshake did not finish before the attempt's time was up"),
-            });
+            let late = || Fault::down(Reason::TlsTimeout, "the TLS handshake did not finish in time");
+            return Err(TlsFault::from(first.not_tls().unwrap_or_else(late)));
         }
     };
     let (_, session) = stream.get_ref();
@@ -372,8 +366,10 @@ fn version_word(name: &'static str) -> &'static str {
     }
 }
 
-fn down(reason: Reason, error: impl Into<String>) -> TlsFault {
-    TlsFault { outcome: Outcome::Down(reason), error: error.into(), certificate: None }
+impl From<Fault> for TlsFault {
+    fn from(fault: Fault) -> Self {
+        Self { fault, certificate: None }
+    }
 }
 
 impl TlsSettings {
@@ -387,34 +383,29 @@ impl TlsSettings {
 
     fn fault(&self, error: &std::io::Error, first: &FirstByte) -> TlsFault {
         if let Some(fault) = first.not_tls() {
-            return fault;
+            return fault.into();
         }
-        let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<Error>()) else { return transport_fault(error) };
+        let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<Error>()) else {
+            return Fault::io(error, Reason::TcpClosed, "during the TLS handshake").into();
+        };
         if let Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = tls
             && let Some(refused) = inner.downcast_ref::<Refused>()
         {
             let facts = certificate::facts(&refused.chain, self.clock.now().0.div_euclid(1_000_000));
-            return TlsFault { certificate: facts, ..down(refused.flaw.reason, refused.flaw.text.clone()) };
+            return TlsFault { certificate: facts, fault: Fault::down(refused.flaw.reason, refused.flaw.text.clone()) };
         }
-        self.protocol_fault(tls)
+        self.protocol_fault(tls).into()
     }
 
-    fn protocol_fault(&self, error: &Error) -> TlsFault {
+    fn protocol_fault(&self, error: &Error) -> Fault {
         let oldest = match self.min_version {
             MinVersion::Tls12 => "1.2",
             MinVersion::Tls13 => "1.3",
         };
         if is_too_old(error) {
-            return down(Reason::TlsProtocolTooOld, format!("the server does not speak TLS {oldest} or newer: {error}"));
+            return Fault::down(Reason::TlsProtocolTooOld, format!("the server does not speak TLS {oldest} or newer: {error}"));
         }
-        if let Some((reason, text)) = error_fault(error) {
-            return down(reason, text);
-        }
-        TlsFault {
-            outcome: Outcome::Unknown(Blind::Internal),
-            error: format!("the TLS handshake failed inside: {error}"),
-            certificate: None,
-        }
+        error_fault(error).unwrap_or_else(|| Fault::unknown(Blind::Internal, format!("the TLS handshake failed inside: {error}")))
     }
 }
 
@@ -430,15 +421,15 @@ fn is_too_old(error: &Error) -> bool {
 
 /// What a TLS error of the peer means; `None` for those that are ours. Reads after the handshake can meet them too:
 /// under TLS 1.3 a server that wants a client certificate says so only then.
-fn error_fault(error: &Error) -> Option<(Reason, String)> {
+fn error_fault(error: &Error) -> Option<Fault> {
     if let Error::AlertReceived(alert) = error {
-        return Some((Reason::TlsRefused, format!("the server sent the TLS alert {}", alert_word(*alert))));
+        return Some(Fault::down(Reason::TlsRefused, format!("the server sent the TLS alert {}", alert_word(*alert))));
     }
     if matches!(error, Error::PeerIncompatible(_) | Error::NoApplicationProtocol) {
-        return Some((Reason::TlsRefused, format!("no common ground for TLS: {error}")));
+        return Some(Fault::down(Reason::TlsRefused, format!("no common ground for TLS: {error}")));
     }
     if matches!(error, Error::NoCertificatesPresented | Error::InvalidCertificate(_) | Error::UnsupportedNameType) {
-        return Some((Reason::TlsBadCertificate, format!("the certificate is not acceptable: {error}")));
+        return Some(Fault::down(Reason::TlsBadCertificate, format!("the certificate is not acceptable: {error}")));
     }
     let broken = matches!(
         error,
@@ -449,7 +440,7 @@ fn error_fault(error: &Error) -> Option<(Reason, String)> {
             | Error::DecryptError
             | Error::PeerSentOversizedRecord
     );
-    broken.then(|| (Reason::TlsNotTls, format!("the server broke the TLS protocol: {error}")))
+    broken.then(|| Fault::down(Reason::TlsNotTls, format!("the server broke the TLS protocol: {error}")))
 }
 
 /// `handshake_failure`, as RFC 8446 writes it.
@@ -466,95 +457,39 @@ fn alert_word(alert: AlertDescription) -> String {
 }
 
 /// The fault inside an I/O error of a [`TlsStream`], if TLS is what went wrong.
-pub fn stream_fault(error: &std::io::Error) -> Option<(Reason, String)> {
+pub fn stream_fault(error: &std::io::Error) -> Option<Fault> {
     error.get_ref().and_then(|e| e.downcast_ref::<Error>()).and_then(error_fault)
 }
 
-fn transport_fault(error: &std::io::Error) -> TlsFault {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
-    let kind = error.kind();
-    if matches!(kind, UnexpectedEof) {
-        return down(Reason::TcpClosed, "the server closed the connection during the TLS handshake");
-    }
-    if matches!(kind, ConnectionReset | ConnectionAborted | BrokenPipe) {
-        return down(Reason::TcpReset, "the server reset the connection during the TLS handshake");
-    }
-    if matches!(kind, TimedOut) {
-        return down(Reason::TlsTimeout, "the connection was lost during the TLS handshake");
-    }
-    TlsFault { outcome: Outcome::Unknown(Blind::Internal), error: format!("the TLS handshake failed: {error}"), certificate: None }
+/// The settings of one probe or channel, made when first needed: building one must not read files.
+pub struct LazySettings {
+    options: TlsOptions,
+    made: OnceLock<Arc<TlsSettings>>,
 }
 
-/// The first byte the server sent: enough to tell TLS from anything else, also when what followed was too short for a record.
-#[derive(Clone, Debug, Default)]
-struct FirstByte(Arc<AtomicU16>);
-
-impl FirstByte {
-    /// Set once a byte was seen, so that a zero byte is one too.
-    const SEEN: u16 = 0x100;
-
-    fn get(&self) -> Option<u8> {
-        let word = self.0.load(Ordering::Relaxed);
-        (word & Self::SEEN != 0).then(|| word.to_be_bytes()[1])
+impl LazySettings {
+    /// Nothing is read yet.
+    pub const fn new(options: TlsOptions) -> Self {
+        Self { options, made: OnceLock::new() }
     }
 
-    fn set(&self, byte: u8) {
-        self.0.store(Self::SEEN | u16::from(byte), Ordering::Relaxed);
-    }
-
-    /// A fault if the server began with something that is no TLS record: RFC 8446 5.1 knows the types 20 to 24.
-    fn not_tls(&self) -> Option<TlsFault> {
-        let byte = self.get().filter(|b| !(20..=24).contains(b))?;
-        let shown = if byte.is_ascii_graphic() { format!("`{}`", char::from(byte)) } else { format!("{byte:#04x}") };
-        Some(down(Reason::TlsNotTls, format!("the server's answer begins with {shown}, which is not TLS")))
-    }
-}
-
-/// A stream that remembers its first byte.
-#[derive(Debug)]
-pub struct Sniffed<S> {
-    inner: S,
-    first: FirstByte,
-}
-
-impl<S> Sniffed<S> {
-    /// The stream below.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if self.first.get().is_none()
-            && let Some(byte) = buf.filled().get(before)
-        {
-            self.first.set(*byte);
+    /// The settings; a file that cannot be read is [`Blind::Setup`] and is tried again at the next call.
+    pub fn get(&self, tls: &Tls) -> Result<&Arc<TlsSettings>, Fault> {
+        if let Some(settings) = self.made.get() {
+            return Ok(settings);
         }
-        polled
+        let made = tls.settings(&self.options).map_err(|error| Fault::unknown(Blind::Setup, chain_text(&error)))?;
+        Ok(self.made.get_or_init(|| made))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Sniffed<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+/// An error with all its causes.
+fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
     }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[std::io::IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
+    text
 }

@@ -8,7 +8,15 @@
 //! A new kind is one file with its `Config` (keys, decode), its type and `impl Probe`, and three lines here:
 //! the `mod`, the variant of [`ProbeConfig`], and the arms the compiler then asks for.
 
+mod dial;
+pub mod dns;
+mod dns_expect;
+mod echo;
+pub mod icmp;
 pub mod push;
+mod starttls;
+pub mod tcp;
+pub mod tls;
 
 use crate::config::tagged::{Family, Kind};
 use crate::net::Net;
@@ -24,11 +32,19 @@ pub const FAMILY: Family<ProbeConfig> =
     Family { what: "probe", common: &[], kinds: KINDS, later_kinds: &["docker", "vm", "worker"], later_keys: &[] };
 
 /// One line per kind, in the order in which they are shown.
-const KINDS: &[Kind<ProbeConfig>] = &[push::KIND];
+const KINDS: &[Kind<ProbeConfig>] = &[tcp::KIND, icmp::KIND, dns::KIND, tls::KIND, push::KIND];
 
 /// A probe's configuration: a closed enum, so that the compiler names what a new kind lacks.
 #[derive(Clone, Debug)]
 pub enum ProbeConfig {
+    /// A TCP connection, and what is said on it.
+    Tcp(tcp::Config),
+    /// Echo requests.
+    Icmp(icmp::Config),
+    /// A question to a name server.
+    Dns(dns::Config),
+    /// A TLS handshake and its certificates.
+    Tls(tls::Config),
     /// Facts are pushed to us.
     Push(push::Config),
 }
@@ -37,6 +53,10 @@ impl ProbeConfig {
     /// The kind's word: `http`, `push`, …
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::Tcp(_) => "tcp",
+            Self::Icmp(_) => "icmp",
+            Self::Dns(_) => "dns",
+            Self::Tls(_) => "tls",
             Self::Push(_) => "push",
         }
     }
@@ -44,6 +64,10 @@ impl ProbeConfig {
     /// What is watched, for lists and messages; never with credentials. Empty when there is nothing to name.
     pub fn target(&self) -> String {
         match self {
+            Self::Tcp(config) => config.target(),
+            Self::Icmp(config) => config.target(),
+            Self::Dns(config) => config.target(),
+            Self::Tls(config) => config.target(),
             Self::Push(_) => String::new(),
         }
     }
@@ -51,6 +75,10 @@ impl ProbeConfig {
     /// What makes the facts, ready to use.
     pub fn build(&self) -> Source {
         match self {
+            Self::Tcp(config) => Source::Probe(config.build()),
+            Self::Icmp(config) => Source::Probe(config.build()),
+            Self::Dns(config) => Source::Probe(config.build()),
+            Self::Tls(config) => Source::Probe(config.build()),
             Self::Push(config) => Source::Push { expect_every: config.expect_every, grace: config.grace },
         }
     }
@@ -58,6 +86,18 @@ impl ProbeConfig {
     /// What attempts of this kind measure: what rules may name.
     pub const fn measures(&self) -> &'static [Measure] {
         match self {
+            Self::Tcp(_) => &[
+                Measure::Total,
+                Measure::Dns,
+                Measure::Connect,
+                Measure::Tls,
+                Measure::FirstByte,
+                Measure::Transfer,
+                Measure::CertDaysLeft,
+            ],
+            Self::Icmp(_) => &[Measure::Total, Measure::Dns, Measure::FirstByte, Measure::LossPermille, Measure::Jitter],
+            Self::Dns(_) => &[Measure::Total, Measure::Dns, Measure::Connect, Measure::FirstByte, Measure::Transfer],
+            Self::Tls(_) => &[Measure::Total, Measure::Dns, Measure::Connect, Measure::Tls, Measure::CertDaysLeft],
             Self::Push(_) => &[],
         }
     }
