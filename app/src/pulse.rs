@@ -52,7 +52,10 @@ impl Pulse {
             return None;
         }
         let oldest = self.0.now().saturating_sub(STALL_MAX.as_millis() as u64);
-        [("the engine", &self.0.engine), ("the lease loop", &self.0.leases)].into_iter().find(|(_, at)| at.load(Ordering::Relaxed) < oldest).map(|(name, _)| name)
+        [("the engine", &self.0.engine), ("the lease loop", &self.0.leases)]
+            .into_iter()
+            .find(|(_, at)| at.load(Ordering::Relaxed) < oldest)
+            .map(|(name, _)| name)
     }
 
     /// Ends the process when a loop stands still. Returns when the thread is started.

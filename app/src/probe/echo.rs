@@ -56,11 +56,11 @@ impl Echo {
             },
         };
         let connected = socket.set_nonblocking(true).and_then(|()| socket.connect(&SocketAddr::new(address, 0).into()));
-        connected.map_err(|error| match error.kind() {
-            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
-                Fault::unknown(Blind::NoRoute, format!("this node has no route to {address}"))
+        connected.map_err(|error| {
+            if matches!(error.kind(), ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) {
+                return Fault::unknown(Blind::NoRoute, format!("this node has no route to {address}"));
             }
-            _ => Fault::io(&error, Reason::IcmpUnreachable, format_args!("preparing echo requests to {address}")),
+            Fault::io(&error, Reason::IcmpUnreachable, format_args!("preparing echo requests to {address}"))
         })?;
         let socket = UdpSocket::from_std(socket.into()).map_err(|e| Fault::unknown(Blind::NoResource, format!("no socket: {e}")))?;
         let mut random = [0; 2 + NONCE];

@@ -248,6 +248,7 @@ impl Volley {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use watchkeeper_core::Outcome;
 
     fn config(max_loss_permille: u16, max_jitter: Option<Dur>) -> Config {
         let second = Duration::from_secs(1);
@@ -270,8 +271,8 @@ mod tests {
     fn verdict(config: &Config, back: &[Option<u64>]) -> Option<Reason> {
         let volley = volley(back);
         config.judge(&volley.facts("raw"), &volley).err().map(|f| match f.outcome {
-            watchkeeper_core::Outcome::Down(reason) => reason,
-            other => panic!("{other:?}"),
+            Outcome::Down(reason) => reason,
+            other @ (Outcome::Up | Outcome::Unknown(_)) => panic!("{other:?}"),
         })
     }
 

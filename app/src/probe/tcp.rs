@@ -66,8 +66,8 @@ impl Config {
         let fields = Fields::open(node, KEYS, problems)?;
         let address = fields.require("address", problems).and_then(|n| Endpoint::decode(n, problems));
         let tls = match (fields.get("tls"), &address) {
-            (Some(node), Some(address)) => decode_tls(node, address, problems),
-            (None, _) | (Some(_), None) => Some(None),
+            (Some(node), Some(address)) if wants_tls(node) => decode_tls(node, address, problems).map(Some),
+            (Some(_) | None, _) => Some(None),
         };
         let send = match fields.get("send") {
             Some(node) => text(node, problems).map(Some),
@@ -93,20 +93,21 @@ impl Config {
     }
 }
 
-fn decode_tls(node: &Node, address: &Endpoint, problems: &mut Problems) -> Option<Option<(TlsOptions, ServerName<'static>)>> {
+/// `tls: false` is as good as no `tls:`.
+fn wants_tls(node: &Node) -> bool {
+    !matches!(&node.value, Value::Scalar { text, .. } if text == "false")
+}
+
+fn decode_tls(node: &Node, address: &Endpoint, problems: &mut Problems) -> Option<(TlsOptions, ServerName<'static>)> {
     let bare = Node { at: node.at.clone(), value: Value::Map(Vec::new()) };
-    let section = if matches!(node.value, Value::Scalar { .. }) {
-        if !boolean(node, problems)? {
-            return Some(None);
-        }
-        &bare
-    } else {
-        node
+    let section = match &node.value {
+        Value::Scalar { .. } => boolean(node, problems).map(|_| &bare)?,
+        Value::Map(_) | Value::Seq(_) | Value::Null | Value::Broken => node,
     };
     let fields = Fields::open(section, OPTION_KEYS, problems)?;
     let name = server_name_of(&fields, &address.host, problems);
     let options = options(&fields, &[], problems);
-    Some(Some((options?, name?)))
+    Some((options?, name?))
 }
 
 impl Expect {
