@@ -9,6 +9,7 @@ pub mod telegram;
 pub mod text;
 pub mod webhook;
 
+use crate::clock::Clock;
 use crate::config::decode::{self, Fields, Key, Problems, Value};
 use crate::config::tagged::{Family, Kind};
 use crate::net::Net;
@@ -60,6 +61,43 @@ pub struct Message {
     pub resolved_why: Option<String>,
     /// Who saw it: code of each datacenter with what it sees.
     pub seen_by: BTreeMap<String, String>,
+}
+
+impl Message {
+    /// The message of `channel test`.
+    pub fn test(channel: &str, kind: &str, now: Micros) -> Self {
+        Self {
+            event: None,
+            incident: String::new(),
+            tenant: String::new(),
+            monitor_uid: String::new(),
+            monitor: String::new(),
+            kind: kind.to_owned(),
+            target: String::new(),
+            labels: BTreeMap::new(),
+            rule: String::new(),
+            severity: Severity::Info,
+            reason: None,
+            summary: format!("The channel {channel} works"),
+            detail: None,
+            opened_at: now,
+            resolved_at: None,
+            resolved_why: None,
+            seen_by: BTreeMap::new(),
+        }
+    }
+}
+
+/// Sends one test message now, without retry and without the store. What the provider said is for a person.
+pub async fn send_test(net: &Arc<Net>, clock: &Clock, name: &str, kind: &ChannelKind) -> Result<Accepted, Refused> {
+    let now = clock.now();
+    let delivery = Delivery {
+        message: Message::test(name, kind.kind(), now),
+        key: format!("test/{name}/{}", now.0),
+        deadline: Instant::now() + ATTEMPT_MAX.to_std(),
+        now,
+    };
+    kind.build().deliver(net, &delivery).await
 }
 
 /// One delivery: the message, and the key that makes a repetition recognisable.
@@ -243,4 +281,45 @@ fn required_secret(
         }
     }
     found
+}
+
+#[cfg(test)]
+pub(crate) mod sample {
+    //! Messages for tests.
+    use super::*;
+
+    /// The shop went down at 03:12:07.
+    pub(crate) fn opened() -> Message {
+        Message {
+            event: Some(NoticeEvent::Opened),
+            incident: "019aa2b4-7e0c-7d3a-9c55-0d1f6c1b2a3e".to_owned(),
+            tenant: "default".to_owned(),
+            monitor_uid: "019aa2b4-0000-7000-8000-000000000001".to_owned(),
+            monitor: "shop".to_owned(),
+            kind: "http".to_owned(),
+            target: "https://shop.example.org/health".to_owned(),
+            labels: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
+            rule: "down".to_owned(),
+            severity: Severity::Critical,
+            reason: Some("http_status".to_owned()),
+            summary: "HTTP status 503 instead of 200-299".to_owned(),
+            detail: Some("HTTP status 503 instead of 200-299".to_owned()),
+            opened_at: Micros(1_795_317_127_123_456),
+            resolved_at: None,
+            resolved_why: None,
+            seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
+        }
+    }
+
+    /// … and came back 3m12s later.
+    pub(crate) fn resolved() -> Message {
+        Message {
+            event: Some(NoticeEvent::Resolved),
+            summary: "over after 3m12s".to_owned(),
+            resolved_at: Some(Micros(1_795_317_127_123_456 + 192_400_000)),
+            resolved_why: Some("recovered".to_owned()),
+            seen_by: BTreeMap::from([("local".to_owned(), "up".to_owned())]),
+            ..opened()
+        }
+    }
 }

@@ -309,3 +309,56 @@ impl Channel for Telegram {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::sample;
+
+    #[test]
+    fn the_payload_stays_as_it_is() {
+        let chat = Chat::Id(-1_001_234_567_890);
+        insta::assert_snapshot!("opened", format!("{:#}", payload(&chat, Some(42), &sample::opened(), Markup::Html)));
+        insta::assert_snapshot!(
+            "resolved_plain",
+            format!("{:#}", payload(&Chat::Name("@ops".to_owned()), None, &sample::resolved(), Markup::Plain))
+        );
+    }
+
+    #[test]
+    fn markup_in_foreign_text_is_text() {
+        let message = Message { monitor: "a<b>&\"c".to_owned(), summary: "<script>&lt;".to_owned(), detail: None, ..sample::opened() };
+        let html = html(&message);
+        assert!(html.starts_with("<b>🔴 a&lt;b&gt;&amp;\"c is down</b>\n&lt;script&gt;&amp;lt;\n"), "{html}");
+    }
+
+    #[test]
+    fn the_longest_text_fits_after_its_entities_are_parsed() {
+        // Nine lines of 500 characters that take two UTF-16 units each: twice what fits.
+        let long = "🔴<&".repeat(500);
+        let message = Message {
+            monitor: long.clone(),
+            summary: long.clone(),
+            detail: Some(format!("x{long}")),
+            target: long.clone(),
+            tenant: long.clone(),
+            incident: long.clone(),
+            seen_by: [(long.clone(), long)].into(),
+            ..sample::opened()
+        };
+        let html = html(&message);
+        let parsed = html.replace("<b>", "").replace("</b>", "").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        let units = parsed.encode_utf16().count();
+        assert!(units <= TEXT_MAX && units > TEXT_MAX - 3, "{units}");
+        assert!(parsed.ends_with('…'));
+    }
+
+    #[test]
+    fn chats_are_numbers_or_names() {
+        assert_eq!(Chat::parse("-100123"), Some(Chat::Id(-100_123)));
+        assert_eq!(Chat::parse("@ops_room"), Some(Chat::Name("@ops_room".to_owned())));
+        for bad in ["", "@", "ops", "12a", "@a b", "0", " 5"] {
+            assert_eq!(Chat::parse(bad), None, "{bad:?}");
+        }
+    }
+}

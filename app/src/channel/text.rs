@@ -47,11 +47,14 @@ pub fn text(message: &Message) -> Text {
             lines.push(format!("Sent at {}", moment(message.opened_at)));
         }
         Some(event) => {
-            lines.extend(why(message));
+            let (why, when) = (why(message), when(message, event));
+            match event {
+                NoticeEvent::Opened => lines.extend(why.into_iter().chain([when])),
+                NoticeEvent::Resolved => lines.extend([when].into_iter().chain(why)),
+            }
             if !message.target.is_empty() {
                 lines.push(message.target.clone());
             }
-            lines.push(when(message, event));
             lines.extend(seen_by(message));
             lines.extend(belonging(message));
             lines.push(format!("Incident {}", message.incident));
@@ -97,7 +100,6 @@ fn title(message: &Message) -> String {
                 Meaning::Down => "is down".to_owned(),
                 Meaning::Slow(None) => "is slow".to_owned(),
                 Meaning::Slow(Some(phase)) => format!("is slow ({})", phase.replace('_', " ")),
-                Meaning::SslExpiry if message.reason.as_deref() == Some("tls_expired") => "has an expired certificate".to_owned(),
                 Meaning::SslExpiry => "needs a new certificate".to_owned(),
                 Meaning::MissedPush => "did not report in time".to_owned(),
                 Meaning::Blind => "cannot be checked".to_owned(),
@@ -124,16 +126,23 @@ fn title(message: &Message) -> String {
     }
 }
 
-/// The summary, and the probe's own words if they add to it.
+/// The summary, and the probe's own words if they add to it. When all is well again the summary only repeats how long
+/// it lasted, which has a line of its own.
 fn why(message: &Message) -> Vec<String> {
     let mut lines = Vec::new();
-    if !message.summary.is_empty() {
+    let well = message.event == Some(NoticeEvent::Resolved) && !over_without_recovery(message);
+    if !message.summary.is_empty() && !(well && message.detail.is_some()) {
         lines.push(message.summary.clone());
     }
     if let Some(detail) = message.detail.as_deref().filter(|d| !d.is_empty() && !message.summary.contains(d)) {
-        lines.push(detail.to_owned());
+        lines.push(if well { format!("It was: {detail}") } else { detail.to_owned() });
     }
     lines
+}
+
+/// Whether it ended only because nobody looks any more.
+fn over_without_recovery(message: &Message) -> bool {
+    matches!(message.resolved_why.as_deref(), Some("retired" | "rule_removed"))
 }
 
 fn when(message: &Message, event: NoticeEvent) -> String {
@@ -223,4 +232,67 @@ pub fn cut_utf16(line: &str, max: usize) -> String {
         out.push('…');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::sample;
+
+    #[test]
+    fn every_rule_has_its_words() {
+        let mut all = String::new();
+        for rule in ["down", "slow_response", "slow_response/first_byte", "ssl_expiry", "missed_push", "blind", "checkout-slow"] {
+            for message in [sample::opened(), sample::resolved()] {
+                let message = Message { rule: rule.to_owned(), ..message };
+                all.push_str(&text(&message).title);
+                all.push('\n');
+            }
+        }
+        insta::assert_snapshot!("titles", all);
+    }
+
+    #[test]
+    fn a_message_says_what_why_where_and_since_when() {
+        insta::assert_snapshot!("opened", text(&sample::opened()).plain());
+        insta::assert_snapshot!("resolved", text(&sample::resolved()).plain());
+        insta::assert_snapshot!("test", text(&Message::test("ops", "telegram", Micros(1_795_317_127_000_000))).plain());
+    }
+
+    #[test]
+    fn what_is_no_longer_watched_is_never_called_well() {
+        for (why, title) in [("retired", "⚪ shop is no longer watched"), ("rule_removed", "⚪ shop is no longer watched for down")] {
+            let message = Message { resolved_why: Some(why.to_owned()), ..sample::resolved() };
+            assert_eq!(text(&message).title, title);
+            assert!(!text(&message).plain().contains("🟢"), "{why}");
+        }
+    }
+
+    #[test]
+    fn foreign_text_stays_on_its_line_and_within_its_length() {
+        let message = Message { summary: format!("a\nb\u{7}c{}", "x".repeat(9_000)), ..sample::opened() };
+        let text = text(&message);
+        assert!(text.lines[0].starts_with("a b c"), "{}", text.lines[0]);
+        assert!(text.lines.iter().all(|l| l.chars().count() <= LINE_MAX));
+        assert!(text.lines[0].ends_with('…'));
+    }
+
+    #[test]
+    fn cuts_count_utf16_and_never_split_a_character() {
+        assert_eq!(cut_utf16("🔴🔴", 4), "🔴🔴");
+        assert_eq!(cut_utf16("🔴🔴", 3), "🔴…");
+        assert_eq!(cut_utf16("🔴🔴", 2), "…");
+        assert_eq!(cut_utf16("abc", 2), "a…");
+        assert_eq!(cut_utf16("abc", 0), "");
+    }
+
+    #[test]
+    fn lengths_are_told_in_what_matters() {
+        let of = |us| rough(Dur(us));
+        assert_eq!(of(192_400_000), "3m12s");
+        assert_eq!(of(850_500), "850ms");
+        assert_eq!(of(5_400_000_000), "1h30m");
+        assert_eq!(of(190_000_000_000), "2d4h");
+        assert_eq!(of(-5), "0s");
+    }
 }

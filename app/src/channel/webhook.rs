@@ -158,7 +158,7 @@ fn decode_headers(node: &Node, problems: &mut Problems) -> Option<Vec<(HeaderNam
 /// The body, version 1. `docs/channels.md` describes it field by field.
 pub fn body(message: &Message, key: &str, now: Micros) -> Value {
     let seconds = |from: Micros, to: Micros| (to - from).0.max(0) as f64 / 1e6;
-    json!({
+    let mut body = json!({
         "version": VERSION,
         "key": key,
         "event": message.event.map_or("test", |e| e.as_str()),
@@ -185,7 +185,14 @@ pub fn body(message: &Message, key: &str, now: Micros) -> Value {
         "tenant": message.tenant,
         "seen_by": message.seen_by,
         "text": text::text(message).plain(),
-    })
+    });
+    if message.event.is_none() {
+        // A test is about nothing but the channel.
+        for part in ["incident", "monitor", "tenant"] {
+            body[part] = Value::Null;
+        }
+    }
+    body
 }
 
 /// `v1=` and the hex HMAC-SHA256 over `timestamp.body`: a receiver that also checks the time cannot be fooled by a
@@ -272,5 +279,26 @@ impl Channel for Webhook {
         let what = if answer.status.is_redirection() { ", a redirect, which is not followed" } else { "" };
         let colon = if said.is_empty() { "" } else { ": " };
         Err(answer::refused(class, retry, format!("{} answered {}{what}{colon}{said}", self.config.origin, answer.status.as_u16())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::sample;
+
+    #[test]
+    fn the_body_of_version_1_stays_as_it_is() {
+        let now = Micros(1_795_317_130_000_000);
+        insta::assert_snapshot!("opened", format!("{:#}", body(&sample::opened(), "incident/x/opened/0/1", now)));
+        insta::assert_snapshot!("resolved", format!("{:#}", body(&sample::resolved(), "incident/x/resolved/1/1", now)));
+        insta::assert_snapshot!("test", format!("{:#}", body(&Message::test("hook", "webhook", now), "test/hook/1", now)));
+    }
+
+    #[test]
+    fn signs_as_another_implementation_does() {
+        // printf '1795317130.{"a":1}' | openssl dgst -sha256 -hmac 'correct horse'
+        let signed = signature(&SecretString::from("correct horse"), "1795317130", br#"{"a":1}"#);
+        assert_eq!(signed, "v1=4afce75dc0ae9d24acd2e8f083e11371510b5081f916f1a53184d6732eee476f");
     }
 }
