@@ -4,7 +4,7 @@
 //! It never retries, never decides, and hands every attempt to the engine exactly once.
 
 use crate::clock::Clock;
-use crate::net::Net;
+use crate::net::{Guard, Net};
 use crate::probe::{Attempt, ProbeContext};
 use crate::spec::{MonitorSpec, Source};
 use crate::telemetry::{ResultLabel, SharedMetrics};
@@ -93,7 +93,8 @@ impl Executor {
         };
         let began = Instant::now();
         let deadline = began + spec.timeout.to_std();
-        let cx = ProbeContext { net: self.net.clone(), deadline, want_detail };
+        // Every monitor comes from a file, and so from whoever runs this node.
+        let cx = ProbeContext { net: self.net.clone(), deadline, want_detail, guard: Guard::Open };
         let guarded = AssertUnwindSafe(probe.attempt(&cx)).catch_unwind();
         match tokio::time::timeout_at((deadline + OVERRUN).into(), guarded).await {
             Ok(Ok(attempt)) => attempt,

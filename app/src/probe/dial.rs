@@ -2,7 +2,7 @@
 
 use super::{Attempt, Hop, ProbeContext};
 use crate::config::decode::{Fields, Key, Node, Problems, one_of, parsed};
-use crate::net::{Family, Fault, Guard};
+use crate::net::{Family, Fault};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
@@ -92,19 +92,12 @@ impl Laps {
 }
 
 /// Resolves and connects; notes both phases and the address.
-pub async fn dial(
-    cx: &ProbeContext,
-    endpoint: &Endpoint,
-    family: Family,
-    guard: Guard,
-    hop: &mut Hop,
-    laps: &mut Laps,
-) -> Result<TcpStream, Fault> {
+pub async fn dial(cx: &ProbeContext, endpoint: &Endpoint, family: Family, hop: &mut Hop, laps: &mut Laps) -> Result<TcpStream, Fault> {
     let addresses = cx.net.resolve(&endpoint.host, family, cx.deadline).await;
     hop.dns_us = laps.lap();
     let addresses = addresses?;
     hop.address = addresses.first().map(|ip| std::net::SocketAddr::new(*ip, endpoint.port).to_string());
-    let connected = cx.net.connect(&addresses, endpoint.port, guard, cx.deadline).await;
+    let connected = cx.net.connect(&addresses, endpoint.port, cx.guard, cx.deadline).await;
     hop.connect_us += laps.lap();
     let connected = connected?;
     hop.address = Some(connected.address.to_string());

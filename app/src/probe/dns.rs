@@ -9,7 +9,7 @@ use super::dns_expect::{EXPECT_KEYS, Expect, answer_text, rcode_word};
 use super::{Attempt, DnsFacts, Hop, Probe, ProbeConfig, ProbeContext};
 use crate::config::decode::{Fields, Key, Node, Problems, one_of, parsed};
 use crate::config::tagged::Kind;
-use crate::net::{Family, Fault, Guard};
+use crate::net::{Family, Fault};
 use async_trait::async_trait;
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RecordType};
@@ -226,7 +226,7 @@ impl Asking<'_> {
     }
 
     async fn over_tcp(&mut self, server: SocketAddr, wire: &Wire) -> Result<Message, Fault> {
-        let connected = self.cx.net.connect(&[server.ip()], server.port(), Guard::Open, self.cx.deadline).await;
+        let connected = self.cx.net.connect(&[server.ip()], server.port(), self.cx.guard, self.cx.deadline).await;
         self.hop.connect_us += self.laps.lap();
         let mut stream = connected?.stream;
         let mut first_byte = None;

@@ -12,6 +12,7 @@ mod dial;
 pub mod dns;
 mod dns_expect;
 mod echo;
+pub mod http;
 pub mod icmp;
 pub mod push;
 mod starttls;
@@ -19,7 +20,7 @@ pub mod tcp;
 pub mod tls;
 
 use crate::config::tagged::{Family, Kind};
-use crate::net::Net;
+use crate::net::{Guard, Net};
 use crate::spec::Source;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -32,11 +33,13 @@ pub const FAMILY: Family<ProbeConfig> =
     Family { what: "probe", common: &[], kinds: KINDS, later_kinds: &["docker", "vm", "worker"], later_keys: &[] };
 
 /// One line per kind, in the order in which they are shown.
-const KINDS: &[Kind<ProbeConfig>] = &[tcp::KIND, icmp::KIND, dns::KIND, tls::KIND, push::KIND];
+const KINDS: &[Kind<ProbeConfig>] = &[http::KIND, tcp::KIND, icmp::KIND, dns::KIND, tls::KIND, push::KIND];
 
 /// A probe's configuration: a closed enum, so that the compiler names what a new kind lacks.
 #[derive(Clone, Debug)]
 pub enum ProbeConfig {
+    /// An HTTP request.
+    Http(Box<http::Config>),
     /// A TCP connection, and what is said on it.
     Tcp(tcp::Config),
     /// Echo requests.
@@ -53,6 +56,7 @@ impl ProbeConfig {
     /// The kind's word: `http`, `push`, …
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::Http(_) => "http",
             Self::Tcp(_) => "tcp",
             Self::Icmp(_) => "icmp",
             Self::Dns(_) => "dns",
@@ -64,6 +68,7 @@ impl ProbeConfig {
     /// What is watched, for lists and messages; never with credentials. Empty when there is nothing to name.
     pub fn target(&self) -> String {
         match self {
+            Self::Http(config) => config.target(),
             Self::Tcp(config) => config.target(),
             Self::Icmp(config) => config.target(),
             Self::Dns(config) => config.target(),
@@ -75,6 +80,7 @@ impl ProbeConfig {
     /// What makes the facts, ready to use.
     pub fn build(&self) -> Source {
         match self {
+            Self::Http(config) => Source::Probe(config.build()),
             Self::Tcp(config) => Source::Probe(config.build()),
             Self::Icmp(config) => Source::Probe(config.build()),
             Self::Dns(config) => Source::Probe(config.build()),
@@ -86,6 +92,7 @@ impl ProbeConfig {
     /// What attempts of this kind measure: what rules may name.
     pub const fn measures(&self) -> &'static [Measure] {
         match self {
+            Self::Http(_) => http::MEASURES,
             Self::Tcp(_) => &[
                 Measure::Total,
                 Measure::Dns,
@@ -112,6 +119,8 @@ pub struct ProbeContext {
     pub deadline: Instant,
     /// Whether to keep what is only stored when asked: response headers and the head of the body.
     pub want_detail: bool,
+    /// Which addresses may be reached.
+    pub guard: Guard,
 }
 
 /// Makes one attempt.

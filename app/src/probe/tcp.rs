@@ -7,7 +7,7 @@ use super::{Attempt, CertificateFacts, Hop, Probe, ProbeConfig, ProbeContext};
 use crate::config::decode::{Fields, Key, Node, Problems, Value, boolean, parsed, text};
 use crate::config::tagged::Kind;
 use crate::net::tls::{LazySettings, TlsOptions, handshake, stream_fault};
-use crate::net::{Family, Fault, Guard};
+use crate::net::{Family, Fault};
 use async_trait::async_trait;
 use regex::bytes::Regex;
 use rustls::pki_types::ServerName;
@@ -153,7 +153,7 @@ impl TcpProbe {
         let config = &self.config;
         let settings = self.settings.as_ref().map(|s| s.get(&cx.net.tls)).transpose()?;
         let mut laps = Laps::start();
-        let mut stream = dial(cx, &config.address, config.family, Guard::Open, hop, &mut laps).await?;
+        let mut stream = dial(cx, &config.address, config.family, hop, &mut laps).await?;
         let (Some(settings), Some((_, name))) = (settings, &config.tls) else {
             return config.converse(&mut stream, cx.deadline, hop, &mut laps).await;
         };

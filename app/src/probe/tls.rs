@@ -8,7 +8,7 @@ use super::{Attempt, CertificateFacts, Hop, Probe, ProbeConfig, ProbeContext};
 use crate::config::decode::{Fields, Key, Node, Problems, beside, boolean, one_of, parsed, text};
 use crate::config::tagged::Kind;
 use crate::net::tls::{LazySettings, MinVersion, TlsOptions, handshake, server_name};
-use crate::net::{Family, Fault, Guard};
+use crate::net::{Family, Fault};
 use async_trait::async_trait;
 use rustls::pki_types::ServerName;
 use std::time::{Duration, Instant};
@@ -170,7 +170,7 @@ impl TlsProbe {
         let config = &self.config;
         let settings = self.settings.get(&cx.net.tls)?;
         let mut laps = Laps::start();
-        let mut stream = dial(cx, &config.address, config.family, Guard::Open, hop, &mut laps).await?;
+        let mut stream = dial(cx, &config.address, config.family, hop, &mut laps).await?;
         if let Some(kind) = config.starttls {
             let talked = talk(kind, &mut stream, cx.deadline).await;
             hop.tls_us = laps.lap();
