@@ -17,6 +17,7 @@ pub mod sketch;
 pub mod spec;
 pub mod store;
 pub mod telemetry;
+pub mod web;
 
 /// An error with all its causes, for the one place that logs it.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -29,4 +30,3 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-pub mod web;

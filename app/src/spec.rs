@@ -2,13 +2,16 @@
 //!
 //! Built once per (re)load, immutable, shared. A reload keeps the very same `Arc` for a monitor that did not change.
 
-use crate::probe::Probe;
+use crate::config::{ChannelConfig, Config, MonitorConfig, Pos, TenantConfig};
+use crate::probe::{Probe, ProbeConfig};
 use crate::schedule::Cadence;
+use crate::store::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorObject, TenantObjects};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use watchkeeper_core::quorum::Health;
 use watchkeeper_core::sight::SightPolicy;
 use watchkeeper_core::verdict::Policy;
-use watchkeeper_core::{Dur, Micros, MonitorId, TenantId};
+use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId, Rule, RuleKey, TenantId};
 
 /// How facts about this monitor come to be.
 pub enum Source {
@@ -64,3 +67,115 @@ pub struct MonitorSpec {
 /// Everything that is watched, by id.
 #[derive(Clone, Default)]
 pub struct Fleet(pub Arc<HashMap<MonitorId, Arc<MonitorSpec>>>);
+
+/// The configuration's objects as the store takes them. Every push monitor gets a fresh token, which the store only keeps
+/// for one that has none. Fails only if the system has no randomness to give.
+pub fn objects(config: &Config) -> Result<Vec<TenantObjects>, getrandom::Error> {
+    config.tenants.iter().map(tenant_objects).collect()
+}
+
+fn tenant_objects(tenant: &TenantConfig) -> Result<TenantObjects, getrandom::Error> {
+    let channels = tenant.channels.iter().map(|channel| ChannelObject {
+        name: channel.name.clone(),
+        kind: channel.kind.kind().to_owned(),
+        config: channel.kind.canonical().to_string(),
+        budget: channel.kind.budget_key(),
+        origin: origin(&channel.at),
+    });
+    let monitors = tenant.monitors.iter().map(|monitor| {
+        Ok(MonitorObject {
+            name: monitor.name.clone(),
+            uid: monitor.uid.clone(),
+            was: monitor.was.clone(),
+            kind: monitor.probe.kind().to_owned(),
+            target: monitor.probe.target(),
+            config: monitor.canonical.clone(),
+            labels: monitor.labels.clone(),
+            paused: monitor.paused,
+            origin: origin(&monitor.at),
+            hash: monitor.hash,
+            push_token: if matches!(monitor.probe, ProbeConfig::Push(_)) { Some(crate::web::new_push_token()?) } else { None },
+        })
+    });
+    Ok(TenantObjects { tenant: tenant.slug.clone(), channels: channels.collect(), monitors: monitors.collect::<Result<_, _>>()? })
+}
+
+fn origin(at: &Pos) -> String {
+    format!("{}:{}", at.file, at.line)
+}
+
+/// The configured channels with the ids that the store gave them.
+pub fn channels<'c>(config: &'c Config, applied: &'c Applied) -> impl Iterator<Item = (ChannelId, &'c ChannelConfig)> {
+    let tenants = config.tenants.iter().zip(&applied.tenants);
+    tenants.flat_map(|(tenant, ids)| ids.channels.iter().copied().zip(&tenant.channels))
+}
+
+/// Joins the configuration with the ids that the store gave it, in the same order. A monitor whose configuration, identity
+/// and route are as before keeps its very same `Arc`, so that a reload touches only what changed.
+pub fn build(config: &Config, applied: &Applied, previous: &Fleet, shards: u16, now: Micros) -> Fleet {
+    let mut fleet = HashMap::new();
+    for (tenant, ids) in config.tenants.iter().zip(&applied.tenants) {
+        let channels: HashMap<&str, ChannelId> =
+            tenant.channels.iter().map(|c| c.name.as_str()).zip(ids.channels.iter().copied()).collect();
+        for (monitor, identity) in tenant.monitors.iter().zip(&ids.monitors) {
+            let policy = policy(monitor, &channels);
+            let kept = previous
+                .0
+                .get(&identity.id)
+                .filter(|spec| spec.hash == monitor.hash && spec.policy == policy && spec.tenant == ids.tenant && spec.uid == identity.uid);
+            let spec = kept.cloned().unwrap_or_else(|| Arc::new(monitor_spec(tenant, ids, monitor, identity, policy, shards, now)));
+            fleet.insert(identity.id, spec);
+        }
+    }
+    Fleet(Arc::new(fleet))
+}
+
+fn policy(monitor: &MonitorConfig, channels: &HashMap<&str, ChannelId>) -> Policy {
+    let rules = monitor.alerts.iter().map(|alert| Rule {
+        key: RuleKey::new(&alert.key()),
+        trigger: alert.kind.trigger(),
+        severity: alert.severity,
+        hold: alert.hold,
+        channels: alert.notify.iter().flatten().filter_map(|(name, _)| channels.get(name.as_str()).copied()).collect(),
+    });
+    Policy { quorum: monitor.quorum, rules: rules.collect() }
+}
+
+fn monitor_spec(
+    tenant: &TenantConfig,
+    ids: &AppliedTenant,
+    monitor: &MonitorConfig,
+    identity: &AppliedMonitor,
+    policy: Policy,
+    shards: u16,
+    now: Micros,
+) -> MonitorSpec {
+    MonitorSpec {
+        id: identity.id,
+        uid: identity.uid.clone(),
+        tenant: ids.tenant,
+        tenant_slug: tenant.slug.clone(),
+        name: monitor.name.clone(),
+        kind: monitor.probe.kind(),
+        target: monitor.probe.target(),
+        labels: monitor.labels.clone(),
+        cadence: monitor.cadence.clone(),
+        timeout: monitor.timeout,
+        source: monitor.probe.build(),
+        sight: SightPolicy { down_after: monitor.down_after, up_after: monitor.up_after, vote_lasts: interval(monitor, now).times(3) },
+        policy,
+        shard: identity.id.0.rem_euclid(i64::from(shards.max(1))) as u16,
+        paused: monitor.paused,
+        created_at: identity.created_at,
+        hash: monitor.hash,
+    }
+}
+
+/// The longest time between two facts when all is well; a vote lasts three of them.
+fn interval(monitor: &MonitorConfig, now: Micros) -> Dur {
+    if let ProbeConfig::Push(push) = &monitor.probe {
+        return Dur(push.expect_every.0.saturating_add(push.grace.0));
+    }
+    let longest = |a: Dur, health| a.max(monitor.cadence.interval(health, now));
+    [Health::Up, Health::Degraded, Health::Down, Health::Unknown].into_iter().fold(Dur::ZERO, longest)
+}

@@ -4,6 +4,8 @@
 //! answers goes to standard output, what went wrong to standard error. Exit codes: 0 done, 1 failed, 2 usage or
 //! configuration.
 
+pub mod client;
+pub mod status;
 pub mod term;
 pub mod waterfall;
 

@@ -1,4 +1,205 @@
-//! The configuration file.
+//! The configuration: from files to compiled values.
+//!
+//! A file is parsed once into a tree that knows its places ([`tree`]), every item is decoded alone and reports its own
+//! problems ([`decode`]), and cross-checks run on what decoded ([`fleet`]). So all problems come out at once, each with
+//! file, line and column, and nothing half-valid ever leaves this module: either a [`Config`] or problems.
+//! It reads files and the variables it is given; it starts nothing, asks no network, and never logs a value.
+
+mod alert;
+mod canonical;
 pub mod decode;
+mod fleet;
+mod monitor;
+mod report;
+mod sections;
 pub mod tagged;
 pub mod tree;
+
+pub use alert::{AlertConfig, AlertKind};
+pub use decode::Pos;
+pub use fleet::{ChannelConfig, TenantConfig};
+pub use monitor::MonitorConfig;
+pub use report::BadConfig;
+pub use sections::{Agent, Server, StoreConfig, StoreUrl};
+pub use tree::Env;
+
+use crate::config::decode::{Fields, Key, Node, Problems, Value};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Everything the program was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The address of page, API, metrics and health.
+    pub server: Server,
+    /// Where everything is kept.
+    pub store: StoreConfig,
+    /// Who this node is.
+    pub agent: Agent,
+    /// Who owns what. The tenant `default` is always there and comes first.
+    pub tenants: Vec<TenantConfig>,
+    /// SHA-256 over all objects with their secrets: equal means that nothing about channels and monitors changed.
+    pub hash: [u8; 32],
+}
+
+/// More files in a directory are refused. Teams keep one per service; a wrong path may hold millions.
+pub const FILES_MAX: usize = 1_000;
+
+/// The variable that names the configuration when no flag does.
+pub const PATH_VARIABLE: &str = "WATCHKEEPER_CONFIG";
+
+/// Where the configuration is looked for when neither flag nor variable name it, in this order.
+pub const PATHS: &[&str] = &["/etc/watchkeeper/config.yaml", "watchkeeper.yaml"];
+
+/// The path of the configuration: the flag's, else the variable's, else the first known place that exists, else none.
+pub fn find(flag: Option<&Path>, env: Env<'_>) -> Option<PathBuf> {
+    flag.map(Path::to_owned)
+        .or_else(|| env(PATH_VARIABLE).filter(|p| !p.is_empty()).map(PathBuf::from))
+        .or_else(|| PATHS.iter().map(PathBuf::from).find(|p| p.exists()))
+}
+
+/// Loads a file, or every `*.yaml` and `*.yml` of a directory in the order of their names. Without a path, the defaults: an
+/// SQLite file in the working directory and nothing to watch.
+pub fn load(path: Option<&Path>, env: Env<'_>) -> Result<Config, BadConfig> {
+    let mut problems = Problems::default();
+    let texts = path.map_or_else(Vec::new, |path| read(path, &mut problems));
+    compile(&texts, env, problems)
+}
+
+/// Loads from texts: (name, content) as if they were files.
+pub fn load_texts(texts: &[(String, Vec<u8>)], env: Env<'_>) -> Result<Config, BadConfig> {
+    compile(texts, env, Problems::default())
+}
+
+fn compile(texts: &[(String, Vec<u8>)], env: Env<'_>, mut problems: Problems) -> Result<Config, BadConfig> {
+    let roots: Vec<Node> = texts.iter().filter_map(|(name, bytes)| tree::parse(name, bytes, env, &mut problems)).collect();
+    let config = from_roots(&roots, &mut problems);
+    match config {
+        Some(config) if problems.0.is_empty() => Ok(config),
+        Some(_) | None => Err(BadConfig::new(problems, texts)),
+    }
+}
+
+/// The keys of a file.
+pub const TOP: &[Key] = &[
+    Key { name: "server", form: "a mapping", default: "", doc: "The address of page, API, metrics and health." },
+    Key { name: "store", form: "a mapping", default: "", doc: "Where everything is kept." },
+    Key { name: "agent", form: "a mapping", default: "", doc: "Who this node is." },
+    Key { name: "channels", form: "a list of channels", default: "", doc: "Where messages go." },
+    Key { name: "defaults", form: "a mapping", default: "", doc: "What monitors share." },
+    Key { name: "monitors", form: "a list of monitors", default: "", doc: "What is watched." },
+    Key {
+        name: "tenants",
+        form: "a list of tenants",
+        default: "",
+        doc: "Further owners, each with channels, defaults and monitors of its own.",
+    },
+];
+
+/// Keys of a file that are of later work.
+const TOP_LATER: &[&str] = &["discover"];
+
+fn from_roots(roots: &[Node], problems: &mut Problems) -> Option<Config> {
+    let mut tops = Vec::new();
+    for root in roots {
+        if let Some(top) = Fields::open_beside(root, TOP, TOP_LATER, problems) {
+            tagged::refuse_later(root, TOP_LATER, problems);
+            tops.push(top);
+        }
+    }
+    let server = Server::decode(merged(&tops, "server", problems).as_ref(), problems);
+    let store = StoreConfig::decode(merged(&tops, "store", problems).as_ref(), problems);
+    let agent = Agent::decode(merged(&tops, "agent", problems).as_ref(), problems);
+    let tenants = fleet::decode(&tops, problems);
+    let hash = canonical::fleet_hash(&tenants);
+    Some(Config { server: server?, store: store?, agent: agent?, tenants, hash })
+}
+
+/// One mapping of what several files say under a key; a key that two of them give is a problem naming both places.
+fn merged(tops: &[Fields<'_>], key: &'static str, problems: &mut Problems) -> Option<Node> {
+    let mut whole: Option<Node> = None;
+    for node in tops.iter().filter_map(|top| top.get(key)) {
+        let Some(whole) = &mut whole else {
+            whole = Some(node.clone());
+            continue;
+        };
+        match (&mut whole.value, &node.value) {
+            (Value::Map(all), Value::Map(more)) => {
+                for (name, at, value) in more {
+                    if let Some((_, first, _)) = all.iter().find(|(known, _, _)| known == name) {
+                        problems.add(
+                            at,
+                            format!("`{key}.{name}` again; it is already at {first}"),
+                            "every key in one file only".to_owned(),
+                        );
+                    } else {
+                        all.push((name.clone(), at.clone(), value.clone()));
+                    }
+                }
+            }
+            _ => decode::wrong(node, "a mapping", problems),
+        }
+    }
+    whole
+}
+
+/// Reads the files of a path; what cannot be read is a problem.
+fn read(path: &Path, problems: &mut Problems) -> Vec<(String, Vec<u8>)> {
+    let mut unreadable = |path: &Path, error: &std::io::Error| {
+        problems.add(&whole_file(path), format!("it cannot be read: {error}"), "a readable YAML file, or a directory of them".to_owned());
+    };
+    let files = match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => match files_of(path) {
+            Ok(files) => files,
+            Err(error) => {
+                unreadable(path, &error);
+                return Vec::new();
+            }
+        },
+        Ok(_) => vec![path.to_owned()],
+        Err(error) => {
+            unreadable(path, &error);
+            return Vec::new();
+        }
+    };
+    let mut texts = Vec::new();
+    for file in &files {
+        match read_bounded(file) {
+            Ok(bytes) => texts.push((file.display().to_string(), bytes)),
+            Err(error) => unreadable(file, &error),
+        }
+    }
+    if files.is_empty() {
+        problems.add(&whole_file(path), "a directory without configuration", "`*.yaml` or `*.yml` files".to_owned());
+    }
+    texts
+}
+
+fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file() {
+            files.push(path);
+        }
+        if files.len() > FILES_MAX {
+            return Err(std::io::Error::other(format!("it holds more than {FILES_MAX} configuration files")));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// At most one byte more than a file may have, so that the parser can say that it is too large.
+fn read_bounded(file: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(tree::FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The place of a problem with a file as a whole.
+fn whole_file(path: &Path) -> Pos {
+    Pos { file: Arc::from(path.display().to_string()), line: 0, column: 0 }
+}

@@ -120,3 +120,12 @@ pub fn not_built_yet(at: &Pos, word: &str, accepted: &str, problems: &mut Proble
 
 /// How the message about something of later work ends.
 pub const NOT_BUILT_YET: &str = " is not built yet";
+
+/// Notes every key of later work that a mapping has.
+pub fn refuse_later(node: &Node, later: &[&str], problems: &mut Problems) {
+    if let Value::Map(entries) = &node.value {
+        for (key, at, _) in entries.iter().filter(|(key, _, _)| later.contains(&key.as_str())) {
+            not_built_yet(at, key, "", problems);
+        }
+    }
+}

@@ -8,7 +8,6 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use std::error::Error;
 
 /// What is answered instead of what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,13 +79,7 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        let mut chain = error.to_string();
-        let mut source = error.source();
-        while let Some(inner) = source {
-            chain = format!("{chain}: {inner}");
-            source = inner.source();
-        }
-        tracing::error!(error = %chain, "a request could not be answered from the store");
+        tracing::error!(error = %crate::chain(&error), "a request could not be answered from the store");
         match error {
             StoreError::Unavailable { .. } => Self::unavailable("store_unavailable", "the store cannot be reached now; try again"),
             StoreError::Broken { .. } | StoreError::Refused(_) => Self::internal(),

@@ -424,3 +424,6 @@ pub struct Reloaded {
     /// What changed, for people.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests;

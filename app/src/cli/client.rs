@@ -1,0 +1,147 @@
+//! Asks a running server through its API, for the commands that work on one.
+//!
+//! The token is `WATCHKEEPER_TOKEN` if that is set, else the one that the first start left beside the database.
+
+use crate::clock::Clock;
+use crate::net::{Net, Request};
+use crate::web::error::ErrorBody;
+use crate::web::types::Page;
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// A server on the same machine that has not answered by then is hung; it ends its own requests after 15 s.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An answer may be so long: a page of 500 monitors has under 2 MiB.
+const ANSWER_MAX: usize = 16 * 1024 * 1024;
+
+/// So many pages are turned at most: with 500 items each, far beyond what one server watches. A server that always says
+/// `next` must not keep us for ever.
+const PAGES_MAX: usize = 400;
+
+/// The variable that holds a token to use instead of the file's.
+const TOKEN_VARIABLE: &str = "WATCHKEEPER_TOKEN";
+
+/// A server to ask.
+pub struct Client {
+    net: Net,
+    base: Url,
+    token: Option<SecretString>,
+}
+
+impl Client {
+    /// The server that listens on this address, asked without a token.
+    pub fn open(listen: SocketAddr, clock: Clock) -> anyhow::Result<Self> {
+        let base = Url::parse(&format!("http://{}", reachable(listen))).context("the listen address makes no URL")?;
+        Ok(Self { net: Net::system(clock), base, token: None })
+    }
+
+    /// The same with the token of the environment, or of that file.
+    pub fn with_token(listen: SocketAddr, file: &Path, clock: Clock) -> anyhow::Result<Self> {
+        let text = match std::env::var(TOKEN_VARIABLE) {
+            Ok(text) => text,
+            Err(_) => std::fs::read_to_string(file).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => {
+                    anyhow!(
+                        "there is no token: {} does not exist; set {TOKEN_VARIABLE} to one made by `watchkeeper token create`",
+                        file.display()
+                    )
+                }
+                ErrorKind::PermissionDenied => {
+                    anyhow!("{} may only be read by the user that runs the server; be that user, or set {TOKEN_VARIABLE}", file.display())
+                }
+                _ => anyhow!("{} cannot be read: {error}", file.display()),
+            })?,
+        };
+        Ok(Self { token: Some(SecretString::from(text.trim())), ..Self::open(listen, clock)? })
+    }
+
+    /// The status and body of a GET.
+    pub async fn get_raw(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<(StatusCode, Bytes)> {
+        let mut url = self.base.join(path).context("the path makes no URL")?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut headers = HeaderMap::new();
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).context("the token is not one")?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let request = Request { method: Method::GET, url, headers, body: Bytes::new() };
+        let answer = self.net.send(&request, Instant::now() + TIMEOUT, ANSWER_MAX).await;
+        let answer = answer.map_err(|fault| {
+            let at = self.base.authority();
+            anyhow!("no server answers on {at}: {}; is `watchkeeper serve` running?", fault.text)
+        })?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// The value of a GET; any other status than 200 is an error with the server's own words.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<T> {
+        let (status, body) = self.get_raw(path, query).await?;
+        if status != StatusCode::OK {
+            let said = serde_json::from_slice::<ErrorBody>(&body).map_or_else(|_| "nothing more".to_owned(), |error| error.message);
+            bail!("the server on {} answered {path} with {status}: {said}", self.base.authority());
+        }
+        serde_json::from_slice(&body)
+            .with_context(|| format!("the server on {} answered {path} with something else than this version knows", self.base.authority()))
+    }
+
+    /// Every item of a list; `cursor` is the key that takes `next`.
+    pub async fn all<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)], cursor: &str) -> anyhow::Result<Vec<T>> {
+        let (mut items, mut next) = (Vec::new(), None::<String>);
+        for _ in 0..PAGES_MAX {
+            let mut query = query.to_vec();
+            query.extend(next.as_deref().map(|place| (cursor, place)));
+            let page: Page<T> = self.get(path, &query).await?;
+            items.extend(page.items);
+            next = page.next;
+            if next.is_none() {
+                return Ok(items);
+            }
+        }
+        bail!("the server on {} has more than {PAGES_MAX} pages at {path}", self.base.authority())
+    }
+}
+
+/// An address that listens on all interfaces is asked on loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_all_interfaces_is_asked_on_loopback() {
+        for (listen, want) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2"), ("192.0.2.7:3", "192.0.2.7:3")] {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), want);
+        }
+    }
+
+    #[test]
+    fn a_missing_token_file_says_what_to_do() {
+        let listen = "127.0.0.1:1".parse().unwrap();
+        let error = Client::with_token(listen, Path::new("/nowhere/wk.db.token"), Clock::system()).err().expect("there is no such file");
+        assert_eq!(
+            error.to_string(),
+            "there is no token: /nowhere/wk.db.token does not exist; set WATCHKEEPER_TOKEN to one made by `watchkeeper token create`"
+        );
+    }
+}

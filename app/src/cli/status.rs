@@ -1,0 +1,379 @@
+//! `watchkeeper status`: what a running server holds to be true, as a table a person likes to read; `healthcheck` for
+//! containers; `token create`.
+//!
+//! What is wrong comes first: the summary, then open incidents, then monitors from down to up. Every state has a word and a
+//! shape of its own, so that it can be read without colour.
+
+use super::client::Client;
+use super::term::{Ink, Term, cut, safe, time};
+use crate::clock::Clock;
+use crate::store::{Store, TenantScope};
+use crate::web::auth::{Role, create_token};
+use crate::web::types::{HealthBody, Incident, Monitor};
+use anyhow::{Context as _, bail};
+use secrecy::SecretString;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use watchkeeper_core::{Dur, Micros};
+
+/// A page of the API, as large as it gives.
+const PAGE: &str = "500";
+
+/// A monitor's name takes at most this part of the width, so that there is room for why.
+const NAME_SHARE: (usize, usize) = (2, 5);
+
+/// What `status` shows, and prints as it is with `--json`.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Monitors by state.
+    pub summary: Summary,
+    /// Open and acknowledged incidents, newest first.
+    pub incidents: Vec<Incident>,
+    /// Monitors by name.
+    pub monitors: Vec<Monitor>,
+}
+
+/// Monitors by what is shown of them; a paused one counts as paused only.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// All.
+    pub monitors: usize,
+    /// Failing.
+    pub down: usize,
+    /// Failing, not yet often enough.
+    pub pending: usize,
+    /// Reachable, but a rule is breached.
+    pub degraded: usize,
+    /// Nobody could look.
+    pub unknown: usize,
+    /// Fine.
+    pub up: usize,
+    /// Not watched for now.
+    pub paused: usize,
+}
+
+/// Asks the server and shows what it says: a table, or one JSON object.
+pub async fn status(listen: SocketAddr, token_file: &Path, json: bool, term: Term, clock: &Clock) -> anyhow::Result<String> {
+    let client = Client::with_token(listen, token_file, clock.clone())?;
+    let monitors: Vec<Monitor> = client.all("/api/v1/monitors", &[("limit", PAGE)], "after").await?;
+    let mut incidents: Vec<Incident> = Vec::new();
+    for status in ["open", "acknowledged"] {
+        incidents.extend(client.all::<Incident>("/api/v1/incidents", &[("limit", PAGE), ("status", status)], "before").await?);
+    }
+    incidents.sort_by(|a, b| b.opened_at.cmp(&a.opened_at));
+    let status = Status { summary: summary(&monitors), incidents, monitors };
+    if json {
+        let text = serde_json::to_string_pretty(&status).context("the status makes no JSON")?;
+        return Ok(text + "\n");
+    }
+    Ok(render(&status, clock.now(), term))
+}
+
+/// Asks the server whether it lives, for a container's health check.
+pub async fn healthcheck(listen: SocketAddr, clock: &Clock) -> anyhow::Result<String> {
+    let body: HealthBody = Client::open(listen, clock.clone())?.get("/health", &[]).await?;
+    Ok(format!("{}\n", body.status))
+}
+
+/// Makes a token of a tenant (by slug). What is returned is shown once.
+pub async fn token_create(store: &dyn Store, tenant: &str, name: &str, role: &str, now: Micros) -> anyhow::Result<SecretString> {
+    let Some(role) = Role::from_word(role) else {
+        bail!("`{role}` is not a role; accepted are {}", Role::ALL.map(Role::as_str).join(", "));
+    };
+    let tenants = store.tenants().await?;
+    let Some((id, _)) = tenants.iter().find(|(_, slug)| slug == tenant) else {
+        let known: Vec<&str> = tenants.iter().map(|(_, slug)| slug.as_str()).collect();
+        bail!(
+            "there is no tenant `{tenant}`; there are {}",
+            if known.is_empty() { "none yet: start the server once".to_owned() } else { known.join(", ") }
+        );
+    };
+    Ok(create_token(store, TenantScope(*id), name, role, now).await?)
+}
+
+/// What is shown of a monitor, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    Down,
+    Pending,
+    Degraded,
+    Unknown,
+    Paused,
+    Up,
+}
+
+impl Shown {
+    fn of(monitor: &Monitor) -> Self {
+        if monitor.paused {
+            return Self::Paused;
+        }
+        match monitor.health.as_str() {
+            "down" => Self::Down,
+            "pending" => Self::Pending,
+            "degraded" => Self::Degraded,
+            "up" => Self::Up,
+            // Also a word of a newer server.
+            _ => Self::Unknown,
+        }
+    }
+
+    const fn look(self) -> (&'static str, &'static str, Ink) {
+        match self {
+            Self::Down => ("✖", "down", Ink::Red),
+            Self::Pending => ("◔", "pending", Ink::Yellow),
+            Self::Degraded => ("◐", "degraded", Ink::Yellow),
+            Self::Unknown => ("?", "unknown", Ink::Magenta),
+            Self::Paused => ("‖", "paused", Ink::Dim),
+            Self::Up => ("●", "up", Ink::Green),
+        }
+    }
+}
+
+fn summary(monitors: &[Monitor]) -> Summary {
+    let mut summary = Summary { monitors: monitors.len(), ..Summary::default() };
+    for monitor in monitors {
+        *match Shown::of(monitor) {
+            Shown::Down => &mut summary.down,
+            Shown::Pending => &mut summary.pending,
+            Shown::Degraded => &mut summary.degraded,
+            Shown::Unknown => &mut summary.unknown,
+            Shown::Paused => &mut summary.paused,
+            Shown::Up => &mut summary.up,
+        } += 1;
+    }
+    summary
+}
+
+fn render(status: &Status, now: Micros, term: Term) -> String {
+    let mut out = head(status, term);
+    if !status.incidents.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "\n{}", term.paint(Ink::Bold, "Open incidents"));
+        for incident in &status.incidents {
+            incident_line(incident, now, term, &mut out);
+        }
+    }
+    if !status.monitors.is_empty() {
+        monitor_table(&status.monitors, now, term, &mut out);
+    }
+    out
+}
+
+/// `3 monitors: 1 down, 2 up; 1 open incident`.
+fn head(status: &Status, term: Term) -> String {
+    let Summary { monitors, down, pending, degraded, unknown, up, paused } = status.summary;
+    if monitors == 0 {
+        return "No monitors yet: name some under `monitors:` in the configuration file.\n".to_owned();
+    }
+    let counted = [
+        (Shown::Down, down),
+        (Shown::Pending, pending),
+        (Shown::Degraded, degraded),
+        (Shown::Unknown, unknown),
+        (Shown::Up, up),
+        (Shown::Paused, paused),
+    ];
+    let counts: Vec<String> = counted
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(shown, count)| {
+            let (_, word, ink) = shown.look();
+            term.paint(ink, &format!("{count} {word}"))
+        })
+        .collect();
+    let incidents = match status.incidents.len() {
+        0 => "no open incident".to_owned(),
+        1 => "1 open incident".to_owned(),
+        n => format!("{n} open incidents"),
+    };
+    format!("{monitors} {}: {}; {incidents}\n", if monitors == 1 { "monitor" } else { "monitors" }, counts.join(", "))
+}
+
+fn incident_line(incident: &Incident, now: Micros, term: Term, out: &mut String) {
+    let ink = if incident.severity == "critical" { Ink::Red } else { Ink::Yellow };
+    let what = format!("{} · {}", safe_line(&incident.monitor.name), safe_line(&incident.rule));
+    let for_how_long = length(now - incident.opened_at.0);
+    let status = if incident.status == "acknowledged" { ", acknowledged" } else { "" };
+    // Mark, severity, its age and the blanks between.
+    let room = term.columns.saturating_sub(2 + 10 + 8 + 2);
+    let told = cut(&format!("{what}{status}: {}", safe_line(&incident.summary)), room);
+    let severity = term.paint(ink, &format!("! {:<9}", cut(&incident.severity, 9)));
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{severity} {for_how_long:>8}  {told}");
+}
+
+fn monitor_table(monitors: &[Monitor], now: Micros, term: Term, out: &mut String) {
+    let mut rows: Vec<(Shown, &Monitor)> = monitors.iter().map(|m| (Shown::of(m), m)).collect();
+    rows.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
+    let longest = monitors.iter().map(|m| m.name.chars().count()).max().unwrap_or_default();
+    let name = longest.clamp(7, term.columns * NAME_SHARE.0 / NAME_SHARE.1);
+    // Mark and state, since, last, and the blanks between.
+    let room = term.columns.saturating_sub(10 + 1 + name + 2 + 8 + 2 + 8 + 2);
+    let titles = format!("{:<10} {:<name$}  {:>8}  {:>8}  {}", "  state", "monitor", "since", "last", "why, or what");
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "\n{}", term.paint(Ink::Bold, titles.trim_end()));
+    for (shown, monitor) in rows {
+        let (shape, word, ink) = shown.look();
+        let state = term.paint(ink, &format!("{:<10}", format!("{shape} {word}")));
+        let since = monitor.since.map_or_else(|| "–".to_owned(), |since| length(now - since.0));
+        let last = monitor.last.as_ref().map_or_else(|| "–".to_owned(), |beat| time(u64::try_from(beat.total_us).unwrap_or_default()));
+        let shown_name = pad(&cut(&safe_line(&monitor.name), name), name);
+        let last_column = match &monitor.why {
+            Some(why) if shown != Shown::Up => cut(&safe_line(why), room),
+            Some(_) | None => term.paint(Ink::Dim, &cut(&safe_line(&monitor.target), room)),
+        };
+        let _ = writeln!(out, "{state} {shown_name}  {since:>8}  {last:>8}  {last_column}");
+    }
+}
+
+/// Text from outside, on one line.
+fn safe_line(text: &str) -> String {
+    safe(text).replace('\n', " ")
+}
+
+fn pad(text: &str, columns: usize) -> String {
+    let missing = columns.saturating_sub(text.chars().count());
+    format!("{text}{}", " ".repeat(missing))
+}
+
+/// A length of time with its two largest units: `42s`, `3m 7s`, `2d 4h`.
+fn length(length: Dur) -> String {
+    const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let seconds = length.0.max(0) / 1_000_000;
+    let Some(first) = UNITS.iter().position(|(_, unit)| seconds >= *unit) else { return "0s".to_owned() };
+    let (word, unit) = UNITS[first];
+    let mut text = format!("{}{word}", seconds / unit);
+    if let Some((word, smaller)) = UNITS.get(first + 1)
+        && seconds % unit / smaller > 0
+    {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " {}{word}", seconds % unit / smaller);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::types::{Heartbeat, MonitorRef, Time};
+    use std::collections::BTreeMap;
+
+    const NOW: Micros = Micros(1_770_000_000_000_000);
+    const PLAIN: Term = Term { columns: 80, colour: false };
+
+    fn ago(seconds: i64) -> Time {
+        Time(NOW - Dur::secs(seconds))
+    }
+
+    fn monitor(name: &str, health: &str, why: Option<&str>, total_us: Option<i64>) -> Monitor {
+        let beat = |total_us| Heartbeat {
+            at: ago(1),
+            datacenter_id: 1,
+            agent_id: 1,
+            outcome: "up".into(),
+            why: None,
+            lag_us: 0,
+            dns_us: 0,
+            connect_us: 0,
+            tls_us: 0,
+            first_byte_us: 0,
+            transfer_us: 0,
+            total_us,
+            code: None,
+            size: None,
+            value: None,
+            pushed: false,
+            detail: None,
+        };
+        Monitor {
+            uid: name.into(),
+            name: name.into(),
+            kind: "http".into(),
+            target: format!("https://{name}.example.org/"),
+            labels: BTreeMap::new(),
+            paused: false,
+            health: health.into(),
+            since: Some(ago(187)),
+            why: why.map(str::to_owned),
+            last: total_us.map(beat),
+            origin: "wk.yaml:1".into(),
+            created_at: ago(1_000),
+            config: None,
+        }
+    }
+
+    fn incident(name: &str, severity: &str) -> Incident {
+        Incident {
+            uid: "i".into(),
+            monitor: MonitorRef { uid: name.into(), name: name.into() },
+            rule: "down".into(),
+            status: "open".into(),
+            severity: severity.into(),
+            summary: "the connection was refused".into(),
+            reason: Some("tcp_refused".into()),
+            value: None,
+            opened_at: ago(190_000),
+            resolved_at: None,
+            resolved_why: None,
+            timeline: None,
+            notices: None,
+        }
+    }
+
+    fn status(monitors: Vec<Monitor>, incidents: Vec<Incident>) -> Status {
+        Status { summary: summary(&monitors), incidents, monitors }
+    }
+
+    #[test]
+    fn what_is_wrong_comes_first() {
+        let mut paused = monitor("old", "up", None, None);
+        paused.paused = true;
+        paused.since = None;
+        let monitors = vec![
+            monitor("a", "up", None, Some(2_134)),
+            paused,
+            monitor("shop", "down", Some("tcp_refused"), Some(143_000)),
+            monitor("zone", "unknown", Some("no_route"), None),
+        ];
+        let text = render(&status(monitors, vec![incident("shop", "critical")]), NOW, PLAIN);
+        insta::assert_snapshot!(text, @"
+        4 monitors: 1 down, 1 unknown, 1 up, 1 paused; 1 open incident
+
+        Open incidents
+        ! critical     2d 4h  shop · down: the connection was refused
+
+          state    monitor     since      last  why, or what
+        ✖ down     shop        3m 7s    143 ms  tcp_refused
+        ? unknown  zone        3m 7s         –  no_route
+        ‖ paused   old             –         –  https://old.example.org/
+        ● up       a           3m 7s   2.13 ms  https://a.example.org/
+        ");
+    }
+
+    #[test]
+    fn a_long_name_leaves_room_and_control_characters_do_nothing() {
+        let name = format!("{}\x1b[2J\nb", "x".repeat(200));
+        let text =
+            render(&status(vec![monitor(&name, "down", Some(&"y".repeat(300)), Some(1))], vec![incident(&name, "warning")]), NOW, PLAIN);
+        for line in text.lines() {
+            assert!(line.chars().count() <= PLAIN.columns, "{} columns: {line}", line.chars().count());
+        }
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn lengths_show_two_units() {
+        let shown: Vec<String> = [-5, 0, 42, 60, 187, 3_600, 190_000].map(|s| length(Dur::secs(s))).into();
+        assert_eq!(shown, ["0s", "0s", "42s", "1m", "3m 7s", "1h", "2d 4h"]);
+    }
+
+    #[test]
+    fn nothing_to_watch_says_what_to_do() {
+        assert_eq!(
+            render(&status(vec![], vec![]), NOW, PLAIN),
+            "No monitors yet: name some under `monitors:` in the configuration file.\n"
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! The canonical form of a monitor: its tree with what it inherits, keys in order, comments and layout gone.
+//!
+//! It exists in two forms. The shown one replaces secrets by `***` and keeps `${NAME}` as written: it is stored, returned by
+//! the API and exported. The hashed one has every value, and the contents of the files it names, and is never kept: equal
+//! hashes mean that nothing about the monitor changed.
+
+use super::decode::{Node, Value, beside};
+use super::fleet::TenantConfig;
+use crate::channel::MASK;
+use serde_json::{Map, Value as Json};
+use sha2::{Digest, Sha256};
+use std::io::Read;
+
+/// Values of these keys are never shown, wherever they stand. `body` and `send` often hold a password in plain sight.
+const SECRET_KEYS: &[&str] = &["password", "bearer_token", "bot_token", "token", "secret", "body", "send"];
+
+/// A header or query parameter whose name contains one of these is never shown.
+const SECRET_WORDS: &[&str] = &["auth", "cookie", "key", "pass", "secret", "session", "sig", "token"];
+
+/// At most so much of a named file goes into the hash: more than any key or chain, and no way to read a disk.
+const HASHED_FILE_MAX: u64 = 1024 * 1024;
+
+/// The shown form.
+pub(super) fn shown(node: &Node, defaults: Option<&Node>, inherited: &[&str], kind: &str) -> String {
+    let mut map = effective(node, defaults, inherited).into_iter().map(|(k, n)| (k.to_owned(), show(k, n))).collect::<Map<_, _>>();
+    map.insert("kind".to_owned(), Json::from(kind));
+    Json::Object(map).to_string()
+}
+
+/// SHA-256 over the hashed form.
+pub(super) fn hash(node: &Node, defaults: Option<&Node>, inherited: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut entries = effective(node, defaults, inherited);
+    entries.sort_by_key(|(key, _)| *key);
+    for (key, value) in entries {
+        feed(key, value, &mut hash);
+    }
+    hash.finalize().into()
+}
+
+/// The hash of everything that belongs to tenants.
+pub(super) fn fleet_hash(tenants: &[TenantConfig]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for tenant in tenants {
+        put(&mut hash, 't', tenant.slug.as_bytes());
+        for channel in &tenant.channels {
+            put(&mut hash, 'c', channel.name.as_bytes());
+            hash.update(channel.kind.hash());
+        }
+        for monitor in &tenant.monitors {
+            hash.update(monitor.hash);
+        }
+    }
+    hash.finalize().into()
+}
+
+/// Adds what a monitor's rules resolved to: who is told depends on channels that the monitor need not name.
+pub(super) fn with_route(hash: [u8; 32], routes: &[Vec<String>]) -> [u8; 32] {
+    let mut whole = Sha256::new();
+    whole.update(hash);
+    for route in routes {
+        put(&mut whole, 'r', &(route.len() as u64).to_be_bytes());
+        route.iter().for_each(|name| put(&mut whole, 'n', name.as_bytes()));
+    }
+    whole.finalize().into()
+}
+
+/// The monitor's entries, and those of `defaults` that it inherits.
+fn effective<'n>(node: &'n Node, defaults: Option<&'n Node>, inherited: &[&str]) -> Vec<(&'n str, &'n Node)> {
+    let entries = |node: &'n Node| match &node.value {
+        Value::Map(entries) => entries.as_slice(),
+        Value::Null | Value::Broken | Value::Scalar { .. } | Value::Seq(_) => &[],
+    };
+    let own: Vec<(&str, &Node)> =
+        entries(node).iter().filter(|(_, _, n)| !matches!(n.value, Value::Null)).map(|(k, _, n)| (k.as_str(), n)).collect();
+    let has = |key: &str| own.iter().any(|(k, _)| *k == key);
+    // `every` and `cron` exclude one another.
+    let paced = has("every") || has("cron");
+    let more: Vec<(&str, &Node)> = defaults
+        .map_or(&[][..], entries)
+        .iter()
+        .filter(|(k, _, _)| inherited.contains(&k.as_str()) && !has(k) && !(paced && (k == "every" || k == "cron")))
+        .map(|(k, _, n)| (k.as_str(), n))
+        .collect();
+    own.into_iter().chain(more).collect()
+}
+
+fn is_secret_word(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+fn show(key: &str, node: &Node) -> Json {
+    match &node.value {
+        Value::Null | Value::Broken => Json::Null,
+        Value::Scalar { .. } if SECRET_KEYS.contains(&key) => Json::from(MASK),
+        Value::Scalar { written: Some(written), .. } => Json::from(without_credentials(written)),
+        Value::Scalar { text, quoted: false, .. } => match text.as_str() {
+            "true" => Json::Bool(true),
+            "false" => Json::Bool(false),
+            text => text.parse::<i64>().map_or_else(|_| Json::from(without_credentials(text)), Json::from),
+        },
+        Value::Scalar { text, .. } => Json::from(without_credentials(text)),
+        Value::Seq(items) => Json::Array(items.iter().map(|item| show(key, item)).collect()),
+        Value::Map(entries) => {
+            let masked = |name: &str, value: &Node| {
+                if key == "headers" && is_secret_word(name) { Json::from(MASK) } else { show(name, value) }
+            };
+            Json::Object(entries.iter().map(|(name, _, value)| (name.clone(), masked(name, value))).collect())
+        }
+    }
+}
+
+/// A text in which the credentials and secret parameters of a URL are replaced.
+fn without_credentials(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let authority = authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, host)| format!("{MASK}@{host}"));
+    let tail = match tail.split_once('?') {
+        None => tail.to_owned(),
+        Some((path, query)) => {
+            let shown: Vec<String> = query
+                .split('&')
+                .map(|pair| match pair.split_once('=') {
+                    Some((name, _)) if is_secret_word(name) => format!("{name}={MASK}"),
+                    Some(_) | None => pair.to_owned(),
+                })
+                .collect();
+            format!("{path}?{}", shown.join("&"))
+        }
+    };
+    format!("{scheme}://{authority}{tail}")
+}
+
+/// One length-marked piece, so that no two trees feed the same bytes.
+fn put(hash: &mut Sha256, what: char, bytes: &[u8]) {
+    hash.update([what as u8]);
+    hash.update((bytes.len() as u64).to_be_bytes());
+    hash.update(bytes);
+}
+
+fn feed(key: &str, node: &Node, hash: &mut Sha256) {
+    put(hash, 'k', key.as_bytes());
+    match &node.value {
+        Value::Null | Value::Broken => put(hash, '0', b""),
+        Value::Scalar { text, quoted, .. } => {
+            put(hash, if *quoted { 'q' } else { 'p' }, text.as_bytes());
+            if key.ends_with("_file") {
+                let mut content = Vec::new();
+                // A file that cannot be read is its decoder's problem; here it only has no content.
+                let _ = std::fs::File::open(beside(&node.at, text)).and_then(|f| f.take(HASHED_FILE_MAX).read_to_end(&mut content));
+                put(hash, 'f', &content);
+            }
+        }
+        Value::Seq(items) => {
+            put(hash, 's', &(items.len() as u64).to_be_bytes());
+            items.iter().for_each(|item| feed("", item, hash));
+        }
+        Value::Map(entries) => {
+            put(hash, 'm', &(entries.len() as u64).to_be_bytes());
+            let mut sorted: Vec<_> = entries.iter().collect();
+            sorted.sort_by_key(|(name, _, _)| name);
+            sorted.iter().for_each(|(name, _, value)| feed(name, value, hash));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_credentials;
+
+    #[test]
+    fn credentials_of_urls_are_not_shown() {
+        let cases = [
+            ("https://user:pass@host/p?a=1&api_key=x#f", "https://***@host/p?a=1&api_key=***"),
+            ("https://host/p@q", "https://host/p@q"),
+            ("https://host?token=x", "https://host?token=***"),
+            ("plain", "plain"),
+        ];
+        for (text, want) in cases {
+            assert_eq!(without_credentials(text), want);
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Monitors, and the `defaults` they share.
+//!
+//! What both may say is read into one shape twice, from `defaults` and from the monitor, and laid over one another. So a
+//! fault in `defaults` is told once, at its place, and not once for every monitor that inherits it.
+
+use super::alert::{self, AlertConfig, AlertKind};
+use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
+use super::{canonical, tagged};
+use crate::probe::{self, ProbeConfig};
+use crate::schedule::{Cadence, Cron, Every, Plan};
+use std::collections::BTreeMap;
+use watchkeeper_core::Dur;
+use watchkeeper_core::quorum::Quorum;
+
+/// Keys that `defaults` and monitors share.
+pub const SHARED: [Key; 10] = [
+    Key {
+        name: "every",
+        form: "a duration from 1s to 7d, or a mapping of states to durations",
+        default: "60s",
+        doc: "The pace of attempts; by state with the keys default, up, degraded, down and unknown.",
+    },
+    Key {
+        name: "cron",
+        form: "5 fields, or 6 with seconds first",
+        default: "",
+        doc: "Attempts as a cron pattern says, instead of `every`.",
+    },
+    Key { name: "zone", form: "an IANA time zone", default: "UTC", doc: "In which zone `cron` is meant." },
+    Key {
+        name: "recheck",
+        form: "a duration from 1s to 1h",
+        default: "5s",
+        doc: "The pace while failing but not down yet; never above `every`.",
+    },
+    Key {
+        name: "timeout",
+        form: "a duration from 10ms to 5m",
+        default: "10s",
+        doc: "An attempt is ended after so long; an inherited one is shortened to `every`.",
+    },
+    Key { name: "down_after", form: "a number from 1 to 100", default: "3", doc: "So many failures in a row make it down." },
+    Key { name: "up_after", form: "a number from 1 to 100", default: "1", doc: "So many successes in a row make it up again." },
+    Key {
+        name: "notify",
+        form: "a list of channels",
+        default: "",
+        doc: "Who is told: every channel of the tenant if not given, nobody if empty.",
+    },
+    Key {
+        name: "alerts",
+        form: "a list of alerts",
+        default: "",
+        doc: "What is told: `[ { down: {} } ]` if not given (with missed_push for push). Of inherited ones a monitor takes those that fit its kind.",
+    },
+    Key {
+        name: "quorum",
+        form: "any, majority, all or a number from 1 to 100",
+        default: "majority",
+        doc: "How many datacenters must see it down.",
+    },
+];
+
+const OWN: [Key; 6] = [
+    Key {
+        name: "name",
+        form: "a name of 1 to 128 characters",
+        default: "",
+        doc: "The monitor's identity in its tenant, and what people read.",
+    },
+    Key { name: "id", form: "a UUID", default: "", doc: "An identity that stays when the name changes." },
+    Key { name: "was", form: "a name", default: "", doc: "The name it had before: its history is kept." },
+    Key {
+        name: "labels",
+        form: "a mapping of words to texts",
+        default: "{}",
+        doc: "At most 32 labels, shown, filtered by, and sent along.",
+    },
+    Key { name: "probe", form: "a probe", default: "", doc: "What is watched and how." },
+    Key { name: "paused", form: "true or false", default: "false", doc: "Do not watch it for now; its history stays." },
+];
+
+/// Keys of a monitor.
+pub const MONITOR: &[Key] = &joined(OWN, SHARED);
+
+/// Keys of `defaults`.
+pub const DEFAULTS: &[Key] = &SHARED;
+
+/// Keys of monitors and `defaults` that are of later work.
+pub(super) const LATER: &[&str] = &["agent", "datacenters", "depends_on", "remedy"];
+
+const fn joined(own: [Key; 6], shared: [Key; 10]) -> [Key; 16] {
+    let mut all = [own[0]; 16];
+    let mut i = 0;
+    while i < 16 {
+        all[i] = if i < 6 { own[i] } else { shared[i - 6] };
+        i += 1;
+    }
+    all
+}
+
+/// More labels are refused: each goes with every message and metric of the monitor.
+pub const LABELS_MAX: usize = 32;
+/// Longer label values are refused, as Prometheus servers commonly do.
+pub const LABEL_VALUE_MAX: usize = 256;
+/// Longer names are refused: chats and tables cut them.
+pub const NAME_MAX: usize = 128;
+
+/// One monitor as configured, complete with what it inherits.
+#[derive(Clone, Debug)]
+pub struct MonitorConfig {
+    /// Unique in the tenant.
+    pub name: String,
+    /// Its identity, if the file gives one.
+    pub uid: Option<String>,
+    /// The name it had before.
+    pub was: Option<String>,
+    /// Where it begins in the file.
+    pub at: Pos,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// What is watched and how.
+    pub probe: ProbeConfig,
+    /// When attempts are due.
+    pub cadence: Cadence,
+    /// An attempt is ended after so long.
+    pub timeout: Dur,
+    /// Failures in a row that make it down.
+    pub down_after: u16,
+    /// Successes in a row that make it up again.
+    pub up_after: u16,
+    /// What is told; every rule has its channels in `notify`.
+    pub alerts: Vec<AlertConfig>,
+    /// How many datacenters it takes.
+    pub quorum: Quorum,
+    /// Not watched for now.
+    pub paused: bool,
+    /// Canonical configuration as JSON, secrets replaced by `***`.
+    pub canonical: String,
+    /// SHA-256 of the canonical configuration with secrets: equal means unchanged.
+    pub hash: [u8; 32],
+    /// What the monitor or its `defaults` say about whom to tell; resolved into `alerts` when all channels are known.
+    pub(super) notify: Option<Vec<(String, Pos)>>,
+}
+
+/// A value with the place that gave it.
+type Placed<T> = (T, Pos);
+
+/// What `defaults` and monitors both may say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shared {
+    plan: Option<RawPlan>,
+    zone: Option<String>,
+    recheck: Option<Placed<Dur>>,
+    timeout: Option<Placed<Dur>>,
+    down_after: Option<u16>,
+    up_after: Option<u16>,
+    pub(super) notify: Option<Vec<(String, Pos)>>,
+    pub(super) alerts: Option<Vec<AlertConfig>>,
+    quorum: Option<Quorum>,
+}
+
+/// Either way of saying when; the zone may come from elsewhere.
+#[derive(Clone, Debug)]
+enum RawPlan {
+    Every(Every),
+    Cron(Placed<String>),
+}
+
+impl Shared {
+    /// Reads the shared keys of an opened mapping; what has a problem is absent, and the problem is noted.
+    pub(super) fn decode(fields: &Fields<'_>, problems: &mut Problems) -> Self {
+        let mut take = |key: &'static str, range| {
+            fields.get(key).and_then(|n| decode::duration(n, range, problems)).map(|d| (d, fields.place(key).clone()))
+        };
+        let recheck = take("recheck", Dur::secs(1)..=Dur::secs(3_600));
+        let timeout = take("timeout", Dur::millis(10)..=Dur::secs(300));
+        let mut count = |key| fields.get(key).and_then(|n| decode::integer(n, 1..=100, problems)).map(|n| n as u16);
+        let (down_after, up_after) = (count("down_after"), count("up_after"));
+        let zone = fields.get("zone").and_then(|n| {
+            decode::parsed(n, "an IANA time zone such as Europe/Berlin or UTC", problems, |t| {
+                jiff::tz::TimeZone::get(t).ok().map(|_| t.to_owned())
+            })
+        });
+        Self {
+            plan: plan(fields, problems),
+            zone,
+            recheck,
+            timeout,
+            down_after,
+            up_after,
+            notify: fields.get("notify").and_then(|n| alert::channel_names(n, problems)),
+            alerts: fields.get("alerts").and_then(|n| decode::list(n, problems, AlertConfig::decode)),
+            quorum: fields.get("quorum").and_then(|n| quorum(n, problems)),
+        }
+    }
+}
+
+fn plan(fields: &Fields<'_>, problems: &mut Problems) -> Option<RawPlan> {
+    match (fields.get("every"), fields.get("cron")) {
+        (Some(_), Some(_)) => {
+            problems.add(fields.place("cron"), "both `every` and `cron`", "one of them".to_owned());
+            None
+        }
+        (Some(node), None) => every(node, problems).map(RawPlan::Every),
+        (None, Some(node)) => {
+            let text = decode::text(node, problems)?;
+            match Cron::parse(&text, "UTC") {
+                Ok(_) => Some(RawPlan::Cron((text, node.at.clone()))),
+                Err(fault) => {
+                    problems.add(&node.at, fault, None);
+                    None
+                }
+            }
+        }
+        (None, None) => None,
+    }
+}
+
+/// The states that may have a pace of their own. While pending, `recheck` is the pace.
+const EVERY: &[Key] = &[
+    Key { name: "default", form: "a duration from 1s to 7d", default: "60s", doc: "For every state without its own." },
+    Key { name: "up", form: "a duration from 1s to 7d", default: "", doc: "While up." },
+    Key { name: "degraded", form: "a duration from 1s to 7d", default: "", doc: "While degraded." },
+    Key { name: "down", form: "a duration from 1s to 7d", default: "", doc: "While down." },
+    Key { name: "unknown", form: "a duration from 1s to 7d", default: "", doc: "While we cannot look." },
+];
+
+fn every(node: &Node, problems: &mut Problems) -> Option<Every> {
+    let range = Dur::secs(1)..=Dur::secs(7 * 86_400);
+    if !matches!(node.value, Value::Map(_)) {
+        return decode::duration(node, range, problems).map(Every::fixed);
+    }
+    let fields = Fields::open(node, EVERY, problems)?;
+    let before = problems.0.len();
+    let mut own = |key| fields.get(key).and_then(|n| decode::duration(n, range.clone(), problems));
+    let default = own("default").unwrap_or(EVERY_DEFAULT);
+    let every = Every { default, up: own("up"), degraded: own("degraded"), down: own("down"), unknown: own("unknown") };
+    (problems.0.len() == before).then_some(every)
+}
+
+/// `every` when nobody says anything, as the peers have it.
+const EVERY_DEFAULT: Dur = Dur::secs(60);
+
+fn quorum(node: &Node, problems: &mut Problems) -> Option<Quorum> {
+    decode::parsed(node, "any, majority, all or a number from 1 to 100", problems, |t| match t {
+        "any" => Some(Quorum::Any),
+        "majority" => Some(Quorum::Majority),
+        "all" => Some(Quorum::All),
+        number => number.parse().ok().filter(|n| (1..=100).contains(n)).map(Quorum::AtLeast),
+    })
+}
+
+/// A name that people read: no control characters, nothing to trim.
+pub(super) fn name(node: &Node, problems: &mut Problems) -> Option<String> {
+    decode::parsed(node, "a name of 1 to 128 characters, without control characters or spaces at its ends", problems, |t| {
+        let good = !t.is_empty() && t.chars().count() <= NAME_MAX && t.trim() == t && !t.chars().any(char::is_control);
+        good.then(|| t.to_owned())
+    })
+}
+
+impl MonitorConfig {
+    /// Reads one monitor with what it inherits. `defaults_node` is the mapping that `defaults` were read from.
+    pub(super) fn decode(node: &Node, defaults: &Shared, defaults_node: Option<&Node>, problems: &mut Problems) -> Option<Self> {
+        let before = problems.0.len();
+        let fields = Fields::open_beside(node, MONITOR, LATER, problems)?;
+        tagged::refuse_later(node, LATER, problems);
+        let title = fields.require("name", problems).and_then(|n| name(n, problems));
+        let uid = fields.get("id").and_then(|n| {
+            decode::parsed(n, "a UUID such as 0190c1d8-6d2f-7c3a-9d3e-0d6f5a1b2c3d", problems, |t| {
+                uuid::Uuid::parse_str(t).ok().map(|u| u.to_string())
+            })
+        });
+        let was = fields.get("was").and_then(|n| name(n, problems));
+        let labels = fields.get("labels").and_then(|n| labels(n, problems)).unwrap_or_default();
+        let paused = fields.get("paused").and_then(|n| decode::boolean(n, problems)).unwrap_or(false);
+        let probe = fields.require("probe", problems).and_then(|n| probe::FAMILY.open(n, problems)).and_then(|t| t.kind);
+        let own = Shared::decode(&fields, problems);
+        let cadence = cadence(&own, defaults, problems);
+        let timeout = timeout(&own, defaults, cadence.as_ref(), problems);
+        let (probe, name, cadence) = (probe?, title?, cadence?);
+        let alerts = alerts(&own, defaults, &probe, &node.at, problems);
+        if problems.0.len() > before {
+            return None;
+        }
+        Some(Self {
+            name,
+            uid,
+            was,
+            at: node.at.clone(),
+            labels,
+            cadence,
+            timeout,
+            down_after: own.down_after.or(defaults.down_after).unwrap_or(3),
+            up_after: own.up_after.or(defaults.up_after).unwrap_or(1),
+            alerts,
+            quorum: own.quorum.or(defaults.quorum).unwrap_or_default(),
+            paused,
+            canonical: canonical::shown(node, defaults_node, SHARED.map(|k| k.name).as_slice(), probe.kind()),
+            hash: canonical::hash(node, defaults_node, SHARED.map(|k| k.name).as_slice()),
+            notify: own.notify.or_else(|| defaults.notify.clone()),
+            probe,
+        })
+    }
+}
+
+fn labels(node: &Node, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
+    let Value::Map(found) = &node.value else {
+        decode::wrong(node, "a mapping of words to texts", problems);
+        return None;
+    };
+    if found.len() > LABELS_MAX {
+        problems.add(&node.at, format!("{} labels", found.len()), format!("at most {LABELS_MAX}"));
+    }
+    let mut labels = BTreeMap::new();
+    for (key, at, value) in found {
+        let good = key.len() <= 63
+            && !key.starts_with("__")
+            && key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !good {
+            let form = "1 to 63 letters, digits and underscores, not beginning with a digit or `__`";
+            problems.add(at, format!("the label name `{}`", decode::shown(key)), form.to_owned());
+            continue;
+        }
+        let form = format!("a text of at most {LABEL_VALUE_MAX} characters");
+        let text = decode::parsed(value, &form, problems, |t| (t.chars().count() <= LABEL_VALUE_MAX).then(|| t.to_owned()));
+        labels.extend(text.map(|t| (key.clone(), t)));
+    }
+    Some(labels)
+}
+
+/// The plan and the recheck pace. A `recheck` that the monitor itself writes must not exceed its `every`; an inherited one is shortened.
+fn cadence(own: &Shared, defaults: &Shared, problems: &mut Problems) -> Option<Cadence> {
+    let zone = own.zone.as_ref().or(defaults.zone.as_ref()).map_or("UTC", String::as_str);
+    let plan = match own.plan.as_ref().or(defaults.plan.as_ref()) {
+        None => Plan::Every(Every::fixed(EVERY_DEFAULT)),
+        Some(RawPlan::Every(every)) => Plan::Every(*every),
+        Some(RawPlan::Cron((text, at))) => match Cron::parse(text, zone) {
+            Ok(cron) => Plan::Cron(Box::new(cron)),
+            Err(fault) => {
+                problems.add(at, fault, None);
+                return None;
+            }
+        },
+    };
+    let longest = match &plan {
+        Plan::Every(every) => every.default,
+        Plan::Cron(_) => Dur(i64::MAX),
+    };
+    let recheck = match (&own.recheck, &defaults.recheck) {
+        (Some((recheck, at)), _) if *recheck > longest => {
+            let accepted = format!("at most `every`, which is {}", decode::show_duration(longest));
+            problems.add(at, format!("`recheck` of {}", decode::show_duration(*recheck)), accepted);
+            return None;
+        }
+        (Some((recheck, _)), _) | (None, Some((recheck, _))) => (*recheck).min(longest),
+        (None, None) => Dur::secs(5).min(longest),
+    };
+    Some(Cadence { plan, recheck })
+}
+
+/// A `timeout` that the monitor itself writes must not exceed its `every`; an inherited one is shortened.
+fn timeout(own: &Shared, defaults: &Shared, cadence: Option<&Cadence>, problems: &mut Problems) -> Dur {
+    let shortest = match cadence.map(|c| &c.plan) {
+        Some(Plan::Every(e)) => [e.up, e.degraded, e.down, e.unknown].into_iter().flatten().fold(e.default, Dur::min),
+        Some(Plan::Cron(_)) | None => Dur(i64::MAX),
+    };
+    match (&own.timeout, &defaults.timeout) {
+        (Some((timeout, at)), _) => {
+            if *timeout > shortest {
+                let accepted = format!("at most the shortest `every`, which is {}", decode::show_duration(shortest));
+                problems.add(at, format!("`timeout` of {}", decode::show_duration(*timeout)), accepted);
+            }
+            *timeout
+        }
+        (None, inherited) => inherited.as_ref().map_or(Dur::secs(10), |(d, _)| *d).min(shortest),
+    }
+}
+
+/// The monitor's rules: its own, which must fit its kind, or those inherited that do.
+fn alerts(own: &Shared, defaults: &Shared, probe: &ProbeConfig, at: &Pos, problems: &mut Problems) -> Vec<AlertConfig> {
+    let Some(written) = &own.alerts else {
+        let mut rules = defaults.alerts.clone().unwrap_or_else(|| vec![AlertConfig::plain(AlertKind::Down, at)]);
+        let down = rules.iter().find(|r| r.kind == AlertKind::Down).cloned();
+        if let (ProbeConfig::Push(_), Some(down), false) = (probe, down, rules.iter().any(|r| r.kind == AlertKind::MissedPush)) {
+            // Silence is how a push monitor goes down; `down` alone would only tell of reported failures.
+            rules.push(AlertConfig { kind: AlertKind::MissedPush, name: None, ..down });
+        }
+        rules.retain(|r| r.kind.misfit(probe).is_none());
+        return rules;
+    };
+    let mut seen: BTreeMap<String, &Pos> = BTreeMap::new();
+    for rule in written {
+        if let Some((found, accepted)) = rule.kind.misfit(probe) {
+            problems.add(&rule.at, found, accepted);
+        }
+        if let Some(first) = seen.insert(rule.key(), &rule.at) {
+            problems.add(&rule.at, format!("the alert `{}` again; it is already at {first}", rule.key()), "a `name` of its own".to_owned());
+        }
+    }
+    written.clone()
+}

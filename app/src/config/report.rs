@@ -1,0 +1,81 @@
+//! How problems are shown: one line each, in the order of the files; with the source line for a person; as JSON for a machine.
+
+use super::decode::{Problem, Problems};
+use std::collections::HashMap;
+use std::fmt;
+
+/// A configuration that was refused, with everything that is wrong.
+#[derive(Debug)]
+pub struct BadConfig {
+    /// What is wrong, by place; never empty.
+    pub problems: Vec<Problem>,
+    /// The source lines that problems point at.
+    lines: HashMap<(String, u32), String>,
+}
+
+/// Longer source lines are not repeated below a problem: the caret would stand on another line of the terminal.
+const LINE_SHOWN_MAX: usize = 160;
+
+impl BadConfig {
+    pub(super) fn new(problems: Problems, texts: &[(String, Vec<u8>)]) -> Self {
+        let mut problems = problems.0;
+        // Stable, so that problems of one place stay in the order in which they were found.
+        problems.sort_by(|a, b| (&a.at.file, a.at.line, a.at.column).cmp(&(&b.at.file, b.at.line, b.at.column)));
+        problems.dedup();
+        let mut lines = HashMap::new();
+        for (name, bytes) in texts {
+            let wanted: Vec<u32> = problems.iter().filter(|p| *p.at.file == **name).map(|p| p.at.line).collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            for (line, number) in String::from_utf8_lossy(bytes).lines().zip(1..) {
+                if wanted.binary_search(&number).is_ok() {
+                    lines.insert((name.clone(), number), line.to_owned());
+                }
+            }
+        }
+        Self { problems, lines }
+    }
+
+    /// With the source line and a caret below each problem. For the terminal of who wrote the file only: the line may hold a secret.
+    pub fn pretty(&self) -> String {
+        let mut out = String::new();
+        for problem in &self.problems {
+            out.push_str(&format!("{problem}\n"));
+            let line = self.lines.get(&(problem.at.file.to_string(), problem.at.line));
+            if let Some(line) = line.filter(|l| l.chars().count() <= LINE_SHOWN_MAX) {
+                let number = problem.at.line.to_string();
+                // Tabs are kept in the indent, so that the caret stands below its character whatever a tab's width.
+                let indent: String =
+                    line.chars().take(problem.at.column.saturating_sub(1) as usize).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+                out.push_str(&format!("  {number} | {line}\n  {} | {indent}^\n", " ".repeat(number.len())));
+            }
+        }
+        out
+    }
+
+    /// A list of `{file, line, column, found, accepted, nearest}`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let one = |p: &Problem| {
+            serde_json::json!({
+                "file": &*p.at.file, "line": p.at.line, "column": p.at.column,
+                "found": p.found, "accepted": p.accepted, "nearest": p.nearest,
+            })
+        };
+        serde_json::json!({ "problems": self.problems.iter().map(one).collect::<Vec<_>>() })
+    }
+}
+
+impl fmt::Display for BadConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, problem) in self.problems.iter().enumerate() {
+            if nth > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for BadConfig {}

@@ -1,0 +1,216 @@
+//! The sections about this node: `server`, `store`, `agent`. They hold for the whole program and belong to no tenant.
+
+use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
+use super::tagged;
+use crate::lease::Times;
+use crate::store::Retention;
+use secrecy::{ExposeSecret, SecretString};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use watchkeeper_core::Dur;
+
+/// Keys of `server`.
+pub const SERVER: &[Key] = &[
+    Key {
+        name: "listen",
+        form: "an address with a port",
+        default: "127.0.0.1:8470",
+        doc: "Where page, API, metrics and health are served. An address that others can reach needs a token first.",
+    },
+    Key { name: "metrics_token", form: "a text", default: "", doc: "If given, /metrics asks for it as a bearer token." },
+    Key { name: "metrics_token_file", form: "a path", default: "", doc: "A file that holds that token." },
+];
+
+/// Keys of `server` that are of later work.
+pub(super) const SERVER_LATER: &[&str] = &["secret_key_file", "extra"];
+
+/// Keys of `store`.
+pub const STORE: &[Key] = &[
+    Key {
+        name: "url",
+        form: "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE",
+        default: "sqlite://watchkeeper.db",
+        doc: "The database: an SQLite file (a relative path starts in the working directory), or PostgreSQL.",
+    },
+    Key { name: "url_file", form: "a path", default: "", doc: "A file that holds that URL." },
+    Key { name: "retention", form: "a mapping", default: "", doc: "How long what is kept; days are kept for ever." },
+];
+
+/// Keys of `store.retention`.
+pub const RETENTION: &[Key] = &[
+    Key { name: "raw", form: "a duration from 1d to 3650d", default: "7d", doc: "Single heartbeats with their evidence." },
+    Key { name: "hours", form: "a duration from 1d to 3650d", default: "90d", doc: "Hourly summaries." },
+];
+
+/// Keys of `agent`.
+pub const AGENT: &[Key] = &[
+    Key { name: "name", form: "a name", default: "", doc: "The node's name, the host's if not given; two nodes on one store need two." },
+    Key { name: "datacenter", form: "a code", default: "local", doc: "Code of the datacenter this node probes from." },
+    Key { name: "lease", form: "a mapping", default: "", doc: "The times of the lease protocol; the same on all nodes of a store." },
+];
+
+/// Keys of `agent.lease`.
+pub const LEASE: &[Key] = &[
+    Key { name: "beat", form: "a duration from 50ms to 1m", default: "2s", doc: "How often a holder shows life." },
+    Key { name: "valid", form: "a duration from 100ms to 5m", default: "4s", doc: "How long after a beat the holder may act." },
+    Key {
+        name: "take_over",
+        form: "a duration from 150ms to 10m",
+        default: "6s",
+        doc: "How long a beat must stand still before another node takes over.",
+    },
+];
+
+/// What `server` says.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where page, API, metrics and health are served.
+    pub listen: SocketAddr,
+    /// If given, `/metrics` asks for it.
+    pub metrics_token: Option<SecretString>,
+}
+
+/// Where everything is kept.
+#[derive(Clone, Debug)]
+pub enum StoreUrl {
+    /// The file.
+    Sqlite(PathBuf),
+    /// The whole URL; it may hold a password.
+    Postgres(SecretString),
+}
+
+/// What `store` says.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Where.
+    pub url: StoreUrl,
+    /// For how long.
+    pub retention: Retention,
+}
+
+/// What `agent` says.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// The node's name; the host's if `None`.
+    pub name: Option<String>,
+    /// Code of the datacenter it probes from.
+    pub datacenter: String,
+    /// The times of the lease protocol.
+    pub lease: Times,
+}
+
+/// Stands in for a section that no file has.
+fn absent() -> Node {
+    Node { at: Pos { file: Arc::from(""), line: 0, column: 0 }, value: Value::Map(Vec::new()) }
+}
+
+impl Server {
+    pub(super) fn decode(node: Option<&Node>, problems: &mut Problems) -> Option<Self> {
+        let none = absent();
+        let node = node.unwrap_or(&none);
+        let fields = Fields::open_beside(node, SERVER, SERVER_LATER, problems)?;
+        tagged::refuse_later(node, SERVER_LATER, problems);
+        let form = "an address with a port, such as 127.0.0.1:8470 or [::]:8470";
+        let listen = fields
+            .get("listen")
+            .map_or(Some(SocketAddr::from(([127, 0, 0, 1], 8470))), |n| decode::parsed(n, form, problems, |t| t.parse().ok()));
+        let metrics_token = decode::secret(&fields, "metrics_token", "metrics_token_file", problems);
+        Some(Self { listen: listen?, metrics_token })
+    }
+}
+
+impl StoreConfig {
+    pub(super) fn decode(node: Option<&Node>, problems: &mut Problems) -> Option<Self> {
+        let none = absent();
+        let fields = Fields::open(node.unwrap_or(&none), STORE, problems)?;
+        let url = match decode::secret(&fields, "url", "url_file", problems) {
+            Some(url) => {
+                let at = fields.get("url").or_else(|| fields.get("url_file")).map_or(fields.at, |n| &n.at);
+                store_url(&url, at, problems)
+            }
+            None => Some(StoreUrl::Sqlite("watchkeeper.db".into())),
+        };
+        let none = absent();
+        let kept = Fields::open(fields.get("retention").unwrap_or(&none), RETENTION, problems)?;
+        let range = Dur::secs(86_400)..=Dur::secs(3_650 * 86_400);
+        let mut days =
+            |key, default: i64| kept.get(key).map_or(Some(Dur::secs(default * 86_400)), |n| decode::duration(n, range.clone(), problems));
+        let (raw, hours) = (days("raw", 7), days("hours", 90));
+        Some(Self { url: url?, retention: Retention { raw: raw?, hours: hours? } })
+    }
+}
+
+/// The text is never repeated in a problem: it may hold a password.
+fn store_url(url: &SecretString, at: &Pos, problems: &mut Problems) -> Option<StoreUrl> {
+    let text = url.expose_secret();
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        let good = url::Url::parse(text).is_ok_and(|u| u.host_str().is_some_and(|h| !h.is_empty()) && u.path().len() > 1);
+        if good {
+            return Some(StoreUrl::Postgres(url.clone()));
+        }
+        problems.add(at, "a PostgreSQL URL without host or database", "postgres://USER:PASSWORD@HOST/DATABASE".to_owned());
+        return None;
+    }
+    if let Some(path) = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")) {
+        if !path.is_empty() && path != ":memory:" && !path.contains('?') {
+            return Some(StoreUrl::Sqlite(path.into()));
+        }
+        problems.add(at, "an SQLite URL that names no file", "sqlite://PATH, without options".to_owned());
+        return None;
+    }
+    let scheme = text.split_once("://").map_or("none", |(scheme, _)| scheme);
+    problems.add(
+        at,
+        format!("a URL of scheme `{}`", decode::shown(scheme)),
+        "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE".to_owned(),
+    );
+    None
+}
+
+impl Agent {
+    pub(super) fn decode(node: Option<&Node>, problems: &mut Problems) -> Option<Self> {
+        let none = absent();
+        let fields = Fields::open(node.unwrap_or(&none), AGENT, problems)?;
+        let name = fields.get("name").map_or(Some(None), |n| code(n, problems).map(Some));
+        let datacenter = fields.get("datacenter").map_or(Some("local".to_owned()), |n| code(n, problems));
+        let lease = fields.get("lease").map_or(Some(Times::default()), |n| lease(n, problems));
+        Some(Self { name: name?, datacenter: datacenter?, lease: lease? })
+    }
+}
+
+/// A word that becomes part of lease scopes and metric labels.
+pub(super) fn code(node: &Node, problems: &mut Problems) -> Option<String> {
+    let form = "1 to 63 letters, digits, dots, dashes and underscores";
+    decode::parsed(node, form, problems, |t| {
+        let good = (1..=63).contains(&t.len()) && t.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        good.then(|| t.to_owned())
+    })
+}
+
+fn lease(node: &Node, problems: &mut Problems) -> Option<Times> {
+    let fields = Fields::open(node, LEASE, problems)?;
+    let mut time = |key, from, to, default: std::time::Duration| {
+        fields.get(key).map_or(Some(Dur::from_std(default)), |n| decode::duration(n, Dur::millis(from)..=Dur::secs(to), problems))
+    };
+    let usual = Times::default();
+    let beat = time("beat", 50, 60, usual.beat);
+    let valid = time("valid", 100, 300, usual.valid);
+    let take_over = time("take_over", 150, 600, usual.take_over);
+    let (beat, valid, take_over) = (beat?, valid?, take_over?);
+    if beat >= valid || valid >= take_over {
+        let found = format!(
+            "beat {}, valid {}, take_over {}",
+            decode::show_duration(beat),
+            decode::show_duration(valid),
+            decode::show_duration(take_over)
+        );
+        problems.add(
+            fields.at,
+            found,
+            "beat shorter than valid, valid shorter than take_over: else two nodes could act at once".to_owned(),
+        );
+        return None;
+    }
+    Some(Times { beat: beat.to_std(), valid: valid.to_std(), take_over: take_over.to_std() })
+}
