@@ -97,11 +97,13 @@ impl App {
         let net = Arc::new(given.net.unwrap_or_else(|| Net::system(clock.clone())));
         let boot = uuid::Uuid::new_v4().simple().to_string();
         let name = config.agent.name.clone().unwrap_or_else(host_name);
-        let joined = store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
+        let joined =
+            store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
 
         // What is watched: the objects of the configuration get their ids from the store.
         let applied = store.apply(source.name(), &config::hex(&config.hash), &config::objects(&config), clock.now()).await?;
-        let (fleet, channels) = spec::build(&config, &applied, joined.shards, &Fleet::default(), clock.now()).map_err(anyhow::Error::msg)?;
+        let (fleet, channels) =
+            spec::build(&config, &applied, joined.shards, &Fleet::default(), clock.now()).map_err(anyhow::Error::msg)?;
         metrics.reload_ok.set(1);
         metrics.reload_at.set(clock.now().0 as f64 / 1e6);
 
@@ -109,10 +111,14 @@ impl App {
         let scopes = wanted_scopes(&joined, channels.iter().map(|c| deliver::scope(&c.budget_key)));
         let (wanted, wanted_rx) = watch::channel(scopes);
         let holder = format!("{name}#{boot}");
-        let (keeper, leases) = Keeper::new(store.clone(), holder, clock.clone(), config.agent.lease, metrics.clone(), wanted_rx, pulse.leases());
+        let (keeper, leases) =
+            Keeper::new(store.clone(), holder, clock.clone(), config.agent.lease, metrics.clone(), wanted_rx, pulse.leases());
 
         // Deliveries: one task per channel, under the lease of its budget.
-        let fence = { let leases = leases.clone(); Arc::new(move |scope: &str| leases.fence(scope)) };
+        let fence = {
+            let leases = leases.clone();
+            Arc::new(move |scope: &str| leases.fence(scope))
+        };
         let cx = DeliverContext { store: store.clone(), net: net.clone(), clock: clock.clone(), metrics: metrics.clone(), fence };
         let deliverers = Arc::new(Deliverers::new(cx));
         deliverers.apply(channels);
@@ -126,7 +132,10 @@ impl App {
         let (fleets_tx, fleets) = mpsc::channel(4);
         let pushes = Arc::new(Notify::new());
         let (store_health_tx, store_health) = watch::channel(None);
-        let outbox = { let deliverers = deliverers.clone(); Arc::new(move |channels: &[_]| deliverers.wake(channels.iter().copied())) };
+        let outbox = {
+            let deliverers = deliverers.clone();
+            Arc::new(move |channels: &[_]| deliverers.wake(channels.iter().copied()))
+        };
         let wiring = Wiring {
             store: store.clone(),
             clock: clock.clone(),
@@ -146,7 +155,8 @@ impl App {
         let _ = fleets_tx.send(FleetUpdate { fleet: fleet.clone(), retired: applied.retired }).await;
 
         // The outside: API, health, metrics, pushes; and the way to reload.
-        let listener = TcpListener::bind(config.server.listen).await.with_context(|| format!("cannot listen on {}", config.server.listen))?;
+        let listener =
+            TcpListener::bind(config.server.listen).await.with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let (fleet_tx, fleet_rx) = watch::channel(fleet);
         let (ready, ready_rx) = watch::channel(Readiness::default());
@@ -205,24 +215,66 @@ impl App {
         let (taking_in, deciding, holding) = (token(), token(), token());
         let problem = self.reloader.problem.subscribe();
         let mut intake = vec![
-            named("schedule", { let t = taking_in.clone(); async move { self.scheduler.run(self.schedule_rx, t, GRACE).await; Ok(()) } }),
-            named("web", { let t = taking_in.clone(); async move { web::serve(self.listener, self.web, t).await.map_err(anyhow::Error::from) } }),
-            named("reload", { let t = taking_in.clone(); async move { self.reloader.run(t).await; Ok(()) } }),
+            named("schedule", {
+                let t = taking_in.clone();
+                async move {
+                    self.scheduler.run(self.schedule_rx, t, GRACE).await;
+                    Ok(())
+                }
+            }),
+            named("web", {
+                let t = taking_in.clone();
+                async move { web::serve(self.listener, self.web, t).await.map_err(anyhow::Error::from) }
+            }),
+            named("reload", {
+                let t = taking_in.clone();
+                async move {
+                    self.reloader.run(t).await;
+                    Ok(())
+                }
+            }),
         ];
-        let mut engine = vec![named("engine", { let t = deciding.clone(); async move { self.engine.run(t, GRACE).await } })];
+        let mut engine = vec![named("engine", {
+            let t = deciding.clone();
+            async move { self.engine.run(t, GRACE).await }
+        })];
         let mut rest = vec![
-            named("leases", { let t = holding.clone(); async move { self.keeper.run(t).await; Ok(()) } }),
-            named("housekeeping", housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock.clone(), holding.clone())),
-            named("readiness", readiness(self.ready, self.store_health, self.leases.clone(), self.schedule_lag, problem, self.clock.clone(), holding.clone())),
+            named("leases", {
+                let t = holding.clone();
+                async move {
+                    self.keeper.run(t).await;
+                    Ok(())
+                }
+            }),
+            named(
+                "housekeeping",
+                housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock.clone(), holding.clone()),
+            ),
+            named(
+                "readiness",
+                readiness(
+                    self.ready,
+                    self.store_health,
+                    self.leases.clone(),
+                    self.schedule_lag,
+                    problem,
+                    self.clock.clone(),
+                    holding.clone(),
+                ),
+            ),
         ];
         let deliverers = self.deliverers;
-        let woken = { let (d, mut held) = (deliverers.clone(), self.leases.watch()); let t = holding.clone(); async move {
-            // A lease that comes to us may bring notices that another node decided.
-            while t.run_until_cancelled(held.changed()).await.is_some_and(|r| r.is_ok()) {
-                d.wake_all();
+        let woken = {
+            let (d, mut held) = (deliverers.clone(), self.leases.watch());
+            let t = holding.clone();
+            async move {
+                // A lease that comes to us may bring notices that another node decided.
+                while t.run_until_cancelled(held.changed()).await.is_some_and(|r| r.is_ok()) {
+                    d.wake_all();
+                }
+                Ok(())
             }
-            Ok(())
-        }};
+        };
         rest.push(named("wake", woken));
 
         let failed = first_end(&mut intake, &mut engine, &mut rest, &stop).await;
@@ -266,13 +318,16 @@ fn named(name: &'static str, work: impl Future<Output = anyhow::Result<()>> + Se
 /// Waits for `stop`, or for the first part that ends by itself, which none should.
 async fn first_end(intake: &mut [Task], engine: &mut [Task], rest: &mut [Task], stop: &CancellationToken) -> anyhow::Result<()> {
     let all = intake.iter_mut().chain(engine.iter_mut()).chain(rest.iter_mut());
-    let ends = all.map(|task| { let name = task.name; Box::pin(async move {
-        // A finished handle is not polled again: it is taken out by `ended` through `is_finished`.
-        while !task.handle.is_finished() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        name
-    })});
+    let ends = all.map(|task| {
+        let name = task.name;
+        Box::pin(async move {
+            // A finished handle is not polled again: it is taken out by `ended` through `is_finished`.
+            while !task.handle.is_finished() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            name
+        })
+    });
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         (name, _, _) = futures_util::future::select_all(ends) => { tracing::error!(task = name, "the {name} task ended; stopping"); Ok(()) }
@@ -292,7 +347,13 @@ async fn ended(tasks: Vec<Task>) -> anyhow::Result<()> {
     result
 }
 
-async fn housekeeping(store: Arc<dyn Store>, leases: Leases, retention: Retention, clock: Clock, stop: CancellationToken) -> anyhow::Result<()> {
+async fn housekeeping(
+    store: Arc<dyn Store>,
+    leases: Leases,
+    retention: Retention,
+    clock: Clock,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let (mut pause, mut last_slew) = (HOUSEKEEP_EVERY, tokio::time::Instant::now());
     while stop.run_until_cancelled(tokio::time::sleep(pause.min(SLEW_EVERY))).await.is_some() {
         if last_slew.elapsed() >= SLEW_EVERY {
@@ -337,8 +398,20 @@ async fn readiness(
                 None => Ok(()),
             },
         };
-        let now = Readiness { store: store_now, leases: leases_now, schedule_lag: Dur(lag.load(Ordering::Relaxed)), reload_problem: problem.borrow().clone() };
-        ready.send_if_modified(|old| if *old == now { false } else { *old = now; true });
+        let now = Readiness {
+            store: store_now,
+            leases: leases_now,
+            schedule_lag: Dur(lag.load(Ordering::Relaxed)),
+            reload_problem: problem.borrow().clone(),
+        };
+        ready.send_if_modified(|old| {
+            if *old == now {
+                false
+            } else {
+                *old = now;
+                true
+            }
+        });
         if stop.run_until_cancelled(tokio::time::sleep(READY_EVERY)).await.is_none() {
             return Ok(());
         }
@@ -352,5 +425,9 @@ fn descriptors() -> u64 {
 
 /// The host's name, or `node`.
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|n| n.trim().to_owned()).ok().filter(|n| !n.is_empty()).unwrap_or_else(|| "node".to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|n| n.trim().to_owned())
+        .ok()
+        .filter(|n| !n.is_empty())
+        .unwrap_or_else(|| "node".to_owned())
 }

@@ -215,7 +215,7 @@ impl Engine {
             if let Some(decision) = decision {
                 self.stream.forming.decide(decision);
             }
-            changed.push((spec.clone(), watched.sight.pace(&spec.sight)));
+            changed.push((spec.clone(), watched.pace()));
         }
         if !changed.is_empty() {
             self.tell_schedule(Command::Watch(changed)).await;
@@ -335,7 +335,7 @@ impl Engine {
             let (mut watched, decision) = Watched::take_up(spec.clone(), fences, state, &place, &mut self.ids);
             watched.push_due = push_due(&spec, last_push.unwrap_or_default());
             queue_wakes(&mut self.wakes, &watched);
-            watch.push((spec.clone(), watched.sight.pace(&spec.sight)));
+            watch.push((spec.clone(), watched.pace()));
             self.watched.insert(spec.id, watched);
             if let Some(decision) = decision {
                 self.stream.forming.decide(decision);

@@ -9,6 +9,7 @@ use crate::store::{Decision, Fence, IncidentWrite, IntervalRow, NoticeWrite, Ope
 use smallvec::SmallVec;
 use std::sync::Arc;
 use watchkeeper_core::ids::IdBlock;
+use watchkeeper_core::quorum::Health;
 use watchkeeper_core::sight::{self, Pace, Sight};
 use watchkeeper_core::verdict::{Event, IncidentChange, Judged, NoticeEvent, Policy, RuleState, Verdict, judge};
 use watchkeeper_core::{DatacenterId, Dur, Heartbeat, IncidentId, Measure, Micros, MonitorId, Outcome, TenantId};
@@ -101,7 +102,7 @@ impl Watched {
         let changed = judged.verdict.health != before.health || !judged.incidents.is_empty() || judged.verdict.rules != before.rules;
         let decision = this.decide(judged, place, None, false);
         // Nothing may be said of blindness before the first attempt had its chance.
-        let patience = this.spec.cadence.interval(watchkeeper_core::quorum::Health::Unknown, place.now) + this.spec.timeout;
+        let patience = this.spec.cadence.interval(Health::Unknown, place.now) + this.spec.timeout;
         this.wake = this.wake.map(|w| w.max(place.now + patience));
         (this, changed.then_some(decision))
     }
@@ -131,9 +132,8 @@ impl Watched {
         }
         self.last_at = at;
         let beat = heartbeat(at, attempt);
-        let old_pace = self.sight.pace(&self.spec.sight);
+        let old_pace = self.pace();
         let seen = sight::see(&self.sight, &self.spec.sight, &self.spec.policy.rules, &beat);
-        let pace = (seen.pace != old_pace).then_some(seen.pace);
         let sight_changed = seen.sight != self.sight;
         let place_of_vote = self.verdict.votes.iter_mut().find(|(dc, _)| *dc == place.datacenter);
         if !sight_changed
@@ -142,11 +142,21 @@ impl Watched {
         {
             vote.at = seen.vote.at;
             vote.good_until = seen.vote.good_until;
-            return (None, pace);
+            return (None, None);
         }
         self.sight = seen.sight;
         let judged = judge(&self.verdict, &self.spec.policy, Event::Vote(place.datacenter, seen.vote), place.now, ids);
-        (Some(self.decide(judged, place, Some((at, attempt)), true)), pace)
+        let decision = self.decide(judged, place, Some((at, attempt)), true);
+        let pace = self.pace();
+        (Some(decision), (pace != old_pace).then_some(pace))
+    }
+
+    /// How soon to look again: as the sight says, but a degraded monitor has an interval of its own.
+    pub fn pace(&self) -> Pace {
+        match self.sight.pace(&self.spec.sight) {
+            Pace::Steady(Health::Up) if self.verdict.health == Health::Degraded => Pace::Steady(Health::Degraded),
+            pace @ (Pace::Steady(_) | Pace::Recheck) => pace,
+        }
     }
 
     /// The time that the fold asked for has come.
@@ -218,13 +228,7 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn decision(
-        self,
-        judged: Judged,
-        before: watchkeeper_core::quorum::Health,
-        verdict: &mut Verdict,
-        open: &mut SmallVec<[OpenIncident; 1]>,
-    ) -> Decision {
+    fn decision(self, judged: Judged, before: Health, verdict: &mut Verdict, open: &mut SmallVec<[OpenIncident; 1]>) -> Decision {
         *verdict = judged.verdict;
         let mut decision = Decision {
             fences: self.fences.clone(),
