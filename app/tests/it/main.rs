@@ -2,3 +2,4 @@
 
 mod config_files;
 mod support;
+mod zoo_tls;

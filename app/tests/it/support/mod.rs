@@ -1,3 +1,5 @@
 //! What several tests share.
 
+pub mod pki;
 pub mod postgres;
+pub mod probing;
