@@ -50,9 +50,7 @@ fn share(deadline: Instant, left: usize) -> Instant {
 }
 
 async fn connect_one(address: SocketAddr, guard: Guard, deadline: Instant) -> Result<TcpStream, Fault> {
-    if !guard.allows(address.ip()) {
-        return Err(Fault::unknown(Blind::ForbiddenAddress, format!("{} may not be reached by a probe", address.ip())));
-    }
+    guard.check(address.ip())?;
     let started = Instant::now();
     let error = match tokio::time::timeout_at(deadline.into(), TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {

@@ -5,7 +5,9 @@
 //! that is about to be connected to, after resolution and on every redirect, so that no name can hide one.
 //! Monitors of a configuration file are their operator's word and are not guarded.
 
+use super::Fault;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use watchkeeper_core::Blind;
 
 /// What is let through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,6 +22,14 @@ pub enum Guard {
 }
 
 impl Guard {
+    /// A fault of our own if this address may not be reached.
+    pub fn check(self, address: IpAddr) -> Result<(), Fault> {
+        if self.allows(address) {
+            return Ok(());
+        }
+        Err(Fault::unknown(Blind::ForbiddenAddress, format!("{address} may not be reached by a probe")))
+    }
+
     /// Whether this address may be connected to.
     pub fn allows(self, address: IpAddr) -> bool {
         // An IPv4 address in IPv6's clothes is judged as what it is.

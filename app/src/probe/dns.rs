@@ -204,6 +204,7 @@ impl Asking<'_> {
         let server = server?;
         self.hop.address = Some(server.to_string());
         if self.transport == Transport::Udp {
+            self.cx.guard.check(server.ip())?;
             let answer = over_udp(server, &wire, self.cx.deadline).await;
             self.hop.first_byte_us = self.laps.lap();
             let answer = answer?;

@@ -120,6 +120,7 @@ impl Probe for IcmpProbe {
             let none = || Fault::down(Reason::DnsNoAnswer, format!("{} has no address", config.host));
             let address = found.first().copied().ok_or_else(none)?;
             hop.address = Some(address.to_string());
+            cx.guard.check(address)?;
             Echo::open(address)
         });
         let echo = match echo {

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use watchkeeper::clock::Clock;
 use watchkeeper::config::decode::Problems;
 use watchkeeper::config::tree;
-use watchkeeper::net::Net;
+use watchkeeper::net::{Guard, Net};
 use watchkeeper::probe::{Attempt, FAMILY, Probe, ProbeConfig, ProbeContext};
 use watchkeeper::spec::Source;
 use watchkeeper_core::{Blind, Outcome, Reason};
@@ -45,8 +45,13 @@ pub async fn attempt(probe: &dyn Probe, timeout: Duration) -> Attempt {
 
 /// The same with a resolver of the test's choice.
 pub async fn attempt_with(net: &Arc<Net>, probe: &dyn Probe, timeout: Duration) -> Attempt {
+    attempt_guarded(net, probe, timeout, Guard::Open).await
+}
+
+/// The same as if a tenant had typed the target.
+pub async fn attempt_guarded(net: &Arc<Net>, probe: &dyn Probe, timeout: Duration, guard: Guard) -> Attempt {
     let deadline = Instant::now() + timeout;
-    let attempt = probe.attempt(&ProbeContext { net: Arc::clone(net), deadline, want_detail: true }).await;
+    let attempt = probe.attempt(&ProbeContext { net: Arc::clone(net), guard, deadline, want_detail: true }).await;
     let sum: u64 = attempt.hops.iter().map(|hop| hop.sum_us()).sum();
     assert_eq!(sum, attempt.total_us, "phases and total disagree: {attempt:?}");
     attempt
