@@ -5,6 +5,8 @@
 //! configuration.
 
 pub mod client;
+mod commands;
+mod probe;
 pub mod status;
 pub mod term;
 pub mod waterfall;
@@ -24,6 +26,18 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what a running server holds to be true
+    Status(commands::StatusArgs),
+    /// Make one attempt and show where the time went
+    Probe(probe::Args),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(commands::ConfigCommand),
+    /// Try a channel
+    #[command(subcommand)]
+    Channel(commands::ChannelCommand),
+    /// Ask a running server whether it lives, for containers
+    Healthcheck(commands::ConfigArgs),
     /// Print the version
     Version,
 }
@@ -31,6 +45,8 @@ enum Command {
 /// How a command ended, if not well.
 #[derive(Debug)]
 pub enum Ended {
+    /// It was done and the answer is no, which has been said: exit code 1.
+    No,
     /// It could not be done: exit code 1.
     Failed(anyhow::Error),
     /// It was asked wrongly, or the configuration is wrong: exit code 2.
@@ -52,10 +68,16 @@ impl From<std::io::Error> for Ended {
 /// Reads the arguments, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
     let ended = match Cli::parse().command {
+        Command::Status(args) => on_one_thread(commands::status(args)),
+        Command::Probe(args) => on_one_thread(probe::run(args)),
+        Command::Config(command) => commands::config(command),
+        Command::Channel(commands::ChannelCommand::Test(args)) => on_one_thread(commands::channel_test(args)),
+        Command::Healthcheck(args) => on_one_thread(commands::healthcheck(args)),
         Command::Version => say(&format!("watchkeeper {}\n", env!("CARGO_PKG_VERSION"))),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Ended::No) => ExitCode::from(1),
         Err(Ended::Failed(error)) => complain(&error, 1),
         Err(Ended::Usage(error)) => complain(&error, 2),
     }
@@ -75,6 +97,11 @@ fn say(text: &str) -> Result<(), Ended> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// For commands that make a call or two: more threads would cost more than they do.
+fn on_one_thread(work: impl Future<Output = Result<(), Ended>>) -> Result<(), Ended> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 #[cfg(test)]

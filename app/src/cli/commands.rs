@@ -1,0 +1,144 @@
+//! The small commands: each loads the configuration, calls one function of the library, and says what it answered.
+
+use super::term::Term;
+use super::{Ended, say, status};
+use crate::channel;
+use crate::clock::Clock;
+use crate::config::decode::nearest;
+use crate::config::{self, Config, StoreUrl};
+use crate::net::Net;
+use crate::web::auth::token_file;
+use anyhow::anyhow;
+use secrecy::ExposeSecret;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// The configuration: a file, or a folder of files
+    #[arg(long, value_name = "FILE|DIR")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    at: ConfigArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum ConfigCommand {
+    /// Show everything that is wrong with a configuration, with its place
+    Check {
+        /// A file, or a folder of files
+        #[arg(value_name = "FILE|DIR")]
+        path: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum ChannelCommand {
+    /// Send one test message, without retry
+    Test(ChannelTestArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ChannelTestArgs {
+    /// The channel's name
+    name: String,
+    #[command(flatten)]
+    at: ConfigArgs,
+}
+
+/// The value of a variable of the environment.
+pub fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl ConfigArgs {
+    /// The configuration and where it was found; all its problems are said at once.
+    pub fn load(&self) -> Result<(Config, Option<PathBuf>), Ended> {
+        let path = config::find(self.config.as_deref(), &env);
+        let config = config::load(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", bad.pretty().trim_end())))?;
+        Ok((config, path))
+    }
+}
+
+/// Where the first start leaves its token.
+pub fn token_file_of(config: &Config) -> PathBuf {
+    let url = match &config.store.url {
+        StoreUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
+        StoreUrl::Postgres(url) => url.expose_secret().to_owned(),
+    };
+    token_file(&url, env("STATE_DIRECTORY").as_deref().map(Path::new))
+}
+
+/// `watchkeeper status`.
+pub async fn status(args: StatusArgs) -> Result<(), Ended> {
+    let (config, _) = args.at.load()?;
+    let text = status::status(config.server.listen, &token_file_of(&config), args.json, Term::of_stdout(), &Clock::system()).await?;
+    say(&text)
+}
+
+/// `watchkeeper healthcheck`.
+pub async fn healthcheck(args: ConfigArgs) -> Result<(), Ended> {
+    let (config, _) = args.load()?;
+    say(&status::healthcheck(config.server.listen, &Clock::system()).await?)
+}
+
+/// `watchkeeper config …`.
+pub fn config(command: ConfigCommand) -> Result<(), Ended> {
+    match command {
+        ConfigCommand::Check { path, json } => check(path.as_deref(), json),
+    }
+}
+
+fn check(path: Option<&Path>, json: bool) -> Result<(), Ended> {
+    let Some(path) = config::find(path, &env) else {
+        return Err(Ended::Usage(anyhow!("there is no configuration; name a file or a folder, or make {}", config::PATHS.join(" or "))));
+    };
+    match config::load(Some(&path), &env) {
+        Ok(config) => {
+            let monitors: usize = config.tenants.iter().map(|t| t.monitors.len()).sum();
+            let channels: usize = config.tenants.iter().map(|t| t.channels.len()).sum();
+            if json {
+                return say(&format!("{}\n", serde_json::json!({ "problems": [], "monitors": monitors, "channels": channels })));
+            }
+            say(&format!("{} is good: {monitors} monitors, {channels} channels\n", path.display()))
+        }
+        Err(bad) if json => {
+            say(&format!("{}\n", bad.to_json()))?;
+            Err(Ended::Usage(anyhow!("{} problems in {}", bad.problems.len(), path.display())))
+        }
+        Err(bad) => Err(Ended::Usage(anyhow!("{} problems in {}\n{}", bad.problems.len(), path.display(), bad.pretty().trim_end()))),
+    }
+}
+
+/// `watchkeeper channel test NAME`.
+pub async fn channel_test(args: ChannelTestArgs) -> Result<(), Ended> {
+    let (config, _) = args.at.load()?;
+    let channels = || config.tenants.iter().flat_map(|t| &t.channels);
+    let Some(found) = channels().find(|c| c.name == args.name) else {
+        let near = nearest(&args.name, channels().map(|c| c.name.as_str()));
+        let near = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+        let names: Vec<&str> = channels().map(|c| c.name.as_str()).collect();
+        let known = if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
+        return Err(Ended::Usage(anyhow!("there is no channel named {}; {known}{near}", args.name)));
+    };
+    let clock = Clock::system();
+    let net = Arc::new(Net::system(clock.clone()));
+    match channel::send_test(&net, &clock, &found.name, &found.kind).await {
+        Ok(accepted) => {
+            let id = accepted.provider_id.map(|id| format!(" as {id}")).unwrap_or_default();
+            say(&format!("{} took the test message{id}\n", found.name))
+        }
+        Err(refused) => Err(Ended::Failed(anyhow::Error::new(refused).context(format!("{} did not take the test message", found.name)))),
+    }
+}
