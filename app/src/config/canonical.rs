@@ -49,6 +49,8 @@ pub(super) fn fleet_hash(tenants: &[TenantConfig]) -> [u8; 32] {
         }
         for monitor in &tenant.monitors {
             hash.update(monitor.hash);
+            // Where it stands does not change the monitor, but is stored with it.
+            put(&mut hash, 'o', monitor.at.to_string().as_bytes());
         }
     }
     hash.finalize().into()

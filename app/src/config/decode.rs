@@ -135,7 +135,7 @@ impl<'a> Fields<'a> {
                 problems.0.push(Problem {
                     at: at.clone(),
                     found: format!("unknown key `{}`", shown(key)),
-                    accepted: Some(known().collect::<Vec<_>>().join(", ")),
+                    accepted: Some(names(keys)),
                     nearest: nearest(key, known()),
                 });
             }
@@ -165,7 +165,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn names(keys: &[Key]) -> String {
+/// The keys' names, for messages.
+pub fn names(keys: &[Key]) -> String {
+    if keys.is_empty() {
+        return "no keys".to_owned();
+    }
     keys.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
 }
 

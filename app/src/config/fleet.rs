@@ -61,7 +61,9 @@ pub(super) fn decode(tops: &[Fields<'_>], problems: &mut Problems) -> Vec<Tenant
         for tenant in tenants {
             let Some(fields) = Fields::open_beside(tenant, TENANT, TENANT_LATER, problems) else { continue };
             tagged::refuse_later(tenant, TENANT_LATER, problems);
-            let Some(slug) = fields.require("name", problems).and_then(|n| super::sections::code(n, problems)) else { continue };
+            // A tenant without a usable name is read on under its place, for the problems within it.
+            let slug = fields.require("name", problems).and_then(|n| super::sections::code(n, problems));
+            let slug = slug.unwrap_or_else(|| tenant.at.to_string());
             match parts.iter_mut().find(|p| p.slug == slug) {
                 Some(known) => known.sections.push(fields),
                 None => parts.push(Parts { slug, sections: vec![fields] }),
@@ -102,7 +104,8 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
         monitors.extend(MonitorConfig::decode(node, &defaults, defaults_node.as_ref(), problems));
     }
     former_names(&monitors, &monitor_names, problems);
-    known_channels(&names, &defaults, &monitors, problems);
+    let heirs = items(&part.sections, "monitors", &mut Problems::default());
+    known_channels(&names, defaults_node.iter().chain(heirs), problems);
     monitors.iter_mut().for_each(|monitor| route(monitor, &channels));
     TenantConfig { slug: part.slug, channels, monitors }
 }
@@ -123,11 +126,10 @@ fn items<'a>(sections: &[Fields<'a>], key: &'static str, problems: &mut Problems
 
 /// The `name` of an item as it is written.
 fn name_of(node: &Node) -> Option<&str> {
-    let Value::Map(entries) = &node.value else { return None };
-    entries.iter().find(|(key, _, _)| key == "name").and_then(|(_, _, n)| match &n.value {
+    match &child(node, "name")?.value {
         Value::Scalar { text, .. } => Some(text.as_str()),
         Value::Null | Value::Broken | Value::Seq(_) | Value::Map(_) => None,
-    })
+    }
 }
 
 /// Names of one kind of object in one tenant, with their places.
@@ -190,30 +192,38 @@ fn former_names(monitors: &[MonitorConfig], names: &Names, problems: &mut Proble
     }
 }
 
-/// Every channel that is named exists in the tenant.
-fn known_channels(names: &Names, defaults: &Shared, monitors: &[MonitorConfig], problems: &mut Problems) {
-    let of_rules = |rules: &[super::AlertConfig]| rules.iter().filter_map(|r| r.notify.clone()).flatten().collect::<Vec<_>>();
-    let mut named: Vec<(String, Pos)> = defaults.notify.clone().unwrap_or_default();
-    named.extend(of_rules(defaults.alerts.as_deref().unwrap_or_default()));
-    for monitor in monitors {
-        named.extend(monitor.notify.clone().unwrap_or_default());
-        named.extend(of_rules(&monitor.alerts));
-    }
+/// Every channel that is named exists in the tenant. It looks at the tree, so that a monitor with other problems is told of these too.
+fn known_channels<'n>(names: &Names, nodes: impl Iterator<Item = &'n Node>, problems: &mut Problems) {
     let mut known: Vec<&str> = names.0.keys().map(String::as_str).collect();
     known.sort_unstable();
-    // Inherited names come once for each heir.
-    let mut told: HashMap<Pos, ()> = HashMap::new();
-    for (name, at) in named {
-        if names.0.contains_key(&name) || told.insert(at.clone(), ()).is_some() {
-            continue;
+    let accepted = if known.is_empty() { "channels of this tenant; it has none".to_owned() } else { known.join(", ") };
+    for node in nodes {
+        let rules = child(node, "alerts").map(listed).unwrap_or_default();
+        for notify in std::iter::once(node).chain(rules).filter_map(|n| child(n, "notify")).flat_map(listed) {
+            let Value::Scalar { text, .. } = &notify.value else { continue };
+            if !names.0.contains_key(text) {
+                problems.0.push(Problem {
+                    at: notify.at.clone(),
+                    found: format!("unknown channel {}", decode::describe(notify)),
+                    accepted: Some(accepted.clone()),
+                    nearest: nearest(text, known.iter().copied()),
+                });
+            }
         }
-        let accepted = if known.is_empty() { "channels of this tenant; it has none".to_owned() } else { known.join(", ") };
-        problems.0.push(Problem {
-            at,
-            found: format!("unknown channel `{}`", decode::shown(&name)),
-            accepted: Some(accepted),
-            nearest: nearest(&name, known.iter().copied()),
-        });
+    }
+}
+
+/// The value of a key, if the node is a mapping that has it.
+fn child<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    let Value::Map(entries) = &node.value else { return None };
+    entries.iter().find(|(name, _, _)| name == key).map(|(_, _, value)| value)
+}
+
+/// A list's items; anything else stands for a list of one.
+fn listed(node: &Node) -> Vec<&Node> {
+    match &node.value {
+        Value::Seq(items) => items.iter().collect(),
+        Value::Null | Value::Broken | Value::Scalar { .. } | Value::Map(_) => vec![node],
     }
 }
 

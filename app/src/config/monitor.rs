@@ -61,7 +61,7 @@ pub const SHARED: [Key; 10] = [
     },
 ];
 
-const OWN: [Key; 6] = [
+pub(super) const OWN: [Key; 6] = [
     Key {
         name: "name",
         form: "a name of 1 to 128 characters",
@@ -218,7 +218,7 @@ fn plan(fields: &Fields<'_>, problems: &mut Problems) -> Option<RawPlan> {
 }
 
 /// The states that may have a pace of their own. While pending, `recheck` is the pace.
-const EVERY: &[Key] = &[
+pub(super) const EVERY: &[Key] = &[
     Key { name: "default", form: "a duration from 1s to 7d", default: "60s", doc: "For every state without its own." },
     Key { name: "up", form: "a duration from 1s to 7d", default: "", doc: "While up." },
     Key { name: "degraded", form: "a duration from 1s to 7d", default: "", doc: "While degraded." },
@@ -226,12 +226,17 @@ const EVERY: &[Key] = &[
     Key { name: "unknown", form: "a duration from 1s to 7d", default: "", doc: "While we cannot look." },
 ];
 
+/// Statuses of kinds that are of later work.
+const EVERY_LATER: &[&str] =
+    &["provisioning", "running", "stopping", "stopped", "starting", "restarting", "updating", "error", "crashed", "deleting"];
+
 fn every(node: &Node, problems: &mut Problems) -> Option<Every> {
     let range = Dur::secs(1)..=Dur::secs(7 * 86_400);
     if !matches!(node.value, Value::Map(_)) {
         return decode::duration(node, range, problems).map(Every::fixed);
     }
-    let fields = Fields::open(node, EVERY, problems)?;
+    let fields = Fields::open_beside(node, EVERY, EVERY_LATER, problems)?;
+    tagged::refuse_later(node, EVERY_LATER, problems);
     let before = problems.0.len();
     let mut own = |key| fields.get(key).and_then(|n| decode::duration(n, range.clone(), problems));
     let default = own("default").unwrap_or(EVERY_DEFAULT);

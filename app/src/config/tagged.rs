@@ -3,7 +3,7 @@
 //! A second kind, none, or an unknown one is a problem that lists the kinds. Kinds and keys of later work are known by
 //! name and answered as not built yet, so that a file written for a newer version says why it does not load here.
 
-use super::decode::{Fields, Key, Node, Pos, Problem, Problems, Value, nearest, shown, wrong};
+use super::decode::{Fields, Key, Node, Pos, Problem, Problems, Value, names, nearest, shown, wrong};
 
 /// One kind of a tagged thing: a line of its family's list.
 pub struct Kind<T: 'static> {
@@ -77,7 +77,7 @@ impl<T> Family<T> {
                 settled = true;
                 not_built_yet(at, key, &self.kind_names(), problems);
             } else if self.later_keys.contains(&key.as_str()) {
-                let common = self.common.iter().map(|k| k.name).collect::<Vec<_>>().join(", ");
+                let common = names(self.common);
                 not_built_yet(at, key, &common, problems);
             } else if !self.common.iter().any(|k| k.name == key) {
                 settled = true;
@@ -88,11 +88,7 @@ impl<T> Family<T> {
                     accepted: Some(if self.common.is_empty() {
                         format!("one of {}", self.kind_names())
                     } else {
-                        format!(
-                            "one of {}; beside it {}",
-                            self.kind_names(),
-                            self.common.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
-                        )
+                        format!("one of {}; beside it {}", self.kind_names(), names(self.common))
                     }),
                     nearest: nearest(key, known().chain(self.later_kinds.iter().copied())),
                 });

@@ -69,3 +69,71 @@ fn bad_files_tell_exactly_their_problems() {
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+/// A file of the repository that the program writes; `UPDATE_FIXTURES=1` writes it anew.
+fn kept(path: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "{} is not what the program writes; UPDATE_FIXTURES=1 writes it anew", path.display());
+}
+
+fn load_text(text: &str) -> Result<Config, String> {
+    config::load_texts(&[("default.yaml".to_owned(), text.as_bytes().to_vec())], &env).map_err(|bad| bad.to_string())
+}
+
+#[test]
+fn the_committed_example_is_what_config_default_prints_and_changes_nothing() {
+    let text = config::default_text();
+    kept("examples/watchkeeper.yaml", &text);
+    let (loaded, none) = (load_text(&text).unwrap(), config::load(None, &env).unwrap());
+    assert_eq!(format!("{:?}", loaded.server), format!("{:?}", none.server));
+    assert_eq!(format!("{:?}", loaded.store), format!("{:?}", none.store));
+    assert_eq!(format!("{:?}", loaded.agent), format!("{:?}", none.agent));
+    // A monitor that says nothing gets from the printed defaults what it gets without them.
+    let monitor = "\nmonitors: [ { name: m, probe: { push: { expect_every: 1h } } } ]\n";
+    let (with, without) = (load_text(&format!("{text}{monitor}")).unwrap(), load_text(monitor).unwrap());
+    let shape = |c: &Config| {
+        let m = &c.tenants[0].monitors[0];
+        let alerts: Vec<_> = m.alerts.iter().map(|a| (a.key(), a.severity, a.hold)).collect();
+        format!("{:?} {:?} {} {} {alerts:?} {:?}", m.cadence, m.timeout, m.down_after, m.up_after, m.quorum)
+    };
+    assert_eq!(shape(&with), shape(&without));
+}
+
+#[test]
+fn every_option_of_the_example_loads_when_its_hash_sign_is_taken_away() {
+    // Once: options, and blocks with the options that have a default.
+    let text = uncommented(&config::default_text());
+    let loaded = load_text(&text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    assert_eq!(loaded.tenants.len(), 2);
+    assert_eq!(loaded.tenants[0].monitors.len(), 6, "one monitor per kind");
+    assert_eq!(loaded.tenants[0].channels.len(), 2, "one channel per kind");
+}
+
+/// Takes one `#` from every line on which it does not begin a comment.
+fn uncommented(text: &str) -> String {
+    let line = |line: &str| match line.split_once('#') {
+        Some((indent, rest)) if indent.trim().is_empty() => {
+            let comment = rest.strip_prefix(' ').is_some_and(|r| !r.starts_with(' ')) || rest.is_empty();
+            if comment { String::new() } else { format!("{indent}{rest}") }
+        }
+        Some(_) | None => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_reference_is_what_the_decoders_check() {
+    kept("docs/configuration.md", &config::reference_text());
+}
+
+#[test]
+fn the_whole_example_of_the_documentation_lacks_only_what_is_not_built() {
+    let problems = told(&folder("bad").join("not-built-yet.yaml")).unwrap_err();
+    for line in problems.lines() {
+        assert!(line.contains("` is not built yet"), "{line}");
+    }
+}
