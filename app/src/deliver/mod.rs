@@ -13,7 +13,9 @@ use crate::clock::Clock;
 use crate::net::Net;
 use crate::store::{Fence, Store};
 use crate::telemetry::SharedMetrics;
+use futures_util::FutureExt;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use task::Deliverer;
@@ -25,6 +27,9 @@ use watchkeeper_core::ChannelId;
 /// The outbox is looked at so often even if nothing wakes us. Rarer would let a message wait that another node
 /// decided; more often would only load the store.
 const POLL: Duration = Duration::from_secs(5);
+
+/// After a fault of ours a deliverer begins anew so much later: sooner would fill the log with the same fault.
+const AFTER_PANIC: Duration = Duration::from_secs(5);
 
 /// Says whether we may act on a scope now, and under which epoch.
 pub type FenceOf = Arc<dyn Fn(&str) -> Option<Fence> + Send + Sync>;
@@ -85,7 +90,7 @@ pub struct Deliverers {
     running: Mutex<HashMap<ChannelId, Running>>,
     /// Those whose channel is gone, until their attempt in hand has ended.
     ending: Mutex<HashMap<ChannelId, Running>>,
-    gauges: (CancellationToken, JoinHandle<()>),
+    gauges: CancellationToken,
 }
 
 impl Deliverers {
@@ -93,8 +98,8 @@ impl Deliverers {
     pub fn new(cx: DeliverContext) -> Self {
         let cx = Arc::new(cx);
         let stop = CancellationToken::new();
-        let gauges = tokio::spawn(show_outbox(cx.clone(), stop.clone()));
-        Self { cx, running: Mutex::default(), ending: Mutex::default(), gauges: (stop, gauges) }
+        tokio::spawn(show_outbox(cx.clone(), stop.clone()));
+        Self { cx, running: Mutex::default(), ending: Mutex::default(), gauges: stop }
     }
 
     /// Makes the channels be these. An attempt in hand is never interrupted: a changed channel is used from the next
@@ -127,13 +132,18 @@ impl Deliverers {
     fn start(&self, spec: ChannelSpec, before: Option<JoinHandle<()>>) -> Running {
         let (sender, receiver) = watch::channel(Arc::new(spec));
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let deliverer = Deliverer::new(self.cx.clone(), receiver, wake.clone(), stop.clone());
+        let (cx, woken, stopped) = (self.cx.clone(), wake.clone(), stop.clone());
         let task = tokio::spawn(async move {
             if let Some(before) = before {
                 // Two tasks on one channel would break its order. A failed one has been logged where it failed.
                 let _ = before.await;
             }
-            deliverer.run().await;
+            let run = || Deliverer::new(cx.clone(), receiver.clone(), woken.clone(), stopped.clone()).run();
+            // A fault of ours must not silence a channel for good; what was in hand is due again.
+            while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
+                tracing::error!(channel = %receiver.borrow().name, "a deliverer failed inside this node; it begins anew");
+                tokio::time::sleep(AFTER_PANIC).await;
+            }
         });
         Running { spec: sender, wake, stop, task }
     }
@@ -155,21 +165,13 @@ impl Deliverers {
         }
     }
 
-    /// The scopes whose leases are needed.
-    pub fn scopes(&self) -> Vec<String> {
-        let mut scopes: Vec<String> = lock(&self.running).values().map(|r| scope(&r.spec.borrow().budget_key)).collect();
-        scopes.sort();
-        scopes.dedup();
-        scopes
-    }
-
     /// Lets every attempt in hand end within the grace, then stops. Names the channels that did not end in time; their
     /// attempt is repeated after the next start.
-    pub async fn shutdown(self, grace: Duration) -> Vec<String> {
+    pub async fn shutdown(&self, grace: Duration) -> Vec<String> {
         let deadline = tokio::time::Instant::now() + grace;
         let mut all: Vec<Running> = lock(&self.running).drain().map(|(_, r)| r).collect();
         all.extend(lock(&self.ending).drain().map(|(_, r)| r));
-        self.gauges.0.cancel();
+        self.gauges.cancel();
         for one in &all {
             one.stop.cancel();
         }
@@ -180,7 +182,6 @@ impl Deliverers {
                 late.push(one.spec.borrow().name.clone());
             }
         }
-        let _ = self.gauges.1.await;
         late
     }
 }
