@@ -93,7 +93,7 @@ pub async fn send_test(net: &Arc<Net>, clock: &Clock, name: &str, kind: &Channel
     let now = clock.now();
     let delivery = Delivery {
         message: Message::test(name, kind.kind(), now),
-        key: format!("test/{name}/{}", now.0),
+        key: format!("test/{}", now.0),
         deadline: Instant::now() + ATTEMPT_MAX.to_std(),
         now,
     };

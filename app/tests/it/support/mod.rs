@@ -3,3 +3,6 @@
 pub mod pki;
 pub mod postgres;
 pub mod probing;
+pub mod provider;
+pub mod telegram;
+pub mod webhook;

@@ -149,7 +149,13 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
     let answer = match (act, checked) {
         (Act::Hang, _) => None,
         (Act::CutOff(status, part), _) => {
-            let broken = futures_util::stream::iter([Ok(Bytes::from_static(part.as_bytes())), Err(std::io::Error::other("cut off"))]);
+            let first = futures_util::stream::iter([Ok(Bytes::from_static(part.as_bytes()))]);
+            // The server writes what it has when the body makes it wait.
+            let broken = futures_util::stream::once(async {
+                tokio::task::yield_now().await;
+                Err(std::io::Error::other("cut off"))
+            });
+            let broken = futures_util::StreamExt::chain(first, broken);
             Some((status, axum::body::Body::from_stream(broken)).into_response())
         }
         (Act::Answer(status, headers, body), _) => {
