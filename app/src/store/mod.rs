@@ -5,6 +5,17 @@
 //! checked inside the transaction. Times are UTC microseconds. Every query for a tenant goes through [`TenantScope`].
 //! Only this module knows SQL. It never decides anything.
 
+mod apply;
+mod error;
+mod flat;
+mod fold;
+mod history;
+mod keep;
+mod migrate;
+mod outbox;
+mod rows;
+mod sqlite;
+
 use crate::channel::Message;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -39,6 +50,17 @@ pub enum StoreError {
     /// Another process uses the file, or the file is newer than this program.
     #[error("the store was refused: {0}")]
     Refused(String),
+}
+
+/// Opens the store that the URL names and brings its schema up to date: `sqlite://PATH` (one node, the file is made if it is
+/// not there) or `postgres://USER:PASSWORD@HOST/DATABASE`. No error holds the URL: it may hold a password.
+pub async fn open(url: &str) -> Result<std::sync::Arc<dyn Store>> {
+    match url.split_once("://") {
+        Some(("sqlite", path)) if !path.is_empty() => Ok(std::sync::Arc::new(sqlite::open(path).await?)),
+        Some(_) | None => Err(StoreError::Refused(
+            "store.url is of no kind that is known: accepted are sqlite://PATH and postgres://USER:PASSWORD@HOST/DATABASE".into(),
+        )),
+    }
 }
 
 /// All results of the store.

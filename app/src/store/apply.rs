@@ -1,0 +1,136 @@
+//! Which stored monitor an object of a source means; the same for both stores.
+//!
+//! In this order: the one with its `id:`, the live one with its name, the live one with the name it had (`was:`), the one of
+//! that name that was retired last, else a new one.
+
+use super::error::refused;
+use super::rows::{Columns, Sql};
+use super::{AppliedMonitor, MonitorObject};
+use std::collections::HashSet;
+use watchkeeper_core::ids::IdBlock;
+use watchkeeper_core::{Micros, MonitorId, TenantId};
+
+/// A stored monitor that an object may mean.
+pub(super) struct Known {
+    id: i64,
+    tenant: i64,
+    uid: String,
+    name: String,
+    kind: String,
+    paused: bool,
+    retired_at: Option<i64>,
+    hash: Vec<u8>,
+    push_token: Option<String>,
+    created_at: i64,
+}
+
+impl Known {
+    /// From: id, tenant, uid, name, kind, paused, retired_at, hash, push_token, created_at.
+    pub(super) fn read(row: &impl Columns) -> Sql<Self> {
+        Ok(Self {
+            id: row.int(0)?,
+            tenant: row.int(1)?,
+            uid: row.text(2)?,
+            name: row.text(3)?,
+            kind: row.text(4)?,
+            paused: row.int(5)? != 0,
+            retired_at: row.maybe_int(6)?,
+            hash: row.bytes(7)?,
+            push_token: row.maybe_text(8)?,
+            created_at: row.int(9)?,
+        })
+    }
+}
+
+/// What an object means.
+pub(super) enum Found<'a> {
+    /// A monitor that is not stored yet.
+    New,
+    /// A stored one; its revision grows if it changed.
+    Known { monitor: &'a Known, changed: bool },
+}
+
+/// What all objects of one tenant mean, in their order, and which monitors get another name.
+pub(super) struct Plan<'a> {
+    pub found: Vec<Found<'a>>,
+    pub renamed: Vec<i64>,
+}
+
+/// Finds them all.
+pub(super) fn plan<'a>(tenant: TenantId, objects: &[MonitorObject], known: &'a [Known]) -> Sql<Plan<'a>> {
+    let mut plan = Plan { found: Vec::with_capacity(objects.len()), renamed: Vec::new() };
+    // Names that another object claims as its own are not free to be taken by `was:`.
+    let named: HashSet<&str> = objects.iter().map(|object| object.name.as_str()).collect();
+    let mut taken = HashSet::new();
+    for object in objects {
+        let found = find(tenant, object, known, &named)?;
+        if let Some(monitor) = found {
+            if !taken.insert(monitor.id) {
+                return Err(refused(format!(
+                    "{}: two monitors of the configuration mean the same stored one ({:?}, id {})",
+                    object.origin, monitor.name, monitor.uid
+                )));
+            }
+            if monitor.name != object.name && monitor.retired_at.is_none() {
+                plan.renamed.push(monitor.id);
+            }
+        }
+        plan.found.push(match found {
+            None => Found::New,
+            Some(monitor) => Found::Known { monitor, changed: differs(monitor, object) },
+        });
+    }
+    Ok(plan)
+}
+
+fn find<'a>(tenant: TenantId, object: &MonitorObject, known: &'a [Known], named: &HashSet<&str>) -> Sql<Option<&'a Known>> {
+    if let Some(uid) = &object.uid
+        && let Some(monitor) = known.iter().find(|monitor| monitor.uid == *uid)
+    {
+        if monitor.tenant != tenant.0 {
+            return Err(refused(format!("{}: the id {uid} belongs to a monitor of another tenant", object.origin)));
+        }
+        return Ok(Some(monitor));
+    }
+    let mine = || known.iter().filter(|monitor| monitor.tenant == tenant.0);
+    let live = |name: &str| mine().find(|monitor| monitor.retired_at.is_none() && monitor.name == name);
+    let was = object.was.as_deref().filter(|was| !named.contains(was));
+    let retired = || mine().filter(|monitor| monitor.retired_at.is_some() && monitor.name == object.name).max_by_key(|m| m.retired_at);
+    Ok(live(&object.name).or_else(|| was.and_then(live)).or_else(retired))
+}
+
+fn differs(monitor: &Known, object: &MonitorObject) -> bool {
+    monitor.retired_at.is_some()
+        || monitor.name != object.name
+        || monitor.kind != object.kind
+        || monitor.paused != object.paused
+        || monitor.hash != object.hash
+        || object.uid.as_ref().is_some_and(|uid| *uid != monitor.uid)
+}
+
+impl Found<'_> {
+    /// Who it is from now on. A stored monitor keeps its push token; a new one gets an id from the block.
+    pub(super) fn identity(&self, object: &MonitorObject, ids: &mut IdBlock, now: Micros) -> AppliedMonitor {
+        match self {
+            Self::New => AppliedMonitor {
+                id: MonitorId(ids.draw().expect("the block has an id for every object")),
+                uid: object.uid.clone().unwrap_or_else(|| new_uid(now)),
+                created_at: now,
+                push_token: object.push_token.clone(),
+            },
+            Self::Known { monitor, .. } => AppliedMonitor {
+                id: MonitorId(monitor.id),
+                uid: object.uid.clone().unwrap_or_else(|| monitor.uid.clone()),
+                created_at: Micros(monitor.created_at),
+                push_token: monitor.push_token.clone().or_else(|| object.push_token.clone()),
+            },
+        }
+    }
+}
+
+/// A public id: UUIDv7, so that ids sort by age.
+fn new_uid(now: Micros) -> String {
+    let (seconds, rest) = (now.0.div_euclid(1_000_000), now.0.rem_euclid(1_000_000));
+    let at = uuid::Timestamp::from_unix(uuid::NoContext, seconds as u64, rest as u32 * 1_000);
+    uuid::Uuid::new_v7(at).to_string()
+}

@@ -1,0 +1,240 @@
+//! Measured history put together from rollups and raw heartbeats; the same for both stores.
+//!
+//! A closed hour that is not dirty is answered from its rollup, a closed day from its own when whole days are wanted; everything
+//! else, above all the running hour, from raw heartbeats. So an answer never depends on when housekeeping last ran.
+
+use super::flat::{DAY, HOUR};
+use super::rows::{self, Columns, Sql};
+use super::{MetricBucket, PAGE_MAX, StateTimes};
+use crate::sketch::Sketch;
+use std::collections::{BTreeMap, BTreeSet};
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::{Dur, Micros};
+
+/// Counts of some attempts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Tally {
+    pub up: i64,
+    pub down: i64,
+    pub unknown: i64,
+    pub codes: BTreeMap<i32, i64>,
+    pub sketch: Sketch,
+}
+
+impl Tally {
+    fn add(&mut self, outcome: i64, total_us: i64, code: i64) {
+        match outcome {
+            0 => {
+                self.up += 1;
+                self.sketch.add(total_us.max(0) as u64);
+            }
+            1 => self.down += 1,
+            _ => self.unknown += 1,
+        }
+        if code >= 0 {
+            *self.codes.entry(code as i32).or_insert(0) += 1;
+        }
+    }
+
+    /// Adds what another one counted.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.up += other.up;
+        self.down += other.down;
+        self.unknown += other.unknown;
+        for (code, n) in &other.codes {
+            *self.codes.entry(*code).or_insert(0) += n;
+        }
+        self.sketch.merge(&other.sketch);
+    }
+
+    /// Whether nothing was counted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.up + self.down + self.unknown == 0
+    }
+
+    /// From: up, down, unknown, codes, sketch, beginning at `from`.
+    pub(super) fn read(row: &impl Columns, from: usize) -> Sql<Self> {
+        let codes: BTreeMap<i32, i64> = rows::json(&row.text(from + 3)?, "a rollup's codes are not readable")?;
+        let sketch =
+            Sketch::from_bytes(&row.bytes(from + 4)?).ok_or_else(|| super::error::unreadable("a rollup's sketch is not readable"))?;
+        Ok(Self { up: row.int(from)?, down: row.int(from + 1)?, unknown: row.int(from + 2)?, codes, sketch })
+    }
+
+    /// The codes as they are stored.
+    pub(super) fn codes_json(&self) -> String {
+        serde_json::to_string(&self.codes).expect("a map of numbers is JSON")
+    }
+}
+
+/// Counts raw heartbeats that come sorted by (datacenter, at, agent); one that comes twice is counted once.
+#[derive(Default)]
+pub(super) struct RawCount {
+    last: Option<(i64, i64, i64)>,
+    /// By the beginning of the bucket.
+    pub buckets: BTreeMap<i64, Tally>,
+}
+
+impl RawCount {
+    /// Counts one from: datacenter, at, agent, outcome, total_us, code.
+    pub(super) fn add(&mut self, row: &impl Columns, span: i64) -> Sql<()> {
+        let (datacenter, at, agent) = (row.int(0)?, row.int(1)?, row.int(2)?);
+        if self.last == Some((datacenter, at, agent)) {
+            return Ok(());
+        }
+        self.last = Some((datacenter, at, agent));
+        self.buckets.entry(floor(at, span)).or_default().add(row.int(3)?, row.int(4)?, row.int(5)?);
+        Ok(())
+    }
+}
+
+/// A stored rollup of one datacenter.
+pub(super) struct Rollup {
+    pub span: i64,
+    pub start: i64,
+    pub tally: Tally,
+}
+
+impl Rollup {
+    /// From: span, start, up, down, unknown, codes, sketch.
+    pub(super) fn read(row: &impl Columns) -> Sql<Self> {
+        Ok(Self { span: row.int(0)?, start: row.int(1)?, tally: Tally::read(row, 2)? })
+    }
+}
+
+/// What was asked for, and what of it rollups answer.
+pub(super) struct Cover {
+    from: i64,
+    to: i64,
+    span: i64,
+    /// Clean hours and days, over all datacenters.
+    hours: BTreeMap<i64, Tally>,
+    days: BTreeMap<i64, Tally>,
+}
+
+impl Cover {
+    /// Sorts the stored rollups within [from, to); `dirty` are the (span, start) that are to be computed again.
+    pub(super) fn new(from: Micros, to: Micros, span: Dur, stored: Vec<Rollup>, dirty: &BTreeSet<(i64, i64)>) -> Self {
+        let mut cover = Self { from: from.0, to: to.0, span: span.0.max(1), hours: BTreeMap::new(), days: BTreeMap::new() };
+        for rollup in stored {
+            if rollup.start < cover.from || rollup.start + rollup.span > cover.to || dirty.contains(&(rollup.span, rollup.start)) {
+                continue;
+            }
+            let place = if rollup.span == DAY { &mut cover.days } else { &mut cover.hours };
+            place.entry(rollup.start).or_default().merge(&rollup.tally);
+        }
+        let unsure: BTreeSet<i64> = dirty.iter().map(|(_, start)| floor(*start, DAY)).collect();
+        cover.days.retain(|day, _| !unsure.contains(day));
+        // A rollup answers only where whole ones fit into the wanted span; a day answers for its hours.
+        if cover.span % HOUR != 0 {
+            cover.hours.clear();
+        }
+        if cover.span % DAY != 0 {
+            cover.days.clear();
+        }
+        let days = &cover.days;
+        cover.hours.retain(|hour, _| !days.contains_key(&floor(*hour, DAY)));
+        cover
+    }
+
+    /// What must be counted from raw heartbeats, as ranges [from, to) in order.
+    pub(super) fn raw(&self) -> Vec<(i64, i64)> {
+        let days = self.days.keys().map(|day| (*day, day + DAY));
+        let mut answered: Vec<(i64, i64)> = self.hours.keys().map(|hour| (*hour, hour + HOUR)).chain(days).collect();
+        answered.sort_unstable();
+        let (mut ranges, mut at) = (Vec::new(), self.from);
+        for (start, end) in answered {
+            if at < start {
+                ranges.push((at, start));
+            }
+            at = end;
+        }
+        if at < self.to {
+            ranges.push((at, self.to));
+        }
+        ranges
+    }
+
+    /// The span by which raw heartbeats are counted.
+    pub(super) const fn span(&self) -> i64 {
+        self.span
+    }
+
+    /// Puts everything together: newest [`PAGE_MAX`] lines in order of time, without empty ones.
+    pub(super) fn finish(self, raw: RawCount) -> Vec<MetricBucket> {
+        let mut lines = raw.buckets;
+        for (start, tally) in self.hours.iter().chain(&self.days) {
+            lines.entry(floor(*start, self.span)).or_default().merge(tally);
+        }
+        let skip = lines.len().saturating_sub(PAGE_MAX as usize);
+        let lines = lines.into_iter().filter(|(_, tally)| !tally.is_empty());
+        lines.skip(skip).map(|(start, tally)| bucket(start, self.span, tally)).collect()
+    }
+}
+
+fn bucket(start: i64, span: i64, tally: Tally) -> MetricBucket {
+    let Tally { up, down, unknown, codes, sketch } = tally;
+    MetricBucket { start: Micros(start), span: Dur(span), up, down, unknown, sketch, codes }
+}
+
+/// The beginning of the bucket of that span, counted from 1970.
+pub(super) const fn floor(at: i64, span: i64) -> i64 {
+    at.div_euclid(span) * span
+}
+
+/// Adds up state intervals, given as (start, end, state) in order, within [from, to). What no interval covers is unknown.
+pub(super) fn state_times(from: Micros, to: Micros, intervals: impl Iterator<Item = (i64, Option<i64>, i64)>) -> StateTimes {
+    let (mut up, mut down) = (0, 0);
+    for (start, end, state) in intervals {
+        let length = (end.unwrap_or(to.0).min(to.0) - start.max(from.0)).max(0);
+        match Health::from_code(state as i16).unwrap_or_default() {
+            Health::Up | Health::Degraded | Health::Pending => up += length,
+            Health::Down => down += length,
+            Health::Unknown => {}
+        }
+    }
+    StateTimes { up: Dur(up), down: Dur(down), unknown: Dur(((to - from).0 - up - down).max(0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rollup(span: i64, start: i64, up: i64) -> Rollup {
+        Rollup { span, start, tally: Tally { up, ..Tally::default() } }
+    }
+
+    fn cover(from: i64, to: i64, span: i64, stored: Vec<Rollup>, dirty: &[(i64, i64)]) -> Cover {
+        Cover::new(Micros(from), Micros(to), Dur(span), stored, &dirty.iter().copied().collect())
+    }
+
+    #[test]
+    fn raw_fills_what_clean_rollups_leave() {
+        let hours = || vec![rollup(HOUR, 0, 1), rollup(HOUR, HOUR, 2), rollup(HOUR, 2 * HOUR, 4)];
+        let c = cover(0, 3 * HOUR + 5, HOUR, hours(), &[(HOUR, HOUR)]);
+        assert_eq!(c.raw(), vec![(HOUR, 2 * HOUR), (3 * HOUR, 3 * HOUR + 5)]);
+        // An hour that is only partly wanted is counted from raw.
+        assert_eq!(cover(5, 3 * HOUR, HOUR, hours(), &[]).raw(), vec![(5, HOUR)]);
+        // A finer span needs raw everywhere.
+        assert_eq!(cover(0, 3 * HOUR, HOUR / 4, hours(), &[]).raw(), vec![(0, 3 * HOUR)]);
+    }
+
+    #[test]
+    fn days_answer_where_whole_days_are_wanted() {
+        let stored = || vec![rollup(DAY, 0, 7), rollup(HOUR, HOUR, 3), rollup(DAY, DAY, 9)];
+        let lines = |span| {
+            let c = cover(0, 2 * DAY, span, stored(), &[]);
+            c.finish(RawCount::default()).iter().map(|b| (b.start.0, b.span.0, b.up)).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(DAY), [(0, DAY, 7), (DAY, DAY, 9)]);
+        assert_eq!(lines(HOUR), [(HOUR, HOUR, 3)]);
+        // A dirty hour makes its day unsure.
+        let c = cover(0, 2 * DAY, DAY, stored(), &[(HOUR, 5 * HOUR)]);
+        assert_eq!(c.raw(), vec![(0, HOUR), (2 * HOUR, DAY)]);
+    }
+
+    #[test]
+    fn state_times_are_clipped_and_the_rest_is_unknown() {
+        let times = state_times(Micros(10), Micros(100), [(0, Some(20), 1), (20, Some(30), 4), (50, None, 3)].into_iter());
+        assert_eq!(times, StateTimes { up: Dur(60), down: Dur(10), unknown: Dur(20) });
+    }
+}

@@ -1,0 +1,225 @@
+//! Rows read back into the types of the contract, for both drivers. Every number comes as `i64`: queries cast where a column is smaller.
+
+use super::error::unreadable;
+use super::{
+    BeatRow, DueNotice, IncidentView, LiveRow, LiveWrite, MonitorView, NoticeView, OpenIncident, PushKind, PushRow, RetiredMonitor,
+    TimelineEntry,
+};
+use serde::de::DeserializeOwned;
+use sqlx::{ColumnIndex, Database, Decode, Row, Type};
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::rule::{RuleKey, Severity};
+use watchkeeper_core::{AgentId, ChannelId, DatacenterId, IncidentId, Micros, MonitorId, Outcome, TenantId};
+
+/// A driver's result with our type.
+pub(super) type Sql<T> = std::result::Result<T, sqlx::Error>;
+
+/// A row of either driver, read by position.
+pub(super) trait Columns {
+    /// A number.
+    fn int(&self, at: usize) -> Sql<i64>;
+    /// A number or NULL.
+    fn maybe_int(&self, at: usize) -> Sql<Option<i64>>;
+    /// A text.
+    fn text(&self, at: usize) -> Sql<String>;
+    /// A text or NULL.
+    fn maybe_text(&self, at: usize) -> Sql<Option<String>>;
+    /// Bytes.
+    fn bytes(&self, at: usize) -> Sql<Vec<u8>>;
+}
+
+impl<R> Columns for R
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    i64: for<'r> Decode<'r, R::Database> + Type<R::Database>,
+    String: for<'r> Decode<'r, R::Database> + Type<R::Database>,
+    Vec<u8>: for<'r> Decode<'r, R::Database> + Type<R::Database>,
+    R::Database: Database,
+{
+    fn int(&self, at: usize) -> Sql<i64> {
+        self.try_get(at)
+    }
+
+    fn maybe_int(&self, at: usize) -> Sql<Option<i64>> {
+        self.try_get(at)
+    }
+
+    fn text(&self, at: usize) -> Sql<String> {
+        self.try_get(at)
+    }
+
+    fn maybe_text(&self, at: usize) -> Sql<Option<String>> {
+        self.try_get(at)
+    }
+
+    fn bytes(&self, at: usize) -> Sql<Vec<u8>> {
+        self.try_get(at)
+    }
+}
+
+/// A heartbeat from its 17 columns in the order of the table, beginning at `from`.
+pub(super) fn beat(row: &impl Columns, from: usize) -> Sql<BeatRow> {
+    let int = |column: usize| row.int(from + column);
+    Ok(BeatRow {
+        monitor: MonitorId(int(0)?),
+        datacenter: DatacenterId(int(1)?),
+        at: Micros(int(2)?),
+        agent: AgentId(int(3)?),
+        outcome: outcome(int(4)?, int(5)?)?,
+        lag_us: int(6)?,
+        dns_us: int(7)?,
+        connect_us: int(8)?,
+        tls_us: int(9)?,
+        first_byte_us: int(10)?,
+        transfer_us: int(11)?,
+        total_us: int(12)?,
+        code: int(13)? as i32,
+        size: int(14)?,
+        value: int(15)?,
+        flags: int(16)? as i32,
+    })
+}
+
+/// The outcome of its two stored numbers.
+pub(super) fn outcome(kind: i64, why: i64) -> Sql<Outcome> {
+    Outcome::from_codes(kind as i16, why as i16).ok_or_else(|| unreadable("a heartbeat's outcome is of a newer version"))
+}
+
+/// A monitor from: id, uid, name, kind, target, labels, paused, origin, config, health, since, why, created_at.
+pub(super) fn monitor(row: &impl Columns) -> Sql<MonitorView> {
+    let health = row.maybe_int(9)?;
+    Ok(MonitorView {
+        id: MonitorId(row.int(0)?),
+        uid: row.text(1)?,
+        name: row.text(2)?,
+        kind: row.text(3)?,
+        target: row.text(4)?,
+        labels: json(&row.text(5)?, "a monitor's labels are not JSON")?,
+        paused: row.int(6)? != 0,
+        origin: row.text(7)?,
+        config: json(&row.text(8)?, "a monitor's configuration is not JSON")?,
+        health: health.and_then(|code| Health::from_code(code as i16)).unwrap_or_default(),
+        since: row.maybe_int(10)?.map(Micros),
+        why: row.maybe_text(11)?,
+        created_at: Micros(row.int(12)?),
+        last: None,
+    })
+}
+
+/// An incident from: uid, id, monitor uid, monitor name, rule, status, severity, opened_at, resolved_at, resolved_why, reason, summary, value.
+pub(super) fn incident(row: &impl Columns) -> Sql<IncidentView> {
+    Ok(IncidentView {
+        uid: row.text(0)?,
+        id: IncidentId(row.int(1)?),
+        monitor_uid: row.text(2)?,
+        monitor: row.text(3)?,
+        rule: row.text(4)?,
+        status: row.text(5)?,
+        severity: severity(row.int(6)?)?,
+        opened_at: Micros(row.int(7)?),
+        resolved_at: row.maybe_int(8)?.map(Micros),
+        resolved_why: row.maybe_text(9)?,
+        reason: row.maybe_text(10)?,
+        summary: row.text(11)?,
+        value: row.maybe_int(12)?,
+        timeline: Vec::new(),
+        notices: Vec::new(),
+    })
+}
+
+/// An entry of a timeline from: nth, at, kind, actor, text, evidence.
+pub(super) fn entry(row: &impl Columns) -> Sql<TimelineEntry> {
+    let evidence = row.maybe_text(5)?;
+    Ok(TimelineEntry {
+        nth: row.int(0)? as i32,
+        at: Micros(row.int(1)?),
+        kind: row.text(2)?,
+        actor: row.maybe_text(3)?,
+        text: row.text(4)?,
+        evidence: evidence.map(|text| json(&text, "an incident's evidence is not JSON")).transpose()?,
+    })
+}
+
+/// What became of a notice from: channel name, event, state, attempts, last_error, created_at, sent_at.
+pub(super) fn notice(row: &impl Columns) -> Sql<NoticeView> {
+    Ok(NoticeView {
+        channel: row.text(0)?,
+        event: row.text(1)?,
+        state: row.text(2)?,
+        attempts: row.int(3)? as u32,
+        last_error: row.maybe_text(4)?,
+        created_at: Micros(row.int(5)?),
+        sent_at: row.maybe_int(6)?.map(Micros),
+    })
+}
+
+/// A notice to deliver from: id, cause, channel, incident, severity, payload, attempts, created_at.
+pub(super) fn due(row: &impl Columns) -> Sql<DueNotice> {
+    Ok(DueNotice {
+        id: row.int(0)?,
+        cause: row.text(1)?,
+        channel: ChannelId(row.int(2)?),
+        incident: IncidentId(row.int(3)?),
+        severity: severity(row.int(4)?)?,
+        message: json(&row.text(5)?, "a notice's message is not readable")?,
+        attempts: row.int(6)? as u32,
+        created_at: Micros(row.int(7)?),
+    })
+}
+
+/// A push from: id, monitor, kind, exit, ping_us, body, at.
+pub(super) fn push(row: &impl Columns) -> Sql<PushRow> {
+    let kind = PushKind::from_code(row.int(2)? as i16);
+    Ok(PushRow {
+        id: row.int(0)?,
+        monitor: MonitorId(row.int(1)?),
+        kind: kind.ok_or_else(|| unreadable("a push's kind is of a newer version"))?,
+        exit: row.maybe_int(3)?.map(|exit| exit as i32),
+        ping_us: row.maybe_int(4)?,
+        body: row.text(5)?,
+        at: Micros(row.int(6)?),
+    })
+}
+
+/// An open incident from: monitor, id, uid, rule, opened_at, summary, reason.
+pub(super) fn open_incident(row: &impl Columns) -> Sql<(MonitorId, OpenIncident)> {
+    let incident = OpenIncident {
+        id: IncidentId(row.int(1)?),
+        uid: row.text(2)?,
+        rule: RuleKey::new(&row.text(3)?),
+        opened_at: Micros(row.int(4)?),
+        summary: row.text(5)?,
+        reason: row.maybe_text(6)?,
+    };
+    Ok((MonitorId(row.int(0)?), incident))
+}
+
+/// A retired monitor from: id, uid, name, kind, target, tenant id, tenant slug.
+pub(super) fn retired(row: &impl Columns) -> Sql<RetiredMonitor> {
+    Ok(RetiredMonitor {
+        id: MonitorId(row.int(0)?),
+        uid: row.text(1)?,
+        name: row.text(2)?,
+        kind: row.text(3)?,
+        target: row.text(4)?,
+        tenant: TenantId(row.int(5)?),
+        tenant_slug: row.text(6)?,
+    })
+}
+
+/// A live event from: id, at, kind, data.
+pub(super) fn live(row: &impl Columns) -> Sql<LiveRow> {
+    let data = json(&row.text(3)?, "a live event is not JSON")?;
+    Ok(LiveRow { id: row.int(0)?, event: LiveWrite { at: Micros(row.int(1)?), kind: row.text(2)?, data } })
+}
+
+/// The severity of its stored number.
+fn severity(code: i64) -> Sql<Severity> {
+    Severity::from_code(code as i16).ok_or_else(|| unreadable("a severity is of a newer version"))
+}
+
+/// A stored JSON text; `what` is wrong if it is none.
+pub(super) fn json<T: DeserializeOwned>(text: &str, what: &'static str) -> Sql<T> {
+    serde_json::from_str(text).map_err(|_| unreadable(what))
+}

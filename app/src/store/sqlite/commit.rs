@@ -1,0 +1,363 @@
+//! The commit stream: one batch, one transaction, bulk statements.
+
+use super::super::flat::{self, Flat};
+use super::super::rows::{Columns, Sql};
+use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, Scope};
+use super::belong::list;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, SqliteConnection, query};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::LazyLock;
+
+/// Which (hour, monitor, datacenter) of the newest hour are marked dirty already, so that an unchanged `up` costs no second
+/// write. Cleared when hours are computed.
+#[derive(Default)]
+pub(super) struct Marked {
+    hour: i64,
+    known: HashSet<(i64, i64)>,
+}
+
+impl Marked {
+    /// What this batch must mark: everything older than the newest hour, and what is new in it.
+    pub(super) fn unmarked(&self, batch: &Batch) -> BTreeSet<(i64, i64, i64)> {
+        let mut hours = BTreeSet::new();
+        for beat in &batch.beats {
+            let (hour, monitor, datacenter) = (flat::hour_of(beat.at), beat.monitor.0, beat.datacenter.0);
+            if hour != self.hour || !self.known.contains(&(monitor, datacenter)) {
+                hours.insert((hour, monitor, datacenter));
+            }
+        }
+        hours
+    }
+
+    /// Remembers what a commit has marked.
+    pub(super) fn add(&mut self, hours: BTreeSet<(i64, i64, i64)>) {
+        let Some((newest, _, _)) = hours.last() else { return };
+        if *newest > self.hour {
+            self.hour = *newest;
+            self.known.clear();
+        }
+        self.known
+            .extend(hours.into_iter().filter(|(hour, _, _)| *hour == self.hour).map(|(_, monitor, datacenter)| (monitor, datacenter)));
+    }
+
+    /// Forgets everything: marks were used up.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+}
+
+pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &BTreeSet<(i64, i64, i64)>) -> Sql<Committed> {
+    if let Some(landed) = landed(tx, batch).await? {
+        return Ok(landed);
+    }
+    let stale = stale_fences(tx, &flat::fences(batch)).await?;
+    let flat = flat::flatten(batch, &stale);
+    BEATS.put(tx, &batch.beats, bind_beat).await?;
+    DETAILS.put(tx, &batch.details, bind_detail).await?;
+    let hours: Vec<_> = hours.iter().collect();
+    DIRTY.put(tx, &hours, |q, (start, monitor, datacenter)| q.bind(flat::HOUR).bind(*start).bind(*monitor).bind(*datacenter)).await?;
+    fold_pushes(tx, batch, &flat).await?;
+    SIGHTS.put(tx, &flat.sights, |q, row| q.bind(row.monitor).bind(row.datacenter).bind(row.health).bind(row.fold.as_str())).await?;
+    VERDICTS
+        .put(tx, &flat.verdicts, |q, row| {
+            q.bind(row.monitor).bind(row.tenant).bind(row.health).bind(row.since).bind(row.why).bind(row.fold.as_str()).bind(row.wake)
+        })
+        .await?;
+    intervals(tx, &flat).await?;
+    incidents(tx, &flat).await?;
+    notices(tx, &flat).await?;
+    let committed = Committed { live_ids: live(tx, &flat).await?, stale: flat.stale };
+    finish(tx, batch, &committed).await?;
+    Ok(committed)
+}
+
+/// What became of the batch, if its number has landed before.
+async fn landed(tx: &mut SqliteConnection, batch: &Batch) -> Sql<Option<Committed>> {
+    let row = query("SELECT batch, batch_result FROM wk_agent WHERE id = $1").bind(batch.agent.0).fetch_one(&mut *tx).await?;
+    let newest = row.int(0)? as u64;
+    if batch.number > newest {
+        return Ok(None);
+    }
+    let result = row.maybe_text(1)?.filter(|_| batch.number == newest);
+    Ok(Some(flat::read_result(result.as_deref())?))
+}
+
+async fn stale_fences(tx: &mut SqliteConnection, fences: &BTreeSet<&Fence>) -> Sql<HashSet<Fence>> {
+    let scopes: BTreeSet<&Scope> = fences.iter().map(|fence| &fence.scope).collect();
+    if scopes.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let scopes: Vec<&str> = scopes.into_iter().map(|scope| &**scope).collect();
+    let rows = query("SELECT scope, epoch FROM wk_lease WHERE holder <> '' AND scope IN (SELECT value FROM json_each($1)) ORDER BY scope")
+        .bind(list(&scopes))
+        .fetch_all(&mut *tx)
+        .await?;
+    let epochs = rows.iter().map(|row| Ok((row.text(0)?, row.int(1)?))).collect::<Sql<HashMap<_, _>>>()?;
+    Ok(fences.iter().filter(|fence| epochs.get(&*fence.scope) != Some(&fence.epoch)).map(|fence| (*fence).clone()).collect())
+}
+
+async fn fold_pushes(tx: &mut SqliteConnection, batch: &Batch, flat: &Flat<'_>) -> Sql<()> {
+    if batch.folded_pushes.is_empty() {
+        return Ok(());
+    }
+    query(
+        "UPDATE wk_push SET folded = 1 WHERE id IN (SELECT value FROM json_each($1)) AND monitor_id NOT IN (SELECT value FROM json_each($2))",
+    )
+    .bind(list(&batch.folded_pushes))
+    .bind(list(&flat.dropped.iter().map(|id| id.0).collect::<Vec<_>>()))
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+async fn intervals(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
+    if flat.intervals.is_empty() {
+        return Ok(());
+    }
+    let monitors: Vec<i64> = flat.intervals.keys().copied().collect();
+    let rows = query("SELECT monitor_id, start FROM wk_interval WHERE end_at IS NULL AND monitor_id IN (SELECT value FROM json_each($1))")
+        .bind(list(&monitors))
+        .fetch_all(&mut *tx)
+        .await?;
+    let open = rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?))).collect::<Sql<HashMap<_, _>>>()?;
+    let mut begun = Vec::with_capacity(flat.intervals.len());
+    for (monitor, begins) in &flat.intervals {
+        let (ended, rows) = flat::chain(open.get(monitor).copied(), begins);
+        if let Some(at) = ended {
+            query("UPDATE wk_interval SET end_at = $2 WHERE monitor_id = $1 AND end_at IS NULL")
+                .bind(monitor)
+                .bind(at)
+                .execute(&mut *tx)
+                .await?;
+        }
+        begun.extend(rows.into_iter().map(|(start, end, state)| (*monitor, start, end, state)));
+    }
+    INTERVALS.put(tx, &begun, |q, (monitor, start, end, state)| q.bind(*monitor).bind(*start).bind(*end).bind(*state)).await
+}
+
+async fn incidents(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
+    let mut ended = Vec::with_capacity(flat.resolved.len());
+    for row in &flat.resolved {
+        let done = query(
+            "UPDATE wk_incident SET status = 'resolved', resolved_at = $2, resolved_why = $3, rev = rev + 1
+             WHERE id = $1 AND resolved_at IS NULL RETURNING rev",
+        )
+        .bind(row.id)
+        .bind(row.at)
+        .bind(row.why)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(rev) = done {
+            ended.push(flat::EntryOut {
+                incident: row.id,
+                nth: rev.int(0)? - 1,
+                at: row.at,
+                kind: "resolved",
+                text: row.summary,
+                evidence: None,
+            });
+        }
+    }
+    INCIDENTS
+        .put(tx, &flat.opened, |q, row| {
+            q.bind(row.id)
+                .bind(row.uid)
+                .bind(row.tenant)
+                .bind(row.monitor)
+                .bind(row.rule)
+                .bind(row.status())
+                .bind(row.severity)
+                .bind(row.opened_at)
+                .bind(row.deciding_at)
+                .bind(row.resolved.map(|(at, _)| at))
+                .bind(row.resolved.map(|(_, why)| why))
+                .bind(row.reason)
+                .bind(row.value)
+                .bind(row.summary)
+                .bind(row.rev)
+        })
+        .await?;
+    for entries in [&flat.entries, &ended] {
+        ENTRIES
+            .put(tx, entries, |q, row| q.bind(row.incident).bind(row.nth).bind(row.at).bind(row.kind).bind(row.text).bind(row.evidence))
+            .await?;
+    }
+    Ok(())
+}
+
+async fn notices(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
+    NOTICES
+        .put(tx, &flat.notices, |q, (tenant, notice)| {
+            q.bind(notice.cause.as_str())
+                .bind(notice.channel.0)
+                .bind(tenant.0)
+                .bind(notice.incident.0)
+                .bind(notice.event.as_str())
+                .bind(i64::from(notice.nth))
+                .bind(i64::from(notice.severity.code()))
+                .bind(flat::message(&notice.message))
+                .bind("due")
+                .bind(notice.at.0)
+                .bind(notice.at.0)
+        })
+        .await
+}
+
+/// The ids are drawn in the commit, so that their order is the order of commits.
+async fn live(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<Vec<i64>> {
+    let mut newest = BTreeMap::new();
+    for (tenant, count) in flat::live_counts(&flat.live) {
+        let row = query("UPDATE wk_tenant SET last_event = last_event + $2 WHERE id = $1 RETURNING last_event")
+            .bind(tenant)
+            .bind(count)
+            .fetch_one(&mut *tx)
+            .await?;
+        newest.insert(tenant, row.int(0)?);
+    }
+    let ids = flat::live_ids(&flat.live, &newest);
+    let events: Vec<_> = flat.live.iter().zip(&ids).collect();
+    LIVE.put(tx, &events, |q, ((tenant, event), id)| {
+        q.bind(tenant.0).bind(**id).bind(event.at.0).bind(event.kind.as_str()).bind(event.data.to_string())
+    })
+    .await?;
+    Ok(ids)
+}
+
+async fn finish(tx: &mut SqliteConnection, batch: &Batch, committed: &Committed) -> Sql<()> {
+    query("UPDATE wk_agent SET batch = $2, batch_result = $3 WHERE id = $1")
+        .bind(batch.agent.0)
+        .bind(batch.number as i64)
+        .bind(flat::write_result(committed))
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// An INSERT of many rows at a time, in a few fixed widths, so that each is prepared once.
+struct Bulk {
+    wide: String,
+    narrow: String,
+    single: String,
+}
+
+/// Rows of the widths. Wider statements gain nothing measurable; SQLite's limit is 32 766 values.
+const WIDE: usize = 64;
+const NARROW: usize = 8;
+
+impl Bulk {
+    fn new(head: &str, columns: usize, tail: &str) -> Self {
+        // Unnamed parameters: SQLite looks named ones up one by one.
+        let row = format!("({})", vec!["?"; columns].join(","));
+        let of = |rows: usize| format!("{head} VALUES {} {tail}", vec![row.as_str(); rows].join(","));
+        Self { wide: of(WIDE), narrow: of(NARROW), single: of(1) }
+    }
+
+    async fn put<T>(&'static self, tx: &mut SqliteConnection, rows: &[T], bind: impl for<'q> Fn(Bound<'q>, &'q T) -> Bound<'q>) -> Sql<()> {
+        let (mut rest, mut take) = (rows, WIDE);
+        while !rest.is_empty() {
+            while take > rest.len() {
+                take = if take == WIDE { NARROW } else { 1 };
+            }
+            let sql = match take {
+                WIDE => self.wide.as_str(),
+                NARROW => self.narrow.as_str(),
+                _ => self.single.as_str(),
+            };
+            let (now, later) = rest.split_at(take);
+            now.iter().fold(query(sql), |q, row| bind(q, row)).execute(&mut *tx).await?;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+static BEATS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO wk_beat_new (monitor_id, datacenter_id, at, agent_id, outcome, reason, lag_us, dns_us, connect_us, tls_us,
+             first_byte_us, transfer_us, total_us, code, size, value, flags)",
+        17,
+        "",
+    )
+});
+
+static DETAILS: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("INSERT INTO wk_beat_detail (monitor_id, datacenter_id, at, json)", 4, "ON CONFLICT DO NOTHING"));
+
+static DIRTY: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("INSERT INTO wk_rollup_dirty (span, start, monitor_id, datacenter_id)", 4, "ON CONFLICT DO NOTHING"));
+
+static SIGHTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO wk_sight (monitor_id, datacenter_id, health, fold)",
+        4,
+        "ON CONFLICT (monitor_id, datacenter_id) DO UPDATE SET health = excluded.health, fold = excluded.fold",
+    )
+});
+
+static VERDICTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO wk_verdict (monitor_id, tenant_id, health, since, why, fold, wake_at)",
+        7,
+        "ON CONFLICT (monitor_id) DO UPDATE SET tenant_id = excluded.tenant_id, health = excluded.health, since = excluded.since,
+             why = excluded.why, fold = excluded.fold, wake_at = excluded.wake_at, rev = wk_verdict.rev + 1",
+    )
+});
+
+static INTERVALS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO wk_interval (monitor_id, start, end_at, state)",
+        4,
+        "ON CONFLICT (monitor_id, start) DO UPDATE SET end_at = excluded.end_at, state = excluded.state",
+    )
+});
+
+static INCIDENTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO wk_incident (id, uid, tenant_id, monitor_id, rule_key, status, severity, opened_at, deciding_at, resolved_at,
+             resolved_why, reason, trigger_value, summary, rev)",
+        15,
+        "",
+    )
+});
+
+static ENTRIES: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("INSERT INTO wk_incident_event (incident_id, nth, at, kind, text, evidence)", 6, ""));
+
+static NOTICES: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO wk_notice (cause, channel_id, tenant_id, incident_id, event, nth, severity, payload, state, next_at, created_at)",
+        11,
+        "ON CONFLICT (cause, channel_id) DO NOTHING",
+    )
+});
+
+static LIVE: LazyLock<Bulk> = LazyLock::new(|| Bulk::new("INSERT INTO wk_event (tenant_id, id, at, kind, data)", 5, ""));
+
+fn bind_beat<'q>(q: Bound<'q>, beat: &'q BeatRow) -> Bound<'q> {
+    let (outcome, reason) = beat.outcome.codes();
+    q.bind(beat.monitor.0)
+        .bind(beat.datacenter.0)
+        .bind(beat.at.0)
+        .bind(beat.agent.0)
+        .bind(outcome)
+        .bind(reason)
+        .bind(beat.lag_us)
+        .bind(beat.dns_us)
+        .bind(beat.connect_us)
+        .bind(beat.tls_us)
+        .bind(beat.first_byte_us)
+        .bind(beat.transfer_us)
+        .bind(beat.total_us)
+        .bind(beat.code)
+        .bind(beat.size)
+        .bind(beat.value)
+        .bind(beat.flags)
+}
+
+fn bind_detail<'q>(q: Bound<'q>, detail: &'q DetailRow) -> Bound<'q> {
+    q.bind(detail.monitor.0).bind(detail.datacenter.0).bind(detail.at.0).bind(detail.json.as_str())
+}

@@ -1,0 +1,329 @@
+//! The store on SQLite, for one node: WAL, `synchronous=FULL`, one writer, a few readers.
+//!
+//! A lock file beside the database keeps a second process out: two nodes on one file would both decide. Statements stand in the
+//! sub-modules, in the same order as in `postgres/`; here each use case gets its transaction.
+
+mod belong;
+mod commit;
+mod keep;
+mod outbox;
+mod read;
+
+use super::error::failed;
+use super::keep::Expiry;
+use super::rows::{Columns, Sql};
+use super::*;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, Transaction};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Readers at the same time. More only compete for two cores; one would let a slow page hold up the outbox.
+const READERS: u32 = 3;
+/// How long a statement waits for another process (a backup) that holds the file. Longer stalls the commit stream unseen;
+/// shorter fails where waiting would have done.
+const BUSY: Duration = Duration::from_secs(5);
+/// How long a use case waits for its connection before it is [`StoreError::Unavailable`].
+const ACQUIRE: Duration = Duration::from_secs(10);
+/// Page cache of the writer and of each reader in KiB (the pragma's sign says KiB). More is memory that small installations
+/// miss; less makes the move of heartbeats read pages again.
+const WRITER_CACHE: &str = "-4096";
+const READER_CACHE: &str = "-1024";
+
+/// One open file.
+pub(super) struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// Held for as long as the store is open.
+    lock: Mutex<Option<File>>,
+    /// Which hours of which monitors are marked for a rollup already.
+    marked: Mutex<commit::Marked>,
+    /// A move of heartbeats that is under way.
+    moving: Mutex<Option<keep::Moving>>,
+    /// How far the deletion of old rows has come.
+    expiry: Mutex<Expiry>,
+}
+
+/// Opens the file, made if it is not there, and brings its schema up to date.
+pub(super) async fn open(path: &str) -> Result<SqliteStore> {
+    let doing = "opening the database";
+    let path = Path::new(path);
+    let lock = lock(path)?;
+    private(path)?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .disable_statement_logging();
+    let writer = pool(1).connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(failed(doing))?;
+    migrate(&writer).await.map_err(failed("migrating the database"))?;
+    let reader = options.pragma("cache_size", READER_CACHE).pragma("query_only", "ON");
+    let readers = pool(READERS).connect_with(reader).await.map_err(failed(doing))?;
+    Ok(SqliteStore {
+        writer,
+        readers,
+        lock: Mutex::new(Some(lock)),
+        marked: Mutex::default(),
+        moving: Mutex::default(),
+        expiry: Mutex::new(Expiry::Done { at: Micros(i64::MIN) }),
+    })
+}
+
+fn pool(size: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None).test_before_acquire(false)
+}
+
+/// Takes the lock file; its content tells a person who holds it.
+fn lock(path: &Path) -> Result<File> {
+    let place = beside(path);
+    let refuse = |error: std::io::Error| StoreError::Refused(format!("the lock file {} cannot be used: {error}", place.display()));
+    let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&place).map_err(refuse)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(StoreError::Refused(format!(
+                "the database {} is in use by another process ({} is locked): one process per file; stop the other, or use PostgreSQL for several nodes",
+                path.display(),
+                place.display()
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(refuse(error)),
+    }
+    file.set_len(0).and_then(|()| std::io::Write::write_all(&mut file, format!("{}\n", std::process::id()).as_bytes())).map_err(refuse)?;
+    Ok(file)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+/// Makes a new file readable by its owner alone: it will hold push tokens.
+fn private(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let opened = options.open(path);
+    opened.map(drop).map_err(|error| StoreError::Refused(format!("the database {} cannot be opened: {error}", path.display())))
+}
+
+async fn migrate(writer: &SqlitePool) -> Sql<()> {
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query(migrate::TABLE).execute(&mut *tx).await?;
+    let rows = sqlx::query("SELECT version, checksum FROM wk_migration ORDER BY version").fetch_all(&mut *tx).await?;
+    let applied = rows.iter().map(|row| Ok((row.int(0)?, row.text(1)?))).collect::<Sql<Vec<_>>>()?;
+    for step in migrate::pending(migrate::SQLITE, &applied)? {
+        sqlx::raw_sql(step.sql).execute(&mut *tx).await?;
+        sqlx::query("INSERT INTO wk_migration (version, name, checksum) VALUES ($1, $2, $3)")
+            .bind(step.version)
+            .bind(step.name)
+            .bind(step.checksum())
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await
+}
+
+/// Locks what no panic can leave half-changed: these are caches.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+/// Runs `$work` in one writing transaction.
+macro_rules! write {
+    ($self:ident, $doing:literal, |$tx:ident| $work:expr) => {{
+        let mut transaction = $self.begin_write().await.map_err(failed($doing))?;
+        let $tx = &mut *transaction;
+        let done = $work.await.map_err(failed($doing))?;
+        transaction.commit().await.map_err(failed($doing))?;
+        Ok(done)
+    }};
+}
+
+/// Runs `$work` in one reading transaction: everything it reads is of one moment.
+macro_rules! read {
+    ($self:ident, $doing:literal, |$tx:ident| $work:expr) => {{
+        let mut transaction = $self.readers.begin().await.map_err(failed($doing))?;
+        let $tx = &mut *transaction;
+        let done = $work.await.map_err(failed($doing))?;
+        transaction.commit().await.map_err(failed($doing))?;
+        Ok(done)
+    }};
+}
+
+impl SqliteStore {
+    async fn begin_write(&self) -> Sql<Transaction<'static, Sqlite>> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn join(&self, agent: &str, datacenter: &str, boot: &str, now: Micros) -> Result<Joined> {
+        write!(self, "joining", |tx| belong::join(tx, agent, datacenter, boot, now))
+    }
+
+    async fn reserve_ids(&self, count: i64) -> Result<watchkeeper_core::ids::IdBlock> {
+        write!(self, "reserving ids", |tx| belong::reserve_ids(tx, count))
+    }
+
+    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied> {
+        write!(self, "applying the configuration", |tx| belong::apply(tx, source, hash, tenants, now))
+    }
+
+    async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>> {
+        read!(self, "loading states", |tx| belong::load(tx, monitors))
+    }
+
+    fn exclusive(&self) -> bool {
+        true
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseRow>> {
+        read!(self, "reading leases", |tx| belong::leases(tx))
+    }
+
+    async fn take_lease(&self, scope: &str, seen: Option<&LeaseRow>, holder: &str, now: Micros) -> Result<Option<i64>> {
+        write!(self, "taking a lease", |tx| belong::take_lease(tx, scope, seen, holder, now))
+    }
+
+    async fn beat_leases(&self, holder: &str, held: &[Fence]) -> Result<Vec<Scope>> {
+        write!(self, "keeping leases", |tx| belong::beat_leases(tx, holder, held))
+    }
+
+    async fn release_leases(&self, holder: &str, held: &[Fence]) -> Result<()> {
+        write!(self, "giving leases back", |tx| belong::release_leases(tx, holder, held))
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed> {
+        let hours = held(&self.marked).unmarked(batch);
+        let done: Result<Committed> = write!(self, "committing a batch", |tx| commit::commit(tx, batch, &hours));
+        let done = done?;
+        held(&self.marked).add(hours);
+        Ok(done)
+    }
+
+    async fn push_target(&self, token: &str) -> Result<Option<MonitorId>> {
+        read!(self, "looking up a push token", |tx| outbox::push_target(tx, token))
+    }
+
+    async fn insert_push(&self, push: &PushRow) -> Result<()> {
+        write!(self, "recording a push", |tx| outbox::insert_push(tx, push))
+    }
+
+    async fn unfolded_pushes(&self, limit: i64) -> Result<Vec<PushRow>> {
+        read!(self, "reading pushes", |tx| outbox::unfolded_pushes(tx, limit))
+    }
+
+    async fn due_notices(&self, channel: ChannelId, now: Micros, limit: i64) -> Result<Vec<DueNotice>> {
+        read!(self, "reading due notices", |tx| outbox::due_notices(tx, channel, now, limit))
+    }
+
+    async fn next_due(&self, channel: ChannelId) -> Result<Option<Micros>> {
+        read!(self, "reading when a notice is due", |tx| outbox::next_due(tx, channel))
+    }
+
+    async fn begin_attempt(&self, notice: i64, fence: &Fence, now: Micros) -> Result<bool> {
+        write!(self, "beginning a delivery", |tx| outbox::begin_attempt(tx, notice, fence, now))
+    }
+
+    async fn end_attempt(&self, notice: i64, fence: &Fence, attempted: &Attempted, now: Micros) -> Result<()> {
+        write!(self, "recording a delivery", |tx| outbox::end_attempt(tx, notice, fence, attempted, now))
+    }
+
+    async fn outbox_depth(&self) -> Result<OutboxDepth> {
+        read!(self, "measuring the outbox", |tx| outbox::outbox_depth(tx))
+    }
+
+    async fn tenants(&self) -> Result<Vec<(TenantId, String)>> {
+        read!(self, "listing tenants", |tx| read::tenants(tx))
+    }
+
+    async fn monitors(&self, scope: TenantScope, after: Option<&str>, limit: i64) -> Result<Vec<MonitorView>> {
+        read!(self, "listing monitors", |tx| read::monitors(tx, scope, after, limit))
+    }
+
+    async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>> {
+        read!(self, "reading a monitor", |tx| read::monitor(tx, scope, uid_or_name))
+    }
+
+    async fn heartbeats(
+        &self,
+        scope: TenantScope,
+        monitor: MonitorId,
+        before: Micros,
+        limit: i64,
+    ) -> Result<Vec<(BeatRow, Option<String>)>> {
+        read!(self, "reading heartbeats", |tx| read::heartbeats(tx, scope, monitor, before, limit))
+    }
+
+    async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>> {
+        read!(self, "reading metrics", |tx| read::metrics(tx, scope, monitor, from, to, span))
+    }
+
+    async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes> {
+        read!(self, "reading state times", |tx| read::state_times(tx, scope, monitor, from, to))
+    }
+
+    async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>> {
+        read!(self, "listing incidents", |tx| read::incidents(tx, scope, filter))
+    }
+
+    async fn incident(&self, scope: TenantScope, uid: &str) -> Result<Option<IncidentView>> {
+        read!(self, "reading an incident", |tx| read::incident(tx, scope, uid))
+    }
+
+    async fn live_after(&self, scope: TenantScope, after: i64, limit: i64) -> Result<(Vec<LiveRow>, i64)> {
+        read!(self, "reading live events", |tx| read::live_after(tx, scope, after, limit))
+    }
+
+    async fn create_token(
+        &self,
+        scope: TenantScope,
+        name: &str,
+        role: &str,
+        hash: &[u8; 32],
+        prefix: &str,
+        now: Micros,
+        expires: Option<Micros>,
+    ) -> Result<()> {
+        write!(self, "storing a token", |tx| read::create_token(tx, scope, name, role, hash, prefix, now, expires))
+    }
+
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>> {
+        read!(self, "checking a token", |tx| read::token(tx, hash))
+    }
+
+    async fn has_tokens(&self) -> Result<bool> {
+        read!(self, "looking for tokens", |tx| read::has_tokens(tx))
+    }
+
+    async fn housekeep(&self, retention: Retention, now: Micros) -> Result<Housekept> {
+        keep::housekeep(self, retention, now).await.map_err(failed("keeping house"))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        // The writer is asked: a store that cannot be written is not reached.
+        write!(self, "asking for a sign of life", |tx| keep::ping(tx))
+    }
+
+    async fn verify(&self) -> Result<Vec<String>> {
+        read!(self, "checking integrity", |tx| keep::verify(tx))
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+        held(&self.lock).take();
+    }
+}
