@@ -5,11 +5,10 @@ use super::{Ended, say, status};
 use crate::channel;
 use crate::clock::Clock;
 use crate::config::decode::nearest;
-use crate::config::{self, Config, StoreUrl};
+use crate::config::{self, Config};
 use crate::net::Net;
 use crate::web::auth::token_file;
 use anyhow::anyhow;
-use secrecy::ExposeSecret;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,11 +72,7 @@ impl ConfigArgs {
 
 /// Where the first start leaves its token.
 pub fn token_file_of(config: &Config) -> PathBuf {
-    let url = match &config.store.url {
-        StoreUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
-        StoreUrl::Postgres(url) => url.expose_secret().to_owned(),
-    };
-    token_file(&url, env("STATE_DIRECTORY").as_deref().map(Path::new))
+    token_file(&config.store.url, env("STATE_DIRECTORY").as_deref().map(Path::new))
 }
 
 /// `watchkeeper status`.

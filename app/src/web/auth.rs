@@ -8,6 +8,7 @@
 
 use super::Web;
 use super::error::ApiError;
+use crate::config::StoreUrl;
 use crate::store::{Store, StoreError, TenantScope};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -121,11 +122,14 @@ pub async fn first_token(store: &dyn Store, scope: TenantScope, file: &Path, now
 
 /// Where the token of the first start lies: beside the database file (`watchkeeper.db.token`) with SQLite; with PostgreSQL
 /// `watchkeeper.token` in `$STATE_DIRECTORY` (as systemd sets it), else in the working directory.
-pub fn token_file(store_url: &str, state_directory: Option<&Path>) -> PathBuf {
-    let beside = store_url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-    match beside.map(|rest| rest.split_once('?').map_or(rest, |(path, _)| path)) {
-        Some(path) if !path.is_empty() && path != ":memory:" => PathBuf::from(format!("{path}.token")),
-        Some(_) | None => state_directory.unwrap_or(Path::new("")).join("watchkeeper.token"),
+pub fn token_file(store: &StoreUrl, state_directory: Option<&Path>) -> PathBuf {
+    match store {
+        StoreUrl::Sqlite(file) => {
+            let mut name = file.clone().into_os_string();
+            name.push(".token");
+            PathBuf::from(name)
+        }
+        StoreUrl::Postgres(_) => state_directory.unwrap_or(Path::new("")).join("watchkeeper.token"),
     }
 }
 
@@ -184,15 +188,15 @@ mod tests {
 
     #[test]
     fn the_token_file_lies_beside_the_database() {
+        let postgres = || StoreUrl::Postgres(SecretString::from("postgres://u:p@host/db"));
         let cases = [
-            ("sqlite://watchkeeper.db", None, "watchkeeper.db.token"),
-            ("sqlite:///var/lib/wk/wk.db?mode=rwc", None, "/var/lib/wk/wk.db.token"),
-            ("sqlite:wk.db", None, "wk.db.token"),
-            ("postgres://u:p@host/db", Some("/var/lib/watchkeeper"), "/var/lib/watchkeeper/watchkeeper.token"),
-            ("postgres://u:p@host/db", None, "watchkeeper.token"),
+            (StoreUrl::Sqlite("watchkeeper.db".into()), None, "watchkeeper.db.token"),
+            (StoreUrl::Sqlite("/var/lib/wk/wk.db".into()), Some("/elsewhere"), "/var/lib/wk/wk.db.token"),
+            (postgres(), Some("/var/lib/watchkeeper"), "/var/lib/watchkeeper/watchkeeper.token"),
+            (postgres(), None, "watchkeeper.token"),
         ];
         for (url, state, want) in cases {
-            assert_eq!(token_file(url, state.map(Path::new)), Path::new(want), "{url}");
+            assert_eq!(token_file(&url, state.map(Path::new)), Path::new(want), "{url:?}");
         }
     }
 

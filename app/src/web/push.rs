@@ -44,9 +44,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A reported round trip beyond this is taken for nonsense and left out.
 const PING_MAX_MS: f64 = 86_400_000.0;
 
-/// Longer texts are no token; they are not looked up.
-const TOKEN_MAX: usize = 128;
-
 /// The limits over all pushes.
 pub(super) struct PushLimits {
     all: DefaultDirectRateLimiter,
@@ -70,16 +67,11 @@ pub fn new_push_token() -> Result<String, getrandom::Error> {
     Ok(Uuid::from_bytes(bytes).simple().to_string())
 }
 
-/// The token as it is stored: a UUID's hyphens are dropped. This is also what keeps public ids, which are stored with their
-/// hyphens, from working as tokens.
+/// The token as it is stored, without a UUID's hyphens; `None` for a text in no form that we give out. Public ids are stored
+/// with their hyphens, or are words of the user's own: neither works as a token.
 fn stored_form(token: &str) -> Option<String> {
-    if token.is_empty() || token.len() > TOKEN_MAX || token.contains('\0') {
-        return None;
-    }
-    match Uuid::try_parse(token) {
-        Ok(uuid) => Some(uuid.simple().to_string()),
-        Err(_) => Some(token.to_owned()),
-    }
+    let given_out = matches!(token.len(), 32 | 36);
+    Uuid::try_parse(token).ok().filter(|_| given_out).map(|uuid| uuid.simple().to_string())
 }
 
 /// What a push says.
@@ -253,9 +245,9 @@ mod tests {
         assert_eq!(stored_form(&hyphens).as_deref(), Some(token.as_str()));
         assert_eq!(stored_form(&hyphens.to_uppercase()).as_deref(), Some(token.as_str()));
         assert_eq!(stored_form(&token).as_deref(), Some(token.as_str()));
-        assert_eq!(stored_form("own-token").as_deref(), Some("own-token"));
-        assert_eq!(stored_form(""), None);
-        assert_eq!(stored_form(&"a".repeat(TOKEN_MAX + 1)), None);
+        for other in ["", "nightly", &format!("{{{hyphens}}}"), &format!("urn:uuid:{hyphens}"), &token[1..], "\0"] {
+            assert_eq!(stored_form(other), None, "{other:?}");
+        }
         assert_ne!(new_push_token().unwrap(), token);
     }
 
