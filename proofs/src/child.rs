@@ -23,8 +23,13 @@ impl Guard {
     }
 
     /// Asks it to end (SIGTERM) and waits; kills it after `limit`.
-    pub fn stop(mut self, limit: Duration) -> Result<bool> {
+    pub fn stop(self, limit: Duration) -> Result<bool> {
         Command::new("kill").arg(self.pid().to_string()).status().context("running kill")?;
+        self.wait(limit)
+    }
+
+    /// Waits for its end and says whether it was a good one; kills it after `limit`.
+    pub fn wait(mut self, limit: Duration) -> Result<bool> {
         let until = Instant::now() + limit;
         while Instant::now() < until {
             if let Some(status) = self.0.try_wait()? {

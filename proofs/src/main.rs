@@ -6,9 +6,11 @@
 mod bare;
 mod child;
 mod cost;
+mod detect;
 mod image;
 mod nginx;
 mod report;
+mod standin;
 mod stats;
 
 use anyhow::{Context, Result};
@@ -46,6 +48,8 @@ enum Name {
     All,
     /// CPU per check against a bare loop, start lag, missed windows and memory
     Cost,
+    /// A real nginx killed and restarted: from the first failing attempt to webhook and Telegram
+    Detect,
     /// The container image: size, start, health check, stop
     Image,
 }
@@ -87,13 +91,14 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost, Name::Image];
+    let every = [Name::Cost, Name::Detect, Name::Image];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
         let section = match name {
             Name::All => continue,
             Name::Cost => cost::prove(&setup)?,
+            Name::Detect => detect::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
         };
         good &= section.good;

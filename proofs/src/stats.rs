@@ -61,6 +61,25 @@ fn lines_of<'a>(metrics: &'a str, name: &'a str) -> impl Iterator<Item = (&'a st
     })
 }
 
+/// Random numbers from a seed (SplitMix64), so that a round can be repeated.
+pub struct Random(u64);
+
+impl Random {
+    /// The same seed gives the same numbers.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number from 0 to `limit` - 1.
+    pub const fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

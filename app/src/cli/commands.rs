@@ -31,6 +31,8 @@ pub struct StatusArgs {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ConfigCommand {
+    /// Print every option with its default and what it does
+    Default,
     /// Show everything that is wrong with a configuration, with its place
     Check {
         /// A file, or a folder of files
@@ -91,6 +93,7 @@ pub async fn healthcheck(args: ConfigArgs) -> Result<(), Ended> {
 /// `watchkeeper config …`.
 pub fn config(command: ConfigCommand) -> Result<(), Ended> {
     match command {
+        ConfigCommand::Default => say(&config::default_text()),
         ConfigCommand::Check { path, json } => check(path.as_deref(), json),
     }
 }

@@ -30,7 +30,7 @@ enum Command {
     Status(commands::StatusArgs),
     /// Make one attempt and show where the time went
     Probe(probe::Args),
-    /// Check the configuration
+    /// Check a configuration, or print the default one
     #[command(subcommand)]
     Config(commands::ConfigCommand),
     /// Try a channel
