@@ -6,6 +6,7 @@
 //! connection's last write then ends in a broken pipe.
 
 use super::Fault;
+use super::tls::stream_fault;
 use bytes::{Bytes, BytesMut};
 use http::{Request, response::Parts};
 use http_body_util::Full;
@@ -326,9 +327,9 @@ fn closed(what: &str) -> Fault {
 }
 
 fn io_fault(error: &io::Error, what: &str) -> Fault {
-    if let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-        // As TLS 1.3 tells only after the handshake that it wanted a client certificate.
-        return Fault::down(Reason::TlsRefused, format!("{what}: {tls}"));
+    // TLS 1.3 tells only after the handshake that it wanted a client certificate.
+    if let Some(fault) = stream_fault(error) {
+        return fault;
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => closed(what),

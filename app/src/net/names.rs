@@ -187,10 +187,16 @@ struct Question {
     id: u16,
     kind: RecordType,
     wire: Vec<u8>,
+    /// The server that it was sent to last.
+    asked: usize,
     /// Addresses, or a fault that ends the question.
     answer: Option<Result<SmallVec<[IpAddr; 4]>, Reason>>,
-    /// A server's failure; another server may still know better.
+    /// The first server's failure; another server may still know better.
     failed: Option<Reason>,
+    /// Which servers have failed it.
+    failed_by: SmallVec<[usize; SERVERS_MAX]>,
+    /// No server is left to ask.
+    exhausted: bool,
 }
 
 /// One server and the socket to it.
@@ -229,7 +235,16 @@ impl<'a> Round<'a> {
             message.metadata.recursion_desired = true;
             message.add_query(Query::query(name.clone(), *kind));
             let wire = message.to_vec().map_err(|_| Fault::down(Reason::DnsNxdomain, format!("{host} is not a possible host name")))?;
-            questions.push(Question { id, kind: *kind, wire, answer: None, failed: None });
+            questions.push(Question {
+                id,
+                kind: *kind,
+                wire,
+                asked: 0,
+                answer: None,
+                failed: None,
+                failed_by: SmallVec::new(),
+                exhausted: false,
+            });
         }
         let peers = servers.iter().map(|address| Peer { address: *address, socket: None, lost: false }).collect();
         Ok(Self { host, name, questions, peers, own: None, sent: false })
@@ -239,35 +254,35 @@ impl<'a> Round<'a> {
         let started = Instant::now();
         // On the heap: an attempt that needs no resolver must not carry it.
         let mut buffer = vec![0_u8; DATAGRAM_MAX];
-        let mut turn = 0;
         let mut until = deadline;
-        loop {
-            let Some(peer) = self.next_peer(turn) else { break };
-            self.send(peer).await;
-            turn += 1;
-            if self.peers[peer].lost {
-                continue;
+        for turn in 0.. {
+            for question in 0..self.questions.len() {
+                self.ask(question, turn).await;
             }
             let resend = Instant::now() + RESEND_AFTER;
-            let mut moved_on = false;
-            while !moved_on {
+            loop {
+                if self.questions.iter().all(Question::is_over) {
+                    return self.verdict(started);
+                }
                 if self.has_v4() {
                     until = until.min(Instant::now() + RESOLUTION_DELAY);
                 }
-                let event = tokio::time::timeout_at(resend.min(until).into(), self.receive(&mut buffer)).await;
-                match event {
+                match tokio::time::timeout_at(resend.min(until).into(), self.receive(&mut buffer)).await {
                     Ok(Event::Datagram(from, length)) => {
-                        moved_on = self.take(from, &buffer[..length], until).await;
+                        if let Some(failed) = self.take(from, &buffer[..length], until).await {
+                            self.ask(failed, from + 1).await;
+                        }
                     }
                     Ok(Event::Broken(from, error)) => {
                         self.lose(from, &error);
-                        moved_on = true;
+                        for question in 0..self.questions.len() {
+                            if self.questions[question].asked == from {
+                                self.ask(question, from + 1).await;
+                            }
+                        }
                     }
                     Err(_) if Instant::now() >= until => return self.verdict(started),
-                    Err(_) => moved_on = true,
-                }
-                if self.questions.iter().all(|q| q.answer.is_some()) {
-                    return self.verdict(started);
+                    Err(_) => break,
                 }
             }
         }
@@ -278,36 +293,35 @@ impl<'a> Round<'a> {
         self.questions.iter().any(|q| q.kind == RecordType::A && matches!(q.answer, Some(Ok(_))))
     }
 
-    /// The next server in turn that can still be asked; none when each has failed one way or another.
-    fn next_peer(&self, turn: usize) -> Option<usize> {
+    /// Sends an open question to the first server, counted from `turn`, that can be asked and has not failed it.
+    async fn ask(&mut self, question: usize, turn: usize) {
         let n = self.peers.len();
-        let all_failed = turn >= n && self.questions.iter().all(|q| q.answer.is_some() || q.failed.is_some());
-        if all_failed {
-            return None;
+        while !self.questions[question].is_over() {
+            let candidate = |i: &usize| !self.peers[*i].lost && !self.questions[question].failed_by.contains(i);
+            let Some(peer) = (0..n).map(|step| (turn + step) % n).find(candidate) else {
+                self.questions[question].exhausted = true;
+                return;
+            };
+            match self.send(peer, question).await {
+                Ok(()) => {
+                    self.sent = true;
+                    self.questions[question].asked = peer;
+                    return;
+                }
+                Err(error) => self.lose(peer, &error),
+            }
         }
-        (0..n).map(|step| (turn + step) % n).find(|i| !self.peers[*i].lost)
     }
 
-    async fn send(&mut self, index: usize) {
-        let peer = &mut self.peers[index];
-        if peer.socket.is_none() {
-            match open(peer.address).await {
-                Ok(socket) => peer.socket = Some(socket),
-                Err(error) => return self.lose(index, &error),
-            }
-        }
-        let Some(socket) = &self.peers[index].socket else { return };
-        let mut failed = None;
-        for question in self.questions.iter().filter(|q| q.answer.is_none()) {
-            if let Err(error) = socket.send(&question.wire).await {
-                failed = Some(error);
-                break;
-            }
-        }
-        match failed {
-            Some(error) => self.lose(index, &error),
-            None => self.sent = true,
-        }
+    async fn send(&mut self, peer: usize, question: usize) -> io::Result<()> {
+        let peer = &mut self.peers[peer];
+        let socket = match peer.socket.take() {
+            Some(socket) => socket,
+            None => open(peer.address).await?,
+        };
+        socket.send(&self.questions[question].wire).await?;
+        peer.socket = Some(socket);
+        Ok(())
     }
 
     /// A server that refuses datagrams, or that we have no way to, is not asked again in this round.
@@ -340,10 +354,10 @@ impl<'a> Round<'a> {
         .await
     }
 
-    /// Takes an answer in; says whether the next server should be asked at once. What does not belong to an open
-    /// question is ignored, as a forgery or a late copy.
-    async fn take(&mut self, from: usize, bytes: &[u8], deadline: Instant) -> bool {
-        let Some(index) = self.open_question(bytes) else { return false };
+    /// Takes an answer in; says which question another server should be asked at once. What does not belong to an
+    /// open question is ignored, as a forgery or a late copy.
+    async fn take(&mut self, from: usize, bytes: &[u8], deadline: Instant) -> Option<usize> {
+        let index = self.open_question(bytes).filter(|i| !self.questions[*i].failed_by.contains(&from))?;
         let server = self.peers[from].address;
         let question = &mut self.questions[index];
         let read = match Message::from_vec(bytes) {
@@ -355,7 +369,7 @@ impl<'a> Round<'a> {
             }
             Ok(message) => {
                 if message.queries.first().is_some_and(|q| q.query_type() != question.kind || q.name() != self.name) {
-                    return false;
+                    return None;
                 }
                 read_answer(&message, question.kind)
             }
@@ -367,11 +381,12 @@ impl<'a> Round<'a> {
                 @ (Reason::DnsServfail | Reason::DnsRefused | Reason::DnsUnexpectedRcode | Reason::DnsMalformed | Reason::DnsTimeout),
             ) => {
                 question.failed.get_or_insert(reason);
-                true
+                question.failed_by.push(from);
+                Some(index)
             }
             settled => {
                 question.answer = Some(settled);
-                false
+                None
             }
         }
     }
@@ -419,6 +434,10 @@ impl<'a> Round<'a> {
 }
 
 impl Question {
+    fn is_over(&self) -> bool {
+        self.answer.is_some() || self.exhausted
+    }
+
     fn reason(&self) -> Reason {
         match &self.answer {
             Some(Err(reason)) => *reason,

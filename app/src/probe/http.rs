@@ -17,7 +17,7 @@ pub use config::{Config, KEYS, KIND, Version};
 pub use expect::Expect;
 
 use super::{Attempt, BODY_HEAD_MAX, Hop, HttpFacts, Probe, ProbeContext};
-use crate::net::tls::{self, Peer, TlsSettings};
+use crate::net::tls::{self, LazySettings, Peer};
 use crate::net::{Exchange, Fault, Limits, Protocol, exchange};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -31,7 +31,6 @@ use http_body_util::Full;
 use place::Place;
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::net::TcpStream;
 use url::Url;
@@ -45,8 +44,7 @@ pub const MEASURES: &[Measure] =
 pub struct HttpProbe {
     config: Config,
     first_headers: HeaderMap,
-    /// Made by the first attempt that needs them and can read their files.
-    settings: OnceLock<Arc<TlsSettings>>,
+    settings: LazySettings,
 }
 
 impl Config {
@@ -54,7 +52,7 @@ impl Config {
     pub fn build(&self) -> Box<dyn Probe> {
         let mut first_headers = self.headers.clone();
         complete(&mut first_headers, &self.place, self);
-        Box::new(HttpProbe { config: self.clone(), first_headers, settings: OnceLock::new() })
+        Box::new(HttpProbe { config: self.clone(), first_headers, settings: LazySettings::new(self.tls.clone()) })
     }
 }
 
@@ -219,9 +217,9 @@ impl Run<'_> {
             let protocol = if self.probe.config.version == Version::Http2 { Protocol::Http2 } else { Protocol::Http1 };
             return self.exchange(hop, place, stream, protocol).await;
         }
-        let settings = self.settings()?;
+        let settings = self.probe.settings.get(&self.cx.net.tls)?;
         let name = place.server_name.clone().ok_or_else(|| Fault::down(Reason::TlsWrongHost, "no certificate can be for this host"))?;
-        let shaken = tls::handshake(stream, name, &settings, deadline).await;
+        let shaken = tls::handshake(stream, name, settings, deadline).await;
         hop.tls_us = self.watch.lap(Instant::now());
         let (stream, peer) = match shaken {
             Ok(done) => done,
@@ -238,17 +236,6 @@ impl Run<'_> {
             (Version::Auto | Version::Http1, _) => Protocol::Http1,
         };
         self.exchange(hop, place, stream, protocol).await
-    }
-
-    fn settings(&self) -> Result<Arc<TlsSettings>, Fault> {
-        if let Some(settings) = self.probe.settings.get() {
-            return Ok(Arc::clone(settings));
-        }
-        let made = self.cx.net.tls.settings(&self.probe.config.tls).map_err(|error| {
-            let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
-            Fault::unknown(Blind::Setup, format!("{error}{source}"))
-        })?;
-        Ok(Arc::clone(self.probe.settings.get_or_init(|| made)))
     }
 
     /// A TCP connection to the place, or through the proxy to it.
@@ -315,6 +302,7 @@ impl Run<'_> {
         } else {
             hop.first_byte_us = self.watch.lap(done.ended);
         }
+        let asked_to_log_in = done.head.as_ref().is_some_and(|h| h.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED);
         hop.status = done.head.as_ref().map(|h| h.status.as_u16());
         let fault = done.fault.take();
         let leads_on = config.max_redirects > 0 && done.head.as_ref().is_some_and(leads_on);
@@ -323,6 +311,9 @@ impl Run<'_> {
             // Nobody reads the page of a redirect.
             Some(fault) if leads_on && fault.outcome == Outcome::Down(Reason::HttpBodyTooLarge) => Ok(()),
             Some(fault) => Err(fault),
+            None if asked_to_log_in && config.proxy.is_some() => {
+                Err(Fault::down(Reason::HttpProxy, "the proxy asks for other credentials: status 407"))
+            }
             None => Ok(()),
         }
     }

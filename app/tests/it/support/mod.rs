@@ -4,5 +4,7 @@ pub mod pki;
 pub mod postgres;
 pub mod probing;
 pub mod provider;
+pub mod servers;
 pub mod telegram;
 pub mod webhook;
+pub mod zoo;
