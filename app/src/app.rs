@@ -5,8 +5,8 @@
 //! then the engine with its last commit, then deliveries in hand, then the leases, then the store.
 
 use crate::clock::Clock;
-use crate::config::{self, Config};
-use crate::deliver::{self, DeliverContext, Deliverers};
+use crate::config::Config;
+use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
 use crate::engine::{Engine, FleetUpdate, Wiring, site_scope, verdict_scope};
 use crate::executor::{Executor, OBSERVED_MAX};
 use crate::lease::{Keeper, Leases};
@@ -16,7 +16,7 @@ use crate::pulse::Pulse;
 use crate::reload::{Reloader, Source};
 use crate::schedule::{COMMANDS_MAX, Scheduler};
 use crate::spec::{self, Fleet};
-use crate::store::{self, Joined, Retention, Store};
+use crate::store::{self, Applied, Joined, Retention, Store};
 use crate::telemetry::{Metrics, SharedMetrics};
 use crate::web::{self, Control, Readiness, WebState};
 use anyhow::Context as _;
@@ -66,6 +66,7 @@ pub struct App {
     keeper: Keeper,
     leases: Leases,
     deliverers: Arc<Deliverers>,
+    channels: Vec<ChannelSpec>,
     reloader: Reloader,
     listener: TcpListener,
     web: WebState,
@@ -92,7 +93,7 @@ impl App {
         let pulse = Pulse::default();
         let store = match given.store {
             Some(store) => store,
-            None => store::open(&config.store.url()).await.context("the store could not be opened")?,
+            None => store::open(&config.store.url.text()).await.context("the store could not be opened")?,
         };
         let net = Arc::new(given.net.unwrap_or_else(|| Net::system(clock.clone())));
         let boot = uuid::Uuid::new_v4().simple().to_string();
@@ -101,9 +102,10 @@ impl App {
             store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
 
         // What is watched: the objects of the configuration get their ids from the store.
-        let applied = store.apply(source.name(), &config::hex(&config.hash), &config::objects(&config), clock.now()).await?;
-        let (fleet, channels) =
-            spec::build(&config, &applied, joined.shards, &Fleet::default(), clock.now()).map_err(anyhow::Error::msg)?;
+        let objects = spec::objects(&config).map_err(|error| anyhow::anyhow!("no randomness for push tokens: {error}"))?;
+        let applied = store.apply(source.name(), &crate::hex(&config.hash), &objects, clock.now()).await?;
+        let fleet = spec::build(&config, &applied, &Fleet::default(), joined.shards, clock.now());
+        let channels = channel_specs(&config, &applied);
         metrics.reload_ok.set(1);
         metrics.reload_at.set(clock.now().0 as f64 / 1e6);
 
@@ -121,7 +123,6 @@ impl App {
         };
         let cx = DeliverContext { store: store.clone(), net: net.clone(), clock: clock.clone(), metrics: metrics.clone(), fence };
         let deliverers = Arc::new(Deliverers::new(cx));
-        deliverers.apply(channels);
 
         // The flow: schedule → executor → engine.
         let (observed_tx, observed) = mpsc::channel(OBSERVED_MAX);
@@ -200,6 +201,7 @@ impl App {
             keeper,
             leases,
             deliverers,
+            channels,
             reloader,
             listener,
             web,
@@ -207,6 +209,11 @@ impl App {
             store_health,
             retention,
         })
+    }
+
+    /// UTC now, by the clock that everything here goes by.
+    pub fn now(&self) -> watchkeeper_core::Micros {
+        self.clock.now()
     }
 
     /// Runs until `stop`, or until a part fails: then everything else stops in good order and the failure is returned.
@@ -264,6 +271,7 @@ impl App {
             ),
         ];
         let deliverers = self.deliverers;
+        deliverers.apply(self.channels);
         let woken = {
             let (d, mut held) = (deliverers.clone(), self.leases.watch());
             let t = holding.clone();
@@ -304,6 +312,11 @@ pub(crate) fn wanted_scopes(joined: &Joined, channels: impl Iterator<Item = Stri
     }
     scopes.insert(HOUSEKEEPING.to_owned());
     scopes
+}
+
+/// The configured channels, ready to deliver.
+pub(crate) fn channel_specs(config: &Config, applied: &Applied) -> Vec<ChannelSpec> {
+    spec::channels(config, applied).map(|(id, channel)| ChannelSpec::new(id, &channel.name, &channel.kind)).collect()
 }
 
 struct Task {

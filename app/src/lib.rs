@@ -1,5 +1,6 @@
 //! Watchkeeper's effects: everything that touches the outside. Read `app.rs` first.
 
+pub mod app;
 pub mod channel;
 pub mod cli;
 pub mod clock;
@@ -12,12 +13,12 @@ pub mod live;
 pub mod net;
 pub mod probe;
 pub mod pulse;
+pub mod reload;
 pub mod schedule;
 pub mod sketch;
 pub mod spec;
 pub mod store;
 pub mod telemetry;
-pub mod web;
 
 /// An error with all its causes, for the one place that logs it.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -29,4 +30,14 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+pub mod web;
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        text
+    })
 }

@@ -3,7 +3,7 @@
 //! A bad configuration changes nothing and is shown in `/ready`, in a metric and in the log. A good one is applied as a
 //! whole; monitors that did not change keep their very objects, so nothing about them moves.
 
-use crate::app::wanted_scopes;
+use crate::app::{channel_specs, wanted_scopes};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::deliver::{self, Deliverers};
@@ -136,9 +136,9 @@ impl Reloader {
         };
         let path = path.clone();
         let env = |name: &str| std::env::var(name).ok();
-        let config = config::load(Some(&path), &env).map_err(|bad| bad.lines())?;
+        let config = config::load(Some(&path), &env).map_err(|bad| bad.problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let mut notes = Vec::new();
-        if config.server_differs(&self.current) {
+        if config.node_differs(&self.current) {
             notes.push("server, store and agent take effect at the next start".to_owned());
         }
         if config.hash == self.current.hash {
@@ -146,13 +146,15 @@ impl Reloader {
             notes.insert(0, "nothing changed".to_owned());
             return Ok(notes.join("; "));
         }
+        let objects = spec::objects(&config).map_err(|error| vec![error.to_string()])?;
         let applied = self
             .store
-            .apply(self.source.name(), &config::hex(&config.hash), &config::objects(&config), self.clock.now())
+            .apply(self.source.name(), &crate::hex(&config.hash), &objects, self.clock.now())
             .await
             .map_err(|error| vec![crate::chain(&error)])?;
         let old = self.fleet.borrow().clone();
-        let (fleet, channels) = spec::build(&config, &applied, self.joined.shards, &old, self.clock.now()).map_err(|error| vec![error])?;
+        let fleet = spec::build(&config, &applied, &old, self.joined.shards, self.clock.now());
+        let channels = channel_specs(&config, &applied);
         let scopes = wanted_scopes(&self.joined, channels.iter().map(|c| deliver::scope(&c.budget_key)));
         let kept = fleet.0.iter().filter(|(id, spec)| old.0.get(id).is_some_and(|o| Arc::ptr_eq(o, spec))).count();
         let new = fleet.0.keys().filter(|id| !old.0.contains_key(id)).count();

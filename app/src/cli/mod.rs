@@ -7,6 +7,7 @@
 pub mod client;
 mod commands;
 mod probe;
+pub mod serve;
 pub mod status;
 pub mod term;
 pub mod waterfall;
@@ -26,6 +27,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch, decide, tell: run as a service
+    Serve(commands::ConfigArgs),
     /// Show what a running server holds to be true
     Status(commands::StatusArgs),
     /// Make one attempt and show where the time went
@@ -68,6 +71,7 @@ impl From<std::io::Error> for Ended {
 /// Reads the arguments, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
     let ended = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
         Command::Status(args) => on_one_thread(commands::status(args)),
         Command::Probe(args) => on_one_thread(probe::run(args)),
         Command::Config(command) => commands::config(command),

@@ -44,6 +44,14 @@ pub struct Config {
     pub hash: [u8; 32],
 }
 
+impl Config {
+    /// Whether the sections differ that only a start puts into force.
+    pub fn node_differs(&self, other: &Self) -> bool {
+        let agent = |c: &Self| (c.agent.name.clone(), c.agent.datacenter.clone(), c.agent.lease.beat, c.agent.lease.valid, c.agent.lease.take_over);
+        self.server.listen != other.server.listen || !self.store.url.same(&other.store.url) || agent(self) != agent(other)
+    }
+}
+
 /// More files in a directory are refused. Teams keep one per service; a wrong path may hold millions.
 pub const FILES_MAX: usize = 1_000;
 

@@ -80,6 +80,20 @@ pub enum StoreUrl {
     Postgres(SecretString),
 }
 
+impl StoreUrl {
+    /// As a URL, with the password: for the store alone.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite://{}", path.display()),
+            Self::Postgres(url) => url.expose_secret().to_owned(),
+        }
+    }
+
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
 /// What `store` says.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {

@@ -1,0 +1,97 @@
+//! `serve`: the program as a service, from its configuration to its orderly end.
+
+use super::Ended;
+use super::commands::{ConfigArgs, token_file_of};
+use crate::app::{App, Given};
+use crate::config::Config;
+use crate::reload::Source;
+use crate::store::TenantScope;
+use crate::web::auth;
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// The variables that say how much is logged (`error`, `warn`, `info`, `debug`, or a filter) and in which form (`text`, `json`).
+const LOG_LEVEL: &str = "LOG_LEVEL";
+const LOG_FORMAT: &str = "LOG_FORMAT";
+
+/// The tenant that everything outside `tenants:` belongs to.
+const DEFAULT_TENANT: &str = "default";
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: &ConfigArgs) -> Result<(), Ended> {
+    let (config, path) = args.load()?;
+    log();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(config, path));
+    // What still runs in blocking threads (a hung disk) must not keep the process.
+    runtime.shutdown_background();
+    Ok(result?)
+}
+
+async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
+    match &path {
+        Some(path) => tracing::info!(path = %path.display(), "configuration read from {}", path.display()),
+        None => tracing::info!("no configuration found; starting with the defaults and nothing to watch"),
+    }
+    let token_file = token_file_of(&config);
+    let app = App::build(config, path.map_or(Source::Fixed, Source::Path), Given::default()).await?;
+    first_token(&app, &token_file).await?;
+    app.pulse.guard().context("the watchdog could not be started")?;
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    tracing::info!(address = %app.address, monitors = app.fleet.borrow().0.len(), "watchkeeper {} is up on http://{}", env!("CARGO_PKG_VERSION"), app.address);
+    app.run(stop).await?;
+    tracing::info!("stopped in good order");
+    Ok(())
+}
+
+/// At the first start there is no token yet: one is made, and shown this once.
+async fn first_token(app: &App, file: &Path) -> anyhow::Result<()> {
+    let tenants = app.store.tenants().await?;
+    let Some((tenant, _)) = tenants.iter().find(|(_, slug)| slug == DEFAULT_TENANT) else { return Ok(()) };
+    if let Some(token) = auth::first_token(&*app.store, TenantScope(*tenant), file, app.now()).await? {
+        let text = format!(
+            "\n  The API token of this installation (shown this once, kept in {}):\n\n    {}\n\n",
+            file.display(),
+            token.expose_secret()
+        );
+        // Standard output, because the log may be shipped elsewhere.
+        super::say(&text).map_err(|_| anyhow::anyhow!("the first token could not be printed"))?;
+    }
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT stops in good order, the second at once.
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                tracing::warn!("stopping at once");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Logs to standard error.
+fn log() {
+    let filter = EnvFilter::try_from_env(LOG_LEVEL).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let json = std::env::var(LOG_FORMAT).is_ok_and(|f| f == "json");
+    // A second subscriber (in tests) is refused, which leaves the first in place.
+    let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(std::io::stderr().is_terminal()).try_init() };
+}
