@@ -287,6 +287,20 @@ mod tests {
     }
 
     #[test]
+    fn unreachable_is_told_unless_something_came_back() {
+        let config = config(990, None);
+        let noted = |back: &[Option<u64>]| {
+            let mut volley = volley(back);
+            volley.note(ErrorKind::HostUnreachable.into(), &config).unwrap();
+            config.judge(&volley.facts("raw"), &volley).err().map(|f| f.outcome)
+        };
+        assert_eq!(noted(&[None, None]), Some(Outcome::Down(Reason::IcmpUnreachable)));
+        assert_eq!(noted(&[None, Some(100)]), None);
+        let own = volley(&[]).note(Error::from_raw_os_error(libc::ENOBUFS), &config).unwrap_err();
+        assert_eq!(own.outcome, Outcome::Unknown(watchkeeper_core::Blind::NoResource));
+    }
+
+    #[test]
     fn conditions_on_loss_and_jitter_name_their_fault() {
         let back = [Some(100), None, Some(300), Some(200)];
         assert_eq!(verdict(&config(990, None), &back), None);

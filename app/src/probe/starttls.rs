@@ -173,3 +173,59 @@ pub(super) fn show(bytes: &[u8]) -> String {
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)]);
     format!("{}{cut}", head.escape_debug())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+    use watchkeeper_core::Outcome;
+
+    const KINDS: [Starttls; 3] = [Starttls::Smtp, Starttls::Imap, Starttls::Postgres];
+
+    /// Talks to a server that says these bytes, whatever it hears, and then hangs up.
+    fn told(kind: Starttls, bytes: &[u8]) -> Result<(), Fault> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+            theirs.write_all(bytes).await.unwrap();
+            theirs.shutdown().await.unwrap();
+            talk(kind, &mut ours, Instant::now() + Duration::from_secs(30)).await
+        })
+    }
+
+    fn reason(result: Result<(), Fault>) -> Option<Reason> {
+        match result.err()?.outcome {
+            Outcome::Down(reason) => Some(reason),
+            other @ (Outcome::Up | Outcome::Unknown(_)) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn talkers_without_end_are_cut_off() {
+        let line = vec![b'x'; 2 * LINE_MAX];
+        let lines = b"220-x\r\n".repeat(2 * LINES_MAX);
+        let untagged = [b"* OK\r\n".to_vec(), b"* x\r\n".repeat(2 * LINES_MAX)].concat();
+        for (kind, bytes) in [(Starttls::Smtp, line.clone()), (Starttls::Imap, line), (Starttls::Smtp, lines), (Starttls::Imap, untagged)] {
+            assert_eq!(reason(told(kind, &bytes)), Some(Reason::StarttlsRefused));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_bytes_make_the_talk_panic_or_hang(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for kind in KINDS {
+                let _ = told(kind, &bytes);
+            }
+        }
+
+        #[test]
+        fn no_lines_make_the_talk_panic_or_hang(text in "((220|250|\\* OK|wk1 OK|554)[ -](STARTTLS|x)?\r?\n|.{0,9}\n){0,6}.{0,5}") {
+            for kind in KINDS {
+                let _ = told(kind, text.as_bytes());
+            }
+        }
+    }
+}

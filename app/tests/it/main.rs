@@ -1,9 +1,14 @@
 //! Integration tests: one binary, one module per behaviour.
 
+#![expect(clippy::unwrap_used, reason = "a test whose own parts fail has failed")]
+
 mod any_bytes;
 mod channels;
 mod config_files;
 mod phases;
+mod probe_icmp;
+mod probe_tcp;
 mod support;
+mod zoo_dns;
 mod zoo_http;
 mod zoo_tls;
