@@ -100,7 +100,8 @@ impl Keeper {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(self.times.beat) => {}
-                changed = self.wanted.changed() => if changed.is_err() { break },
+                // Whoever wants scopes may end before us; what was wanted last is kept until `stop`.
+                Ok(()) = self.wanted.changed() => {}
             }
         }
         let fences = self.fences();
@@ -158,15 +159,26 @@ impl Keeper {
             return Ok(epochs);
         }
         let table: HashMap<String, LeaseRow> = self.store.leases().await?.into_iter().map(|row| (row.scope.clone(), row)).collect();
+        let before = epochs.len();
         for scope in wanted.iter().filter(|s| !epochs.contains_key(s.as_str())).cloned().collect::<Vec<_>>() {
             let row = table.get(&scope);
             if self.may_take(&scope, row, sent)
                 && let Some(epoch) = self.store.take_lease(&scope, row, &self.holder, self.clock.now()).await?
             {
                 self.seen.remove(&scope);
-                tracing::info!(scope = %scope, epoch, "took the lease of {scope}");
+                tracing::debug!(scope = %scope, epoch, "took the lease of {scope}");
                 epochs.insert(scope.into(), epoch);
             }
+        }
+        if epochs.len() > before {
+            tracing::info!(
+                taken = epochs.len() - before,
+                held = epochs.len(),
+                wanted = wanted.len(),
+                "holding {} of {} leases",
+                epochs.len(),
+                wanted.len()
+            );
         }
         Ok(epochs)
     }

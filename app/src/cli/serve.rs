@@ -93,5 +93,6 @@ fn log() {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let json = std::env::var(LOG_FORMAT).is_ok_and(|f| f == "json");
     // A second subscriber (in tests) is refused, which leaves the first in place.
-    let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(std::io::stderr().is_terminal()).try_init() };
+    let _ =
+        if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(std::io::stderr().is_terminal()).try_init() };
 }

@@ -47,7 +47,8 @@ pub struct Config {
 impl Config {
     /// Whether the sections differ that only a start puts into force.
     pub fn node_differs(&self, other: &Self) -> bool {
-        let agent = |c: &Self| (c.agent.name.clone(), c.agent.datacenter.clone(), c.agent.lease.beat, c.agent.lease.valid, c.agent.lease.take_over);
+        let agent =
+            |c: &Self| (c.agent.name.clone(), c.agent.datacenter.clone(), c.agent.lease.beat, c.agent.lease.valid, c.agent.lease.take_over);
         self.server.listen != other.server.listen || !self.store.url.same(&other.store.url) || agent(self) != agent(other)
     }
 }
