@@ -131,7 +131,8 @@ fn title(message: &Message) -> String {
 fn why(message: &Message) -> Vec<String> {
     let mut lines = Vec::new();
     let well = message.event == Some(NoticeEvent::Resolved) && !over_without_recovery(message);
-    if !message.summary.is_empty() && !(well && message.detail.is_some()) {
+    let repeats = well && message.detail.is_some();
+    if !message.summary.is_empty() && !repeats {
         lines.push(message.summary.clone());
     }
     if let Some(detail) = message.detail.as_deref().filter(|d| !d.is_empty() && !message.summary.contains(d)) {

@@ -13,9 +13,7 @@ use crate::clock::Clock;
 use crate::net::Net;
 use crate::store::{Fence, Store};
 use crate::telemetry::SharedMetrics;
-use futures_util::FutureExt;
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use task::Deliverer;
@@ -27,9 +25,6 @@ use watchkeeper_core::ChannelId;
 /// The outbox is looked at so often even if nothing wakes us. Rarer would let a message wait that another node
 /// decided; more often would only load the store.
 const POLL: Duration = Duration::from_secs(5);
-
-/// After a fault of ours a deliverer begins anew so much later: sooner would fill the log with the same fault.
-const AFTER_PANIC: Duration = Duration::from_secs(5);
 
 /// Says whether we may act on a scope now, and under which epoch.
 pub type FenceOf = Arc<dyn Fn(&str) -> Option<Fence> + Send + Sync>;
@@ -138,12 +133,7 @@ impl Deliverers {
                 // Two tasks on one channel would break its order. A failed one has been logged where it failed.
                 let _ = before.await;
             }
-            let run = || Deliverer::new(cx.clone(), receiver.clone(), woken.clone(), stopped.clone()).run();
-            // A fault of ours must not silence a channel for good; what was in hand is due again.
-            while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
-                tracing::error!(channel = %receiver.borrow().name, "a deliverer failed inside this node; it begins anew");
-                tokio::time::sleep(AFTER_PANIC).await;
-            }
+            Deliverer::new(cx, receiver, woken, stopped).run().await;
         });
         Running { spec: sender, wake, stop, task }
     }

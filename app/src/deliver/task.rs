@@ -24,6 +24,8 @@ const READ_AT_ONCE: i64 = 32;
 const QUIET_MAX: Dur = Dur::secs(10);
 /// A channel that ignores its deadline is cut off so long after it.
 const OVERRUN: Duration = Duration::from_millis(500);
+/// After a fault of our own the channel rests so long: shorter would fill the log with the same fault.
+const AFTER_PANIC: Duration = Duration::from_secs(5);
 /// While the store is out of reach it is asked again after so long. Shorter would load it while it recovers; longer
 /// would delay what waits.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +42,8 @@ pub(super) struct Deliverer {
     quiet: Option<Instant>,
     /// The store is out of reach, and that has been logged.
     outage: bool,
+    /// The attempt that has begun and whose end is not recorded.
+    in_hand: Option<(i64, Fence)>,
 }
 
 impl Deliverer {
@@ -49,22 +53,23 @@ impl Deliverer {
         wake: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
-        Self { cx, spec, wake, stop, failures: 0, quiet: None, outage: false }
+        Self { cx, spec, wake, stop, failures: 0, quiet: None, outage: false, in_hand: None }
     }
 
     pub(super) async fn run(mut self) {
         while !self.stop.is_cancelled() {
-            let look = match self.round().await {
-                Ok(look) => {
+            let look = match AssertUnwindSafe(self.round()).catch_unwind().await {
+                Ok(Ok(look)) => {
                     if std::mem::take(&mut self.outage) {
                         tracing::info!(channel = %self.spec.borrow().name, "the outbox can be read again");
                     }
                     look
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     self.note_outage(&error);
                     STORE_PAUSE
                 }
+                Err(_panic) => self.after_panic().await,
             };
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -72,6 +77,16 @@ impl Deliverer {
                 () = tokio::time::sleep(look) => {}
             }
         }
+    }
+
+    /// A fault of ours must not silence a channel for good, nor keep what was in hand from being tried again.
+    async fn after_panic(&mut self) -> Duration {
+        tracing::error!(channel = %self.spec.borrow().name, "a deliverer failed inside this node; it goes on");
+        if let Some((notice, fence)) = self.in_hand.take() {
+            let next_at = self.cx.clock.now() + Dur::from_std(AFTER_PANIC);
+            self.record(notice, &fence, &Attempted::Again { next_at, error: "the deliverer failed inside this node".to_owned() }).await;
+        }
+        AFTER_PANIC
     }
 
     fn note_outage(&mut self, error: &StoreError) {
@@ -119,6 +134,7 @@ impl Deliverer {
         if !self.cx.store.begin_attempt(notice.id, fence, self.cx.clock.now()).await? {
             return Ok(false);
         }
+        self.in_hand = Some((notice.id, fence.clone()));
         let result = self.call(spec, notice).await;
         self.quiet = None;
         let attempts = notice.attempts + 1;
@@ -134,7 +150,8 @@ impl Deliverer {
             Err(refused) => self.refused(spec, notice, attempts, &refused, now),
         };
         self.cx.metrics.notifications.get_or_create(&ChannelLabel { channel: spec.name.clone(), result: word }).inc();
-        self.record(notice, fence, &attempted).await;
+        self.record(notice.id, fence, &attempted).await;
+        self.in_hand = None;
         Ok(true)
     }
 
@@ -200,17 +217,17 @@ impl Deliverer {
         }
     }
 
-    /// Writes how an attempt ended, for as long as the lease is ours: forgetting it would tell the same again.
-    async fn record(&mut self, notice: &DueNotice, fence: &Fence, attempted: &Attempted) {
+    /// Writes how an attempt ended, until the store has it: forgetting that it was sent would tell the same again. That it
+    /// was not sent is worth nothing once another holds the lease or the program ends: it is due again then.
+    async fn record(&mut self, notice: i64, fence: &Fence, attempted: &Attempted) {
         loop {
-            let Err(error) = self.cx.store.end_attempt(notice.id, fence, attempted, self.cx.clock.now()).await else { return };
+            let Err(error) = self.cx.store.end_attempt(notice, fence, attempted, self.cx.clock.now()).await else { return };
             self.note_outage(&error);
-            tokio::time::sleep(STORE_PAUSE).await;
-            if self.stop.is_cancelled() || (self.cx.fence)(&fence.scope).as_ref() != Some(fence) {
-                let name = &self.spec.borrow().name;
-                tracing::warn!(channel = %name, notice = notice.id, "how an attempt ended could not be written; {name} may be told twice");
+            let sent = matches!(attempted, Attempted::Sent { .. });
+            if !sent && (self.stop.is_cancelled() || (self.cx.fence)(&fence.scope).as_ref() != Some(fence)) {
                 return;
             }
+            tokio::time::sleep(STORE_PAUSE).await;
         }
     }
 }
