@@ -8,6 +8,7 @@ mod config_files;
 mod phases;
 mod probe_icmp;
 mod probe_tcp;
+mod store_contract;
 mod support;
 mod zoo_dns;
 mod zoo_http;

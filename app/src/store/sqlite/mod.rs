@@ -324,6 +324,9 @@ impl Store for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
-        held(&self.lock).take();
+        if let Some(file) = held(&self.lock).take() {
+            // Not only dropped: a child process that is being started right now has a copy of the descriptor until it runs.
+            let _ = file.unlock();
+        }
     }
 }

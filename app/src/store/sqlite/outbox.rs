@@ -29,7 +29,7 @@ pub(super) async fn insert_push(tx: &mut SqliteConnection, push: &PushRow) -> Sq
 
 pub(super) async fn unfolded_pushes(tx: &mut SqliteConnection, limit: i64) -> Sql<Vec<PushRow>> {
     let rows = query("SELECT id, monitor_id, kind, exit, ping_us, body, at FROM wk_push WHERE folded = 0 ORDER BY at, id LIMIT $1")
-        .bind(limit)
+        .bind(limit.clamp(0, PAGE_MAX))
         .fetch_all(&mut *tx)
         .await?;
     rows.iter().map(rows::push).collect()
@@ -45,7 +45,7 @@ pub(super) async fn due_notices(tx: &mut SqliteConnection, channel: ChannelId, n
     )
     .bind(channel.0)
     .bind(now.0)
-    .bind(limit.min(PAGE_MAX))
+    .bind(limit.clamp(0, PAGE_MAX))
     .fetch_all(&mut *tx)
     .await?;
     rows.iter().map(rows::due).collect()

@@ -46,7 +46,7 @@ pub(super) async fn monitors(tx: &mut SqliteConnection, scope: TenantScope, afte
     ))
     .bind(scope.0.0)
     .bind(after)
-    .bind(limit.min(PAGE_MAX))
+    .bind(limit.clamp(0, PAGE_MAX))
     .fetch_all(&mut *tx)
     .await?;
     let views = rows.iter().map(rows::monitor).collect::<Sql<Vec<_>>>()?;
@@ -297,7 +297,7 @@ pub(super) async fn live_after(tx: &mut SqliteConnection, scope: TenantScope, af
     let rows = query("SELECT id, at, kind, data FROM wk_event WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3")
         .bind(scope.0.0)
         .bind(after)
-        .bind(limit.min(PAGE_MAX))
+        .bind(limit.clamp(0, PAGE_MAX))
         .fetch_all(&mut *tx)
         .await?;
     let events = rows.iter().map(rows::live).collect::<Sql<Vec<_>>>()?;

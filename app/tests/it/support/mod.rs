@@ -5,6 +5,7 @@ pub mod postgres;
 pub mod probing;
 pub mod provider;
 pub mod servers;
+pub mod store;
 pub mod telegram;
 pub mod webhook;
 pub mod zoo;

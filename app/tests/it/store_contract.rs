@@ -1,0 +1,10 @@
+//! What every store promises: written from the words of the contract, run over SQLite and PostgreSQL alike.
+
+mod commit;
+mod history;
+mod keeping;
+mod leases;
+mod objects;
+mod outbox;
+mod reading;
+mod world;

@@ -1,0 +1,289 @@
+//! A small installation in a fresh store: two tenants, a few monitors, one node that holds the leases.
+
+use crate::support::store::TestStore;
+use smallvec::smallvec;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use watchkeeper::channel::Message;
+use watchkeeper::store::*;
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::rule::{RuleKey, Severity};
+use watchkeeper_core::verdict::NoticeEvent;
+use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Dur, IncidentId, Micros, MonitorId, Outcome, TenantId};
+
+/// Midnight UTC, 1 November 2026: the beginning of an hour and of a day.
+pub const T0: Micros = Micros(1_793_491_200_000_000);
+
+/// So many seconds after the beginning.
+pub const fn sec(seconds: i64) -> Micros {
+    Micros(T0.0 + seconds * 1_000_000)
+}
+
+/// A time that no test reaches.
+pub const LATER: Micros = sec(1_000_000_000);
+
+/// The node under test and what it watches.
+pub struct World {
+    pub t: TestStore,
+    pub me: Joined,
+    pub holder: String,
+    pub acme: TenantId,
+    pub zenith: TenantId,
+    /// Of acme.
+    pub shop: MonitorId,
+    /// Of acme.
+    pub api: MonitorId,
+    /// Of zenith, with the same name as acme's.
+    pub other_shop: MonitorId,
+    /// Of acme.
+    pub hook: ChannelId,
+    /// Of acme, with a budget of its own.
+    pub chat: ChannelId,
+    pub verdict: Fence,
+    pub hook_lease: Fence,
+    pub chat_lease: Fence,
+    batch: u64,
+    ids: watchkeeper_core::ids::IdBlock,
+}
+
+impl World {
+    pub async fn new(t: TestStore) -> Self {
+        let store = t.store.clone();
+        let me = store.join("node-a", "local", "boot-1", T0).await.unwrap();
+        let applied = store.apply("files", "hash-1", &objects(), T0).await.unwrap();
+        let holder = "node-a#boot-1".to_owned();
+        let ids = store.reserve_ids(1_000).await.unwrap();
+        let verdict = take(&store, "verdict/0", &holder).await;
+        let hook_lease = take(&store, "channel/hook", &holder).await;
+        let chat_lease = take(&store, "channel/chat", &holder).await;
+        let [acme, zenith] = &applied.tenants[..] else { panic!("two tenants were applied") };
+        Self {
+            me,
+            holder,
+            acme: acme.tenant,
+            zenith: zenith.tenant,
+            shop: acme.monitors[0].id,
+            api: acme.monitors[1].id,
+            other_shop: zenith.monitors[0].id,
+            hook: acme.channels[0],
+            chat: acme.channels[1],
+            verdict,
+            hook_lease,
+            chat_lease,
+            batch: 0,
+            ids,
+            t,
+        }
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        &*self.t.store
+    }
+
+    pub const fn acme(&self) -> TenantScope {
+        TenantScope(self.acme)
+    }
+
+    pub const fn zenith(&self) -> TenantScope {
+        TenantScope(self.zenith)
+    }
+
+    pub fn id(&mut self) -> IncidentId {
+        IncidentId(self.ids.draw().expect("a thousand ids are enough for a test"))
+    }
+
+    /// The next batch of this node, empty.
+    pub fn batch(&mut self) -> Batch {
+        self.batch += 1;
+        Batch { agent: self.me.agent, number: self.batch, ..Batch::default() }
+    }
+
+    pub async fn commit_beats(&mut self, beats: Vec<BeatRow>) {
+        let batch = Batch { beats, ..self.batch() };
+        self.store().commit(&batch).await.unwrap();
+    }
+
+    pub async fn commit_decisions(&mut self, decisions: Vec<Decision>) -> Committed {
+        let batch = Batch { decisions, ..self.batch() };
+        self.store().commit(&batch).await.unwrap()
+    }
+
+    pub fn beat(&self, monitor: MonitorId, at: Micros, outcome: Outcome) -> BeatRow {
+        beat(monitor, self.me.datacenter, self.me.agent, at, outcome)
+    }
+
+    /// A decision about a monitor that decides nothing yet.
+    pub fn decision(&self, monitor: MonitorId) -> Decision {
+        let tenant = if monitor == self.other_shop { self.zenith } else { self.acme };
+        Decision {
+            fences: smallvec![self.verdict.clone()],
+            monitor,
+            tenant,
+            sight: None,
+            verdict: None,
+            interval: None,
+            incidents: smallvec![],
+            notices: smallvec![],
+            live: smallvec![],
+        }
+    }
+
+    /// An incident begins, and hook is told. The decision and the incident's (id, uid).
+    pub fn opens(&mut self, monitor: MonitorId, rule: &str, at: Micros) -> (Decision, IncidentId, String) {
+        let id = self.id();
+        let uid = format!("00000000-0000-7000-8000-{:012}", id.0);
+        let mut decision = self.decision(monitor);
+        decision.incidents.push(begins(id, &uid, rule, at));
+        decision.notices.push(notice(self.hook, id, &uid, NoticeEvent::Opened, Severity::Critical, at));
+        decision.live.push(live("incident_opened", at, &uid));
+        (decision, id, uid)
+    }
+
+    /// An incident ends, and hook is told.
+    pub fn resolves(&self, monitor: MonitorId, id: IncidentId, uid: &str, at: Micros) -> Decision {
+        let mut decision = self.decision(monitor);
+        decision.incidents.push(IncidentWrite::Resolve { id, at, why: "recovered", summary: "shop is up again".into() });
+        decision.notices.push(notice(self.hook, id, uid, NoticeEvent::Resolved, Severity::Critical, at));
+        decision.live.push(live("incident_resolved", at, uid));
+        decision
+    }
+
+    pub fn interval(&self, monitor: MonitorId, start: Micros, health: Health) -> Decision {
+        Decision { interval: Some(IntervalRow { start, health }), ..self.decision(monitor) }
+    }
+
+    /// Housekeeping until nothing is left to do; what it did in all.
+    pub async fn housekeep(&self, now: Micros) -> Housekept {
+        let retention = Retention { raw: Dur::secs(7 * 86_400), hours: Dur::secs(90 * 86_400) };
+        let mut sum = Housekept::default();
+        for _ in 0..1_000 {
+            let did = self.store().housekeep(retention, now).await.unwrap();
+            sum.moved += did.moved;
+            sum.hours += did.hours;
+            sum.days += did.days;
+            sum.deleted += did.deleted;
+            if !did.more {
+                return sum;
+            }
+        }
+        panic!("housekeeping never ends");
+    }
+
+    pub async fn incident(&self, uid: &str) -> IncidentView {
+        self.store().incident(self.acme(), uid).await.unwrap().expect("the incident is there")
+    }
+}
+
+pub async fn take(store: &Arc<dyn Store>, scope: &str, holder: &str) -> Fence {
+    let seen = store.leases().await.unwrap().into_iter().find(|row| row.scope == scope);
+    let epoch = store.take_lease(scope, seen.as_ref(), holder, T0).await.unwrap().expect("nobody else wants it");
+    Fence { scope: scope.into(), epoch }
+}
+
+/// Two tenants; both have a monitor `shop`.
+pub fn objects() -> Vec<TenantObjects> {
+    vec![
+        TenantObjects {
+            tenant: "acme".into(),
+            channels: vec![channel("hook"), channel("chat")],
+            monitors: vec![monitor("shop"), monitor("api")],
+        },
+        TenantObjects { tenant: "zenith".into(), channels: vec![channel("hook")], monitors: vec![monitor("shop")] },
+    ]
+}
+
+pub fn channel(name: &str) -> ChannelObject {
+    ChannelObject { name: name.into(), kind: "webhook".into(), config: "{}".into(), budget: name.into(), origin: "wk.yaml:3".into() }
+}
+
+pub fn monitor(name: &str) -> MonitorObject {
+    MonitorObject {
+        name: name.into(),
+        uid: None,
+        was: None,
+        kind: "http".into(),
+        target: format!("https://{name}.example.org/"),
+        config: format!(r#"{{"url":"https://{name}.example.org/","headers":{{"Authorization":"***"}}}}"#),
+        labels: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
+        paused: false,
+        origin: "wk.yaml:9".into(),
+        hash: [1; 32],
+        push_token: None,
+    }
+}
+
+pub fn beat(monitor: MonitorId, datacenter: DatacenterId, agent: AgentId, at: Micros, outcome: Outcome) -> BeatRow {
+    BeatRow {
+        monitor,
+        datacenter,
+        at,
+        agent,
+        outcome,
+        lag_us: 120,
+        dns_us: 1_000,
+        connect_us: 2_000,
+        tls_us: 3_000,
+        first_byte_us: 40_000,
+        transfer_us: 500,
+        total_us: 46_500,
+        code: 200,
+        size: 1_234,
+        value: -1,
+        flags: 0,
+    }
+}
+
+pub fn begins(id: IncidentId, uid: &str, rule: &str, at: Micros) -> IncidentWrite {
+    IncidentWrite::Open {
+        id,
+        uid: uid.into(),
+        rule: RuleKey::new(rule),
+        severity: Severity::Critical,
+        at,
+        deciding_at: at,
+        reason: Some("tcp_refused".into()),
+        value: Some(-7),
+        summary: "shop is down: the connection was refused".into(),
+        evidence: Some(r#"{"attempt":{"total_us":1}}"#.into()),
+    }
+}
+
+pub fn notice(channel: ChannelId, incident: IncidentId, uid: &str, event: NoticeEvent, severity: Severity, at: Micros) -> NoticeWrite {
+    let nth = u16::from(event == NoticeEvent::Resolved);
+    NoticeWrite {
+        cause: format!("incident/{uid}/{}/{nth}", event.as_str()),
+        incident,
+        event,
+        nth,
+        channel,
+        severity,
+        message: message(uid, event, severity, at),
+        at,
+    }
+}
+
+pub fn message(uid: &str, event: NoticeEvent, severity: Severity, at: Micros) -> Message {
+    Message {
+        event: Some(event),
+        incident: uid.into(),
+        tenant: "acme".into(),
+        monitor_uid: "monitor-uid".into(),
+        monitor: "shop".into(),
+        kind: "http".into(),
+        target: "https://shop.example.org/".into(),
+        labels: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
+        rule: "down".into(),
+        severity,
+        reason: Some("tcp_refused".into()),
+        summary: "shop is down: the connection was refused — „ütf-8“".into(),
+        detail: None,
+        opened_at: at,
+        resolved_at: (event == NoticeEvent::Resolved).then_some(at),
+        resolved_why: (event == NoticeEvent::Resolved).then(|| "recovered".to_owned()),
+        seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
+    }
+}
+
+pub fn live(kind: &str, at: Micros, uid: &str) -> LiveWrite {
+    LiveWrite { at, kind: kind.into(), data: serde_json::json!({ "incident": uid, "n": 1 }) }
+}

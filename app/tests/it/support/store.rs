@@ -1,0 +1,122 @@
+//! Stores for tests: a SQLite file and a PostgreSQL database of their own for each.
+
+use super::postgres;
+use futures_util::FutureExt;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use watchkeeper::store::{self, Store};
+
+/// A store of the test's own.
+pub struct TestStore {
+    /// The store under test.
+    pub store: Arc<dyn Store>,
+    /// What it was opened with.
+    pub url: String,
+    /// The file, if it is SQLite.
+    pub file: Option<PathBuf>,
+    _dir: Option<Arc<tempfile::TempDir>>,
+}
+
+impl TestStore {
+    /// An empty SQLite store in a temporary directory, which goes with it.
+    pub async fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("watchkeeper.db");
+        let url = format!("sqlite://{}", file.display());
+        Self { store: open(&url).await, url, file: Some(file), _dir: Some(Arc::new(dir)) }
+    }
+
+    /// The store as another node has it: on PostgreSQL connections of its own; a SQLite file has one process only.
+    pub async fn as_another_node(&self) -> Arc<dyn Store> {
+        match self.file {
+            Some(_) => self.store.clone(),
+            None => open(&self.url).await,
+        }
+    }
+
+    /// Closes it, and opens it again.
+    pub async fn reopen(&mut self) {
+        self.store.close().await;
+        self.store = open(&self.url).await;
+    }
+
+    /// Runs statements behind the store's back, while it is closed, with foreign keys off.
+    pub async fn behind_its_back(&mut self, sql: &str) {
+        self.store.close().await;
+        self.execute(sql).await;
+        self.store = open(&self.url).await;
+    }
+
+    /// Runs statements without the store, with foreign keys off; on SQLite the store must be closed.
+    pub async fn execute(&self, sql: &str) {
+        if self.file.is_some() {
+            let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+            connection.execute("PRAGMA foreign_keys = OFF").await.unwrap();
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+            connection.close().await.unwrap();
+        } else {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            connection.execute("SET session_replication_role = replica").await.unwrap();
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+
+    /// One number from the tables, read while the store is closed.
+    pub async fn number(&mut self, sql: &str) -> i64 {
+        self.store.close().await;
+        let sql = AssertSqlSafe(format!("SELECT CAST(({sql}) AS BIGINT)"));
+        let number = if self.file.is_some() {
+            let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+            let row = connection.fetch_one(sql).await.unwrap();
+            connection.close().await.unwrap();
+            row.get(0)
+        } else {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            let row = connection.fetch_one(sql).await.unwrap();
+            connection.close().await.unwrap();
+            row.get(0)
+        };
+        self.store = open(&self.url).await;
+        number
+    }
+}
+
+async fn open(url: &str) -> Arc<dyn Store> {
+    store::open(url).await.expect("a store of the test's own opens")
+}
+
+/// Runs `body` over an empty store of each kind, the second also when the first failed; says which failed.
+pub async fn each_store<F, Fut>(body: F)
+where
+    F: Fn(TestStore) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let on_sqlite = AssertUnwindSafe(async {
+        let t = TestStore::sqlite().await;
+        // Held here too: a body that only uses the store would let go of its directory.
+        let dir = t._dir.clone();
+        body(t).await;
+        drop(dir);
+    })
+    .catch_unwind()
+    .await;
+    let on_postgres = AssertUnwindSafe(async {
+        if let Some(database) = postgres::fresh_database().await {
+            let store = open(&database.url).await;
+            body(TestStore { store, url: database.url.clone(), file: None, _dir: None }).await;
+            database.drop_it().await;
+        }
+    })
+    .catch_unwind()
+    .await;
+    match (on_sqlite, on_postgres) {
+        (Ok(()), Ok(())) => {}
+        (Err(_), Err(_)) => panic!("failed on both stores"),
+        (Err(_), Ok(())) => panic!("failed on SQLite only"),
+        (Ok(()), Err(_)) => panic!("failed on PostgreSQL only"),
+    }
+}
