@@ -67,9 +67,14 @@ impl ConfigArgs {
     /// The configuration and where it was found; all its problems are said at once.
     pub fn load(&self) -> Result<(Config, Option<PathBuf>), Ended> {
         let path = config::find(self.config.as_deref(), &env);
-        let config = config::load(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", bad.pretty().trim_end())))?;
+        let config = config::load(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", shown(&bad))))?;
         Ok((config, path))
     }
+}
+
+/// The problems, with the lines they point at only on a terminal: a line may hold a secret, and logs are kept.
+pub fn shown(bad: &BadConfig) -> String {
+    if std::io::stderr().is_terminal() { bad.pretty().trim_end().to_owned() } else { bad.to_string() }
 }
 
 /// Where the first start leaves its token.
@@ -115,7 +120,7 @@ fn check(path: Option<&Path>, json: bool) -> Result<(), Ended> {
             say(&format!("{}\n", bad.to_json()))?;
             Err(Ended::Usage(anyhow!("{} problems in {}", bad.problems.len(), path.display())))
         }
-        Err(bad) => Err(Ended::Usage(anyhow!("{} problems in {}\n{}", bad.problems.len(), path.display(), bad.pretty().trim_end()))),
+        Err(bad) => Err(Ended::Usage(anyhow!("{} problems in {}\n{}", bad.problems.len(), path.display(), shown(&bad)))),
     }
 }
 

@@ -77,7 +77,7 @@ fn find(args: &Args) -> Result<Target, Ended> {
     let Some(path) = config::find(args.config.as_deref(), &env) else {
         return of_url(&format!("https://{}", args.target));
     };
-    let config = config::load(Some(&path), &env).map_err(|bad| Ended::Usage(anyhow!("{}", bad.pretty().trim_end())))?;
+    let config = config::load(Some(&path), &env).map_err(|bad| Ended::Usage(anyhow!("{}", super::commands::shown(&bad))))?;
     let monitors: Vec<&MonitorConfig> = config.tenants.iter().flat_map(|t| &t.monitors).collect();
     match monitors.iter().find(|m| m.name == args.target) {
         Some(monitor) => of_monitor(monitor),

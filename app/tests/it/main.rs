@@ -5,6 +5,7 @@
 mod any_bytes;
 mod channels;
 mod config_files;
+mod config_meaning;
 mod phases;
 mod probe_icmp;
 mod probe_tcp;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use secrecy::{ExposeSecret, SecretString};
+use std::fmt;
 use std::net::IpAddr;
 use url::Url;
 
@@ -132,7 +133,7 @@ pub struct Proxy {
 }
 
 /// What `http:` says.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Without credentials and fragment.
     pub url: Url,
@@ -160,6 +161,13 @@ pub struct Config {
     pub max_body: usize,
     /// What counts as up.
     pub expect: Expect,
+}
+
+impl fmt::Debug for Config {
+    /// Only what may be seen: a query, a header or a body may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("method", &self.method).field("target", &self.target()).finish_non_exhaustive()
+    }
 }
 
 impl Config {
