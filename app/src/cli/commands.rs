@@ -5,10 +5,11 @@ use super::{Ended, say, status};
 use crate::channel;
 use crate::clock::Clock;
 use crate::config::decode::nearest;
-use crate::config::{self, Config};
+use crate::config::{self, BadConfig, Config};
 use crate::net::Net;
 use crate::web::auth::token_file;
 use anyhow::anyhow;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
