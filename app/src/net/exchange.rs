@@ -121,7 +121,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn take(&mut self, piece: Bytes, keep: usize) {
+    fn take(&mut self, piece: &Bytes, keep: usize) {
         let have = if self.more.is_empty() { self.first.len() } else { self.more.len() };
         let fits = piece.len().min(keep.saturating_sub(have));
         if self.total == 0 {
@@ -184,7 +184,7 @@ where
         let Some(frame) = driver.frame(&mut body).await else { break };
         let frame = frame.map_err(|e| fault_of(&e, "reading the response body"))?;
         let Ok(piece) = frame.into_data() else { continue };
-        got.body.take(piece, limits.keep);
+        got.body.take(&piece, limits.keep);
         if got.body.total > limits.max_body as u64 {
             return Err(too_large());
         }
@@ -331,14 +331,15 @@ fn io_fault(error: &io::Error, what: &str) -> Fault {
     if let Some(fault) = stream_fault(error) {
         return fault;
     }
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => closed(what),
-        // hyper's decoder of chunks.
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other if error.raw_os_error().is_none() => {
-            Fault::down(Reason::HttpMalformed, format!("{what}: {error}"))
-        }
-        _ => Fault::io(error, Reason::HttpClosed, what),
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return closed(what);
     }
+    let hypers_own = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other);
+    if hypers_own && error.raw_os_error().is_none() {
+        // Its decoder of chunks speaks so.
+        return Fault::down(Reason::HttpMalformed, format!("{what}: {error}"));
+    }
+    Fault::io(error, Reason::HttpClosed, what)
 }
 
 fn h2_fault(error: &h2::Error, what: &str) -> Fault {

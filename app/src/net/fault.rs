@@ -68,6 +68,7 @@ pub(super) fn own_fault(error: &Error) -> Option<Blind> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list of kinds is open")]
 fn peer_fault(kind: ErrorKind, closed: Reason) -> Reason {
     match kind {
         ErrorKind::ConnectionRefused => Reason::TcpRefused,

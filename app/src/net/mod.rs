@@ -4,6 +4,7 @@
 //! by the caller. There are no pools and no caches: a probe wants a fresh connection, and messages are
 //! rare. Nothing here decides health, retries a request, or follows a redirect.
 
+mod ask;
 mod certificate;
 mod connect;
 mod exchange;

@@ -30,7 +30,7 @@ use http::{Method, StatusCode};
 use http_body_util::Full;
 use place::Place;
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use tokio::net::TcpStream;
 use url::Url;
@@ -248,16 +248,14 @@ impl Run<'_> {
             }
             (Some(_) | None, _) => fault,
         };
-        let addresses = match self.known_address(near) {
-            Some(ip) => Ok(Cow::Owned(vec![ip])),
-            None => {
-                let found = self.cx.net.resolve(&near.host, self.probe.config.family, deadline).await;
-                hop.dns_us = self.watch.lap(Instant::now());
-                found.map(Cow::<[IpAddr]>::Owned)
-            }
-        }
-        .map_err(through)?;
-        hop.address = addresses.first().map(|ip| std::net::SocketAddr::new(*ip, near.port).to_string());
+        let addresses = if let Some(ip) = self.known_address(near) {
+            vec![ip]
+        } else {
+            let found = self.cx.net.resolve(&near.host, self.probe.config.family, deadline).await;
+            hop.dns_us = self.watch.lap(Instant::now());
+            found.map_err(through)?
+        };
+        hop.address = addresses.first().map(|ip| SocketAddr::new(*ip, near.port).to_string());
         let connected = self.cx.net.connect(&addresses, near.port, self.cx.guard, deadline).await;
         hop.connect_us = self.watch.lap(Instant::now());
         let mut connected = connected.map_err(through)?;
@@ -342,11 +340,12 @@ fn bad_redirect(url: &Url) -> Fault {
     Fault::down(Reason::HttpBadRedirect, format!("the redirect leads to {}", secret::shown_url(url)))
 }
 
+const CF_CACHE_STATUS: HeaderName = HeaderName::from_static("cf-cache-status");
+const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
 fn facts(head: &Parts, done: &Exchange, ask: &Ask<'_>, detailed: bool) -> HttpFacts {
     let header = |name: &HeaderName| head.headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let content_length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    const CF_CACHE_STATUS: HeaderName = HeaderName::from_static("cf-cache-status");
-    const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
     let mut facts = HttpFacts {
         version: format!("{:?}", head.version).replace("/2.0", "/2"),
         status: head.status.as_u16(),

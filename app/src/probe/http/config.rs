@@ -3,13 +3,12 @@
 
 use super::expect::{EXPECT_KEYS, Expect};
 use super::place::Place;
-use super::secret::{is_secret_name, shown_url};
+use super::secret::{basic, is_secret_name, sensitive, shown_url, take_credentials};
 use crate::config::decode::{self, Fields, Key, Node, Problems, beside, boolean, entries, integer, one_of, parsed, secret, text, wrong};
 use crate::config::tagged::Kind;
 use crate::net::Family;
 use crate::net::tls::{MinVersion, TlsOptions};
 use crate::probe::ProbeConfig;
-use base64::Engine;
 use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
@@ -384,24 +383,6 @@ fn http_url(node: &Node, schemes: &[&str], problems: &mut Problems) -> Option<Ur
     Some(url)
 }
 
-/// Takes user and password out of a URL, as the value of a header that carries them.
-fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let decoded = |part: &str| percent_decode(part);
-    let value = basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default()));
-    // Only URLs without a host refuse this.
-    let _ = (url.set_username(""), url.set_password(None));
-    sensitive(&value)
-}
-
-fn percent_decode(part: &str) -> String {
-    // A query decodes the same way, but for `+`.
-    let escaped = part.replace('+', "%2B");
-    url::form_urlencoded::parse(escaped.as_bytes()).map(|(k, v)| format!("{k}{v}")).collect()
-}
-
 fn basic_auth(node: &Node, problems: &mut Problems) -> Option<String> {
     let fields = Fields::open(node, BASIC_KEYS, problems)?;
     let user = fields.require("username", problems).and_then(|n| text(n, problems).map(|t| (n, t)));
@@ -412,16 +393,6 @@ fn basic_auth(node: &Node, problems: &mut Problems) -> Option<String> {
         return None;
     }
     Some(basic(&user, password.expose_secret()))
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
-}
-
-fn sensitive(value: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// `1024`, `64KiB`, `10MiB`.

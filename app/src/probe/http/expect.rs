@@ -275,7 +275,7 @@ fn status_range(node: &Node, problems: &mut Problems) -> Option<RangeInclusive<u
 }
 
 fn json_looks(node: &Node, problems: &mut Problems) -> Vec<JsonLook> {
-    let given = entries(node, problems, |n, problems| json_value(n, problems).map(|v| (n.clone(), v))).unwrap_or_default();
+    let given = entries(node, problems, |n, _| json_value(n).map(|v| (n.clone(), v))).unwrap_or_default();
     if given.len() > ITEMS_MAX {
         problems.add(&node.at, format!("{} paths", given.len()), format!("at most {ITEMS_MAX}"));
     }
@@ -312,7 +312,7 @@ fn header_looks(node: &Node, problems: &mut Problems) -> Vec<(HeaderName, Header
 }
 
 /// A value of the file as JSON: unquoted numbers, `true`, `false` and `null` are what they look like.
-fn json_value(node: &Node, problems: &mut Problems) -> Option<Json> {
+fn json_value(node: &Node) -> Option<Json> {
     match &node.value {
         Value::Null => Some(Json::Null),
         Value::Broken => None,
@@ -321,9 +321,9 @@ fn json_value(node: &Node, problems: &mut Problems) -> Option<Json> {
             let plain = serde_json::from_str(text).ok().filter(|v: &Json| v.is_number() || v.is_boolean());
             Some(plain.unwrap_or_else(|| Json::String(text.clone())))
         }
-        Value::Seq(items) => items.iter().map(|n| json_value(n, problems)).collect::<Option<Vec<_>>>().map(Json::Array),
+        Value::Seq(items) => items.iter().map(json_value).collect::<Option<Vec<_>>>().map(Json::Array),
         Value::Map(items) => {
-            let pairs = items.iter().map(|(k, _, n)| json_value(n, problems).map(|v| (k.clone(), v)));
+            let pairs = items.iter().map(|(k, _, n)| json_value(n).map(|v| (k.clone(), v)));
             pairs.collect::<Option<serde_json::Map<_, _>>>().map(Json::Object)
         }
     }

@@ -1,7 +1,8 @@
 //! What must not be shown: values of headers and query parameters whose names say that they are secret.
 
-use http::HeaderMap;
+use base64::Engine;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
 use url::Url;
 
 /// What stands in place of a secret.
@@ -52,6 +53,41 @@ pub(super) fn drop_secrets(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes user and password out of a URL, as the value of a header that carries them.
+pub(super) fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let value = basic(&percent_decoded(url.username()), &percent_decoded(url.password().unwrap_or_default()));
+    // Only URLs without a host refuse this, and they have no credentials.
+    let _ = (url.set_username(""), url.set_password(None));
+    sensitive(&value)
+}
+
+/// RFC 3986 section 2.1; a `%` that begins no escape stands for itself.
+fn percent_decoded(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = after.get(..2).filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Credentials as RFC 7617 writes them.
+pub(super) fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+}
+
+/// A header's value that is never shown; `None` if no header can carry it.
+pub(super) fn sensitive(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +100,16 @@ mod tests {
     fn urls_show_no_credentials() {
         assert_eq!(shown("https://u:p@h.example/a?b=c#d"), "https://h.example/a?b=c");
         assert_eq!(shown("https://h.example/a?api_key=12&b=c&Token=x&flag"), "https://h.example/a?api_key=***&b=c&Token=***&flag");
+    }
+
+    #[test]
+    fn credentials_leave_the_url_decoded() {
+        let mut url: Url = "http://a&b%3D:p%40+%25%zz@h.example/".parse().unwrap();
+        let value = take_credentials(&mut url).unwrap();
+        assert_eq!(url.as_str(), "http://h.example/");
+        let encoded = value.to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
+        let plain = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
+        assert_eq!(String::from_utf8(plain).unwrap(), "a&b=:p@+%%zz");
     }
 
     #[test]
