@@ -226,3 +226,41 @@ fn is_push(path: &str) -> bool {
 fn shown_path(path: &str) -> &str {
     ["/api/push/", "/ping/"].into_iter().find(|p| path.starts_with(p)).unwrap_or(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_panic_is_answered_without_its_words_and_the_server_lives_on() {
+        async fn panics() {
+            panic!("the password is hunter2")
+        }
+        let router: Router =
+            Router::new().route("/panics", get(panics)).route("/works", get(|| async { "works" })).layer(middleware::from_fn(guard));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let ask = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = ask("/panics").await;
+        assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("\"code\":\"internal\""), "{answer}");
+        assert!(!answer.contains("hunter2"), "{answer}");
+        assert!(ask("/works").await.ends_with("works"));
+        server.abort();
+    }
+
+    #[test]
+    fn the_log_shows_no_push_token() {
+        assert_eq!(shown_path("/api/push/secret"), "/api/push/");
+        assert_eq!(shown_path("/ping/secret/fail"), "/ping/");
+        assert_eq!(shown_path("/api/v1/monitors"), "/api/v1/monitors");
+    }
+}

@@ -3,13 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test whose own parts fail has failed")]
 
 mod any_bytes;
+mod api;
 mod channels;
 mod config_files;
 mod config_meaning;
+mod metrics;
 mod phases;
 mod probe_icmp;
 mod probe_tcp;
+mod push;
+mod status;
 mod store_contract;
+mod stream;
 mod support;
 mod zoo_dns;
 mod zoo_http;

@@ -7,4 +7,4 @@ mod leases;
 mod objects;
 mod outbox;
 mod reading;
-mod world;
+pub mod world;

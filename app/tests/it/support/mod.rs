@@ -7,5 +7,6 @@ pub mod provider;
 pub mod servers;
 pub mod store;
 pub mod telegram;
+pub mod web;
 pub mod webhook;
 pub mod zoo;

@@ -1,0 +1,453 @@
+//! The API: who may ask, what is answered, and what is refused with a reason.
+
+use crate::store_contract::world;
+use crate::support::web::{LONG, TestWeb, call};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use std::collections::BTreeSet;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use watchkeeper::store::{Decision, DetailRow};
+use watchkeeper::web::auth::Role;
+use watchkeeper::web::{self, Access, Readiness, ServeError};
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::{Dur, Micros, Outcome, Reason};
+
+/// A path of acme's for a route.
+fn path_of(route: &str, web: &TestWeb, incident: &str) -> String {
+    let id = if route.contains("incidents") { incident } else { "shop" };
+    route.replace("{id}", id).replace("{token}", &web.push_token).replace("{action}", "log")
+}
+
+/// The status of a call whose answer may go on for ever.
+async fn status_of(web: &TestWeb, method: &Method, path: &str, token: Option<&str>) -> StatusCode {
+    crate::support::web::open(web.address, method.clone(), path, token, &[], Bytes::new()).await.status()
+}
+
+#[tokio::test]
+async fn every_route_asks_for_what_its_access_says() {
+    let mut web = TestWeb::start().await;
+    let (decision, _, incident) = web.world.opens(web.world.shop, "down", world::T0);
+    web.world.commit_decisions(vec![decision]).await;
+    let nobody = format!("wk_{}", "A".repeat(43));
+    let mut seen = BTreeSet::new();
+    for route in web::routes() {
+        assert!(seen.insert(route.path), "{} is listed twice", route.path);
+        let path = path_of(route.path, &web, &incident);
+        for method in route.methods {
+            let status = |token| status_of(&web, method, &path, token);
+            match route.access {
+                Access::Open | Access::Metrics | Access::PushToken => {
+                    assert!(status(None).await.is_success(), "{method} {path} is open");
+                }
+                Access::Token(least) => {
+                    assert_eq!(status(None).await, StatusCode::UNAUTHORIZED, "{method} {path} without token");
+                    for bad in [nobody.as_str(), "wk_", "x", &web.viewer[..20]] {
+                        assert_eq!(status(Some(bad)).await, StatusCode::UNAUTHORIZED, "{method} {path} with {bad}");
+                    }
+                    let roles = [(Role::Viewer, &web.viewer), (Role::Operator, &web.operator), (Role::Admin, &web.admin)];
+                    for (role, token) in roles {
+                        let status = status(Some(token)).await;
+                        // A reload also asks for the tenant `default`, which acme is not.
+                        let want = if role < least || path == "/-/reload" { StatusCode::FORBIDDEN } else { StatusCode::OK };
+                        assert_eq!(status, want, "{method} {path} as {role:?}");
+                    }
+                    let foreign = status(Some(&web.foreign)).await;
+                    let want = match route.path {
+                        "/-/reload" => StatusCode::FORBIDDEN,
+                        // Lists and streams of its own; and zenith has a `shop` of its own.
+                        path if path.contains("incidents/{id}") => StatusCode::NOT_FOUND,
+                        _ => StatusCode::OK,
+                    };
+                    assert_eq!(foreign, want, "{method} {path} of another tenant");
+                }
+            }
+        }
+    }
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn another_tenants_things_do_not_exist() {
+    let mut web = TestWeb::start().await;
+    let (decision, _, incident) = web.world.opens(web.world.shop, "down", world::T0);
+    web.world.commit_decisions(vec![decision]).await;
+    let uid = web.get("/api/v1/monitors/shop").await.json()["uid"].as_str().unwrap().to_owned();
+    for path in [
+        format!("/api/v1/monitors/{uid}"),
+        format!("/api/v1/monitors/{uid}/heartbeats"),
+        format!("/api/v1/monitors/{uid}/metrics"),
+        "/api/v1/monitors/api".to_owned(),
+        format!("/api/v1/incidents/{incident}"),
+        format!("/api/v1/incidents?monitor={uid}"),
+    ] {
+        assert_eq!(web.get(&path).await.status, StatusCode::OK, "{path} is acme's");
+        let answer = web.get_as(&path, &web.foreign).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::NOT_FOUND, "not_found"), "{path}");
+        let nothing = web.get_as("/api/v1/monitors/nothing", &web.foreign).await;
+        if path.contains("monitors") {
+            assert_eq!(answer.body, nothing.body, "foreign and absent look the same");
+        }
+    }
+    let listed = web.get_as("/api/v1/monitors", &web.foreign).await.json();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    assert_ne!(listed["items"][0]["uid"], uid.as_str());
+    assert_eq!(web.get_as("/api/v1/incidents", &web.foreign).await.json(), serde_json::json!({"items": [], "next": null}));
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn an_expired_token_and_one_of_an_unknown_role_are_not_known() {
+    use sha2::{Digest as _, Sha256};
+    let web = TestWeb::start().await;
+    let now = web.clock.now();
+    for (text, role, expires) in [("wk_expired", "admin", Some(now)), ("wk_role", "emperor", None)] {
+        let hash = Sha256::digest(text.as_bytes()).into();
+        web.world.store().create_token(web.world.acme(), text, role, &hash, text, now, expires).await.unwrap();
+        let answer = web.get_as("/api/v1/monitors", text).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{text}");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    }
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn monitors_are_paged_by_name() {
+    let web = TestWeb::start().await;
+    let (mut names, mut path) = (vec![], "/api/v1/monitors?limit=1".to_owned());
+    loop {
+        let page = web.get(&path).await.json();
+        names.extend(page["items"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/v1/monitors?limit=1&after={next}");
+        assert!(names.len() <= 10, "the pages never end: {names:?}");
+    }
+    assert_eq!(names, ["api", "job", "shop"]);
+    let beyond = web.get("/api/v1/monitors?after=zzz").await;
+    assert_eq!(beyond.body, r#"{"items":[],"next":null}"#);
+    assert_eq!(beyond.headers["cache-control"], "no-store");
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn one_monitor_is_found_by_name_and_by_id_with_its_configuration() {
+    let mut web = TestWeb::start().await;
+    let beat = web.world.beat(web.world.shop, world::sec(5), Outcome::Down(Reason::TcpRefused));
+    web.world.commit_beats(vec![beat]).await;
+    let by_name = web.get("/api/v1/monitors/shop").await.json();
+    let by_id = web.get(&format!("/api/v1/monitors/{}", by_name["uid"].as_str().unwrap())).await.json();
+    assert_eq!(by_name, by_id);
+    assert_eq!(by_name["config"]["headers"]["Authorization"], "***");
+    assert_eq!(by_name["last"]["why"], "tcp_refused");
+    assert_eq!(by_name["last"]["at"], "2026-11-01T00:00:05.000000Z");
+    assert_eq!(by_name["health"], "unknown", "nothing was decided yet");
+    assert!(web.get("/api/v1/monitors").await.json()["items"][0].get("config").is_none(), "a list has none");
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn heartbeats_are_paged_without_gaps_or_repetitions() {
+    let mut web = TestWeb::start().await;
+    let beats: Vec<_> = (0..25).map(|n| web.world.beat(web.world.shop, world::sec(n), Outcome::Up)).collect();
+    let attempt = watchkeeper::probe::Attempt::ended(Outcome::Up, Some("evidence".into()));
+    let detail = DetailRow {
+        monitor: web.world.shop,
+        datacenter: web.world.me.datacenter,
+        at: world::sec(24),
+        json: serde_json::to_string(&attempt).unwrap(),
+    };
+    let batch = watchkeeper::store::Batch { beats, details: vec![detail], ..web.world.batch() };
+    web.world.store().commit(&batch).await.unwrap();
+    let (mut times, mut path) = (vec![], "/api/v1/monitors/shop/heartbeats?limit=10".to_owned());
+    let mut pages = 0;
+    loop {
+        let page = web.get(&path).await.json();
+        if pages == 0 {
+            assert_eq!(page["items"][0]["detail"]["error"], "evidence");
+            assert!(page["items"][1].get("detail").is_none());
+        }
+        pages += 1;
+        times.extend(page["items"].as_array().unwrap().iter().map(|b| b["at"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/v1/monitors/shop/heartbeats?limit=10&before={next}");
+        assert!(pages < 10, "the pages never end");
+    }
+    let want: Vec<String> = (0..25).rev().map(|n| web::types::Time(world::sec(n)).to_string()).collect();
+    assert_eq!((pages, times), (3, want));
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_are_exact_times_and_counts() {
+    let mut web = TestWeb::start().await;
+    let now = web.clock.now();
+    let ago = |seconds: i64| Micros(now.0 - seconds * 1_000_000);
+    let shop = web.world.shop;
+    let states = [(7_200, Health::Up), (1_800, Health::Down), (900, Health::Up)];
+    let decisions: Vec<Decision> = states.iter().map(|(at, health)| web.world.interval(shop, ago(*at), *health)).collect();
+    for decision in decisions {
+        web.world.commit_decisions(vec![decision]).await;
+    }
+    let mut down = web.world.beat(shop, ago(600), Outcome::Down(Reason::HttpStatus));
+    down.code = 503;
+    let beats = vec![web.world.beat(shop, ago(300), Outcome::Up), web.world.beat(shop, ago(200), Outcome::Up), down];
+    web.world.commit_beats(beats).await;
+    let metrics = web.get("/api/v1/monitors/shop/metrics?period=1h").await.json();
+    let seconds = |state: &str| metrics["seconds"][state].as_f64().unwrap();
+    assert!((seconds("down") - 900.0).abs() < 0.001, "{metrics}");
+    assert!((2_700.0..2_900.0).contains(&seconds("up")), "{metrics}");
+    assert_eq!(seconds("unknown"), 0.0);
+    let percent = metrics["uptime_percent"].as_f64().unwrap();
+    assert!((percent - 100.0 * seconds("up") / (seconds("up") + 900.0)).abs() < 0.0002, "{metrics}");
+    assert_eq!(metrics["attempts"], serde_json::json!({"up": 2, "down": 1, "unknown": 0}));
+    assert_eq!(metrics["codes"], serde_json::json!({"200": 2, "503": 1}));
+    let p50 = metrics["total_us"]["p50"].as_f64().unwrap();
+    assert!((p50 / 46_500.0 - 1.0).abs() <= 0.021, "{metrics}");
+    let counted: i64 = metrics["buckets"].as_array().unwrap().iter().map(|b| b["attempts"]["up"].as_i64().unwrap()).sum();
+    assert_eq!(counted, 2, "the buckets add up");
+    for period in ["6h", "24h", "7d", "30d", "90d"] {
+        let longer = web.get(&format!("/api/v1/monitors/shop/metrics?period={period}")).await.json();
+        assert_eq!((&longer["period"], &longer["attempts"]["up"]), (&period.into(), &2.into()), "{longer}");
+    }
+    let never = web.get("/api/v1/monitors/api/metrics").await.json();
+    assert_eq!((&never["uptime_percent"], &never["buckets"]), (&serde_json::Value::Null, &serde_json::json!([])));
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn incidents_are_filtered_paged_and_shown_whole() {
+    let mut web = TestWeb::start().await;
+    let mut uids = vec![];
+    for n in 0..5 {
+        // Two of them in the same microsecond.
+        let at = world::sec(n / 2 * 60);
+        let (opened, id, uid) = web.world.opens(web.world.shop, &format!("rule-{n}"), at);
+        web.world.commit_decisions(vec![opened]).await;
+        if n == 0 {
+            let resolved = web.world.resolves(web.world.shop, id, &uid, world::sec(30));
+            web.world.commit_decisions(vec![resolved]).await;
+        }
+        uids.push(uid);
+    }
+    uids.reverse();
+    let (mut listed, mut path) = (vec![], "/api/v1/incidents?limit=2".to_owned());
+    loop {
+        let page = web.get(&path).await.json();
+        listed.extend(page["items"].as_array().unwrap().iter().map(|i| i["uid"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/v1/incidents?limit=2&before={next}");
+        assert!(listed.len() <= 10, "the pages never end");
+    }
+    assert_eq!(listed, uids);
+    let count = |answer: serde_json::Value| answer["items"].as_array().unwrap().len();
+    assert_eq!(count(web.get("/api/v1/incidents?status=open").await.json()), 4);
+    assert_eq!(count(web.get("/api/v1/incidents?status=resolved&monitor=shop").await.json()), 1);
+    assert_eq!(count(web.get("/api/v1/incidents?monitor=api").await.json()), 0);
+    let whole = web.get(&format!("/api/v1/incidents/{}", uids[4])).await.json();
+    let kinds: Vec<&str> = whole["timeline"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["opened", "resolved"]);
+    assert_eq!(whole["notices"].as_array().unwrap().len(), 2);
+    assert_eq!(whole["notices"][0]["channel"], "hook");
+    assert_eq!(whole["monitor"]["name"], "shop");
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_accepted_is_named() {
+    let web = TestWeb::start().await;
+    let cases = [
+        ("/api/v1/monitors?limit=0", "1 to 500"),
+        ("/api/v1/monitors?limit=501", "1 to 500"),
+        ("/api/v1/monitors?limit=x", "limit"),
+        ("/api/v1/monitors?limt=5", "limt"),
+        ("/api/v1/monitors?after=%00", "NUL"),
+        ("/api/v1/monitors/%ff", "UTF-8"),
+        ("/api/v1/monitors/a%00b", "NUL"),
+        ("/api/v1/monitors/shop/heartbeats?before=yesterday", "2026-01-31T12:00:00Z"),
+        ("/api/v1/monitors/shop/metrics?period=2h", "1h, 6h, 24h, 7d, 30d, 90d"),
+        ("/api/v1/incidents?status=broken", "open, acknowledged, resolved"),
+        ("/api/v1/incidents?before=17", "2026-01-31T12:00:00Z"),
+        ("/api/v1/incidents/%ff", "UTF-8"),
+        ("/api/v1/stream/events?last_event_id=-1", "id of an event"),
+        ("/api/v1/stream/events?last_event_id=new", "id of an event"),
+    ];
+    for (path, named) in cases {
+        let answer = web.get(path).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::BAD_REQUEST, "bad_request"), "{path}");
+        assert!(answer.body.contains(named), "{path} should name {named}: {}", answer.body);
+    }
+    for absent in
+        ["/api/v1/monitors/nothing", "/api/v1/monitors/%F0%9F%92%A5", "/api/v1/incidents/nothing", "/api/v1/monitors/%27%20OR%201=1--"]
+    {
+        assert_eq!(web.get(absent).await.error_code(), "not_found", "{absent}");
+    }
+    for nowhere in ["/", "/api", "/api/v1", "/api/v2/monitors", "/metrics/", "/ping", "/api/v1/monitors/a/b"] {
+        assert_eq!(web.get(nowhere).await.error_code(), "no_route", "{nowhere}");
+    }
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn methods_and_bodies_have_their_limits() {
+    let web = TestWeb::start().await;
+    for (method, path) in [
+        (Method::POST, "/api/v1/monitors"),
+        (Method::DELETE, "/api/v1/monitors/shop"),
+        (Method::GET, "/-/reload"),
+        (Method::PUT, "/health"),
+    ] {
+        let answer = web.call(method.clone(), path, Some(&web.admin), &[], Bytes::new()).await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        assert_eq!(answer.error_code(), "method_not_allowed");
+        assert!(answer.headers.contains_key("allow"), "{method} {path} says what is allowed");
+    }
+    let head = web.call(Method::HEAD, "/api/v1/monitors", Some(&web.viewer), &[], Bytes::new()).await;
+    assert_eq!((head.status, head.body.as_str()), (StatusCode::OK, ""));
+    let large = Bytes::from(vec![b'x'; web::BODY_MAX as usize + 1]);
+    let answer = web.call(Method::POST, "/-/reload", Some(&web.admin), &[], large).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "too_large"));
+    let long = format!("Bearer wk_{}", "a".repeat(10_000));
+    let answer = web.call(Method::GET, "/api/v1/monitors", None, &[("authorization", &long)], Bytes::new()).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn a_header_without_end_does_not_keep_a_connection_or_stop_others() {
+    let web = TestWeb::start().await;
+    let mut endless = TcpStream::connect(web.address).await.unwrap();
+    endless.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
+    let line = format!("x-filler: {}\r\n", "a".repeat(1_000));
+    let refused = async {
+        // Beyond the limit the server answers 431 and closes; writing fails then, or reading ends.
+        for _ in 0..200 {
+            if endless.write_all(line.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+        let mut answer = Vec::new();
+        let _ = endless.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let answer = tokio::time::timeout(LONG, refused).await.expect("the connection is ended");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert_eq!(web.get("/health").await.status, StatusCode::OK);
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn health_lives_and_ready_says_what_is_wrong() {
+    let web = TestWeb::start().await;
+    for path in ["/health", "/healthz"] {
+        assert_eq!(web.call(Method::GET, path, None, &[], Bytes::new()).await.json()["status"], "ok");
+    }
+    let ready = |path| web.call(Method::GET, path, None, &[], Bytes::new());
+    assert_eq!(ready("/ready").await.status, StatusCode::OK);
+    let works = web.ready.borrow().clone();
+    web.ready.send_replace(Readiness { store: Err("a batch could not be committed".into()), schedule_lag: Dur::secs(60), ..works.clone() });
+    for path in ["/ready", "/readyz"] {
+        let answer = ready(path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.json()["problems"].as_array().unwrap().len(), 2, "{}", answer.body);
+        assert!(answer.body.contains("store: a batch could not be committed"), "{}", answer.body);
+    }
+    web.ready.send_replace(Readiness { reload_problem: Some("wk.yaml:1:1".into()), ..works });
+    let answer = ready("/ready").await;
+    assert_eq!((answer.status, answer.json()["warnings"][0].as_str()), (StatusCode::OK, Some("configuration: wk.yaml:1:1")));
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_is_for_the_owners_administrators_and_answers_what_came_of_it() {
+    let mut web = TestWeb::start().await;
+    let objects = watchkeeper::store::TenantObjects { tenant: "default".into(), ..Default::default() };
+    let applied = web.world.store().apply("own", "hash-own", &[objects], web.clock.now()).await.unwrap();
+    let scope = watchkeeper::store::TenantScope(applied.tenants[0].tenant);
+    let owner = web::auth::create_token(web.world.store(), scope, "owner", Role::Admin, web.clock.now()).await.unwrap();
+    let owner = secrecy::ExposeSecret::expose_secret(&owner).to_owned();
+    for (result, status) in [
+        (Ok("2 monitors changed".to_owned()), StatusCode::OK),
+        (Err(vec!["wk.yaml:1:1: no".to_owned(), "wk.yaml:2:1: no".to_owned()]), StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        let address = web.address;
+        let asked = {
+            let owner = owner.clone();
+            tokio::spawn(async move { call(address, Method::POST, "/-/reload", Some(&owner), &[], Bytes::new()).await })
+        };
+        let request = tokio::time::timeout(LONG, web.reloads.recv()).await.unwrap().unwrap();
+        request.send(result.clone()).unwrap();
+        let answer = asked.await.unwrap();
+        assert_eq!(answer.status, status);
+        let words = result.map_or_else(|problems| problems[1].clone(), |message| message);
+        assert!(answer.body.contains(&words), "{}", answer.body);
+    }
+    let answer = web.call(Method::POST, "/-/reload", Some(&web.admin), &[], Bytes::new()).await;
+    assert_eq!(answer.error_code(), "forbidden", "an administrator of another tenant may not");
+    assert!(web.reloads.try_recv().is_err(), "and nobody was asked");
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_said_without_its_words() {
+    let web = TestWeb::start().await;
+    web.world.t.store.close().await;
+    let answer = web.get("/api/v1/monitors").await;
+    assert!(answer.status.is_server_error(), "{}", answer.body);
+    assert!(["store_unavailable", "internal"].contains(&answer.error_code().as_str()));
+    for inner in ["sql", "SELECT", "pool", "wk_token"] {
+        assert!(!answer.body.contains(inner), "{} says {inner}", answer.body);
+    }
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn others_are_not_served_while_there_is_no_token() {
+    let store = crate::support::store::TestStore::sqlite().await;
+    let web = TestWeb::start_with(|state| state.store = store.store.clone()).await;
+    // The loopback server of the same store serves; one that others can reach is refused.
+    assert_eq!(web.get("/health").await.status, StatusCode::OK);
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let (_fleet, fleet) = tokio::sync::watch::channel(watchkeeper::spec::Fleet::default());
+    let (_ready, ready) = tokio::sync::watch::channel(Readiness::default());
+    let state = web::WebState {
+        store: store.store.clone(),
+        live: web.live.clone(),
+        fleet,
+        metrics: std::sync::Arc::new(watchkeeper::telemetry::Metrics::new()),
+        clock: web.clock.clone(),
+        control: web::Control { wake_pushes: web.wake_pushes.clone(), reload: tokio::sync::mpsc::channel(1).0, ready },
+        metrics_token: None,
+    };
+    let refused = web::serve(listener, state, CancellationToken::new()).await;
+    assert!(matches!(refused, Err(ServeError::Unprotected(_))), "{refused:?}");
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_start_makes_one_token_and_later_ones_none() {
+    let web = TestWeb::start().await;
+    let store = crate::support::store::TestStore::sqlite().await;
+    let applied = store.store.apply("files", "h", &world::objects(), web.clock.now()).await.unwrap();
+    let scope = watchkeeper::store::TenantScope(applied.tenants[0].tenant);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wk.db.token");
+    let token = web::auth::first_token(&*store.store, scope, &file, web.clock.now()).await.unwrap().expect("the first start makes one");
+    let token = secrecy::ExposeSecret::expose_secret(&token).to_owned();
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), token);
+    assert!(token.starts_with("wk_") && token.len() == 46, "{} characters", token.len());
+    assert!(web::auth::first_token(&*store.store, scope, &file, web.clock.now()).await.unwrap().is_none(), "the second start makes none");
+    web.stop().await;
+}
+
+#[test]
+fn every_route_is_documented() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md")).unwrap();
+    for route in web::routes() {
+        assert!(docs.contains(&format!("{}`", route.path)), "docs/api.md does not name {}", route.path);
+        for method in route.methods {
+            let line = docs.lines().find(|line| line.contains(&format!("{}`", route.path))).unwrap();
+            assert!(line.contains(method.as_str()), "docs/api.md does not say that {} takes {method}", route.path);
+        }
+    }
+}
