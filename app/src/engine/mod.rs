@@ -648,8 +648,8 @@ fn latest(row: &BeatRow, attempt: &Attempt, health: Health) -> Latest {
         http_version,
         tls_version,
         content_length: attempt.http.as_ref().and_then(|h| h.content_length).map_or(-1, |n| n as i64),
-        cert_earliest_expiry: attempt.certificate.as_ref().and_then(|c| c.chain.iter().map(|c| c.not_after).min()).unwrap_or(0),
-        ip_protocol: address.map_or(0, |a| if a.starts_with('[') { 6 } else { 4 }),
+        cert_earliest_expiry: attempt.certificate.as_ref().map_or(0, |c| c.not_after),
+        ip_protocol: address.map_or(0, |a| if a.matches(':').count() > 1 { 6 } else { 4 }),
         jitter_us: attempt.icmp.as_ref().map_or(-1, |i| i.jitter_us as i64),
     }
 }

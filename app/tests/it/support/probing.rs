@@ -18,8 +18,10 @@ use watchkeeper_core::{Blind, Outcome, Reason};
 pub const ROUNDS: usize = 20;
 /// Long enough for a busy machine: nothing that answers at all may run into it.
 pub const PATIENT: Duration = Duration::from_secs(30);
-/// For targets that never answer.
-pub const SHORT: Duration = Duration::from_millis(400);
+/// For targets that never answer; all that comes before must fit in, also on a busy machine.
+pub const SHORT: Duration = Duration::from_secs(2);
+/// For targets that say a little and then nothing more: what they say must have come.
+pub const LONGER: Duration = Duration::from_secs(5);
 
 /// What a section such as `tls: { address: "…" }` says, or its problems, one per line.
 pub fn config(section: &str) -> Result<ProbeConfig, String> {
