@@ -8,6 +8,7 @@ mod channels;
 mod config_files;
 mod config_meaning;
 mod metrics;
+mod flow;
 mod phases;
 mod probe_icmp;
 mod probe_tcp;

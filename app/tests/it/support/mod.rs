@@ -1,5 +1,7 @@
 //! What several tests share.
 
+pub mod app;
+pub mod nginx;
 pub mod pki;
 pub mod postgres;
 pub mod probing;

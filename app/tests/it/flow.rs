@@ -1,0 +1,209 @@
+//! The whole flow in one process: a target fails, is told once, comes back, is told once.
+
+use super::support::app::{TestApp, until};
+use super::support::nginx::Nginx;
+use super::support::postgres;
+use super::support::provider::{Call, Provider};
+use super::support::servers::Server;
+use super::support::{telegram, webhook};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::AsyncWriteExt;
+use watchkeeper::store::{self, IncidentFilter, Store};
+
+async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
+    store::open(&format!("sqlite://{}", folder.path().join("wk.db").display())).await.unwrap()
+}
+
+/// An HTTP server that answers 200 or 503 as it is told.
+async fn switchable() -> (Server, Arc<AtomicBool>) {
+    let well = Arc::new(AtomicBool::new(true));
+    let switch = well.clone();
+    let server = Server::tcp(move |mut stream| {
+        let well = switch.load(Ordering::SeqCst);
+        async move {
+            super::support::servers::read_head(&mut stream).await;
+            let answer = if well { "HTTP/1.1 200 OK\r\n" } else { "HTTP/1.1 503 Out of Order\r\n" };
+            let _ = stream.write_all(format!("{answer}Content-Length: 2\r\nConnection: close\r\n\r\nok").as_bytes()).await;
+        }
+    })
+    .await;
+    (server, well)
+}
+
+fn config(url: &str, hook: &Provider) -> String {
+    format!(
+        "channels:\n  - name: hook\n    webhook: {{ url: '{}/hook' }}\n\
+         defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: 2, notify: [hook] }}\n\
+         monitors:\n  - name: shop\n    probe: {{ http: {{ url: '{url}' }} }}\n",
+        hook.url
+    )
+}
+
+fn events(calls: &[Call]) -> Vec<(String, String)> {
+    let word = |call: &Call, key: &str| call.json()[key].as_str().unwrap_or_default().to_owned();
+    calls.iter().map(|call| (word(call, "event"), call.json()["incident"]["id"].to_string())).collect()
+}
+
+async fn nginx_dies_and_comes_back(store: Arc<dyn Store>) {
+    let Some(mut nginx) = Nginx::start() else { return };
+    let (hook, bot) = (webhook::start(false).await, telegram::start().await);
+    let yaml = format!(
+        "channels:\n  - name: hook\n    webhook: {{ url: '{}/hook' }}\n  - name: bot\n    telegram: {{ bot_token: '{}', chat_id: '-100123', api_url: '{}' }}\n\
+         defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: 3, notify: [hook, bot] }}\n\
+         monitors:\n  - name: shop\n    probe: {{ http: {{ url: 'http://{}/' }} }}\n",
+        hook.url,
+        telegram::TOKEN,
+        bot.url,
+        nginx.address
+    );
+    let app = TestApp::start(&yaml, store).await;
+    app.until_health("shop", "up").await;
+    nginx.kill();
+    hook.wait_for(1).await;
+    bot.wait_for(1).await;
+    nginx.revive();
+    hook.wait_for(2).await;
+    bot.wait_for(2).await;
+    app.until_health("shop", "up").await;
+    app.stop().await;
+    let told = events(&hook.finish());
+    assert_eq!(told.iter().map(|(event, _)| event.as_str()).collect::<Vec<_>>(), ["opened", "resolved"]);
+    assert_eq!(told[0].1, told[1].1, "both are about one incident");
+    let texts: Vec<String> = bot.finish().iter().map(|c| c.json()["text"].as_str().unwrap_or_default().to_owned()).collect();
+    assert_eq!(texts.len(), 2);
+    assert!(texts[0].contains("shop is down") && texts[1].contains("shop is up again"), "{texts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_nginx_that_is_killed_is_told_once_and_so_is_its_return_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    nginx_dies_and_comes_back(sqlite(&folder).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_nginx_that_is_killed_is_told_once_and_so_is_its_return_on_postgres() {
+    let Some(database) = postgres::fresh_database().await else { return };
+    nginx_dies_and_comes_back(store::open(&database.url).await.unwrap()).await;
+    database.drop_it().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_repeats_nothing_and_forgets_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let hook = webhook::start(false).await;
+    let (server, well) = switchable().await;
+    let yaml = config(&server.url("/"), &hook);
+
+    let app = TestApp::start(&yaml, sqlite(&folder).await).await;
+    app.until_health("shop", "up").await;
+    well.store(false, Ordering::SeqCst);
+    hook.wait_for(1).await;
+    app.stop().await;
+
+    // Still down after the restart: attempts go on, nothing is told again.
+    let app = TestApp::start(&yaml, sqlite(&folder).await).await;
+    let scope = app.scope().await;
+    let monitor = app.store.monitor(scope, "shop").await.unwrap().unwrap();
+    assert_eq!(monitor.health.as_str(), "down", "the state survived");
+    let before = server.accepted();
+    until("three more attempts", async || (server.accepted() >= before + 3).then_some(())).await;
+    app.stop().await;
+    assert_eq!(hook.calls().len(), 1);
+
+    // It comes back while nobody watches; the next start tells it.
+    well.store(true, Ordering::SeqCst);
+    let app = TestApp::start(&yaml, sqlite(&folder).await).await;
+    hook.wait_for(2).await;
+    app.until_health("shop", "up").await;
+    let scope = app.scope().await;
+    let incidents = app.store.incidents(scope, &IncidentFilter { limit: 10, ..IncidentFilter::default() }).await.unwrap();
+    assert_eq!(incidents.iter().map(|i| i.status.as_str()).collect::<Vec<_>>(), ["resolved"]);
+    app.stop().await;
+    let told = events(&hook.finish());
+    assert_eq!(told.iter().map(|(event, _)| event.as_str()).collect::<Vec<_>>(), ["opened", "resolved"]);
+    assert_eq!(told[0].1, told[1].1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_that_is_taken_out_ends_its_incident_even_across_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let hook = webhook::start(false).await;
+    let (server, well) = switchable().await;
+    well.store(false, Ordering::SeqCst);
+    let yaml = config(&server.url("/"), &hook);
+    let app = TestApp::start(&yaml, sqlite(&folder).await).await;
+    hook.wait_for(1).await;
+    app.stop().await;
+    let app = TestApp::start(&yaml.replace("name: shop", "name: other"), sqlite(&folder).await).await;
+    let calls = hook.wait_for(2).await;
+    app.stop().await;
+    let gone = calls.iter().map(Call::json).find(|c| c["event"] == "resolved").expect("the end is told");
+    assert_eq!(gone["monitor"]["name"], "shop");
+    hook.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_applies_what_changed_and_a_bad_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let hook = webhook::start(false).await;
+    let (first, _) = switchable().await;
+    let (second, _) = switchable().await;
+    let path = folder.path().join("watchkeeper.yaml");
+    let head = "server: { listen: 127.0.0.1:0 }\nagent: { name: test }\n";
+    let one = format!("{head}{}", config(&first.url("/"), &hook));
+    std::fs::write(&path, &one).unwrap();
+    let app = TestApp::start_on(&path, sqlite(&folder).await).await;
+    app.until_health("shop", "up").await;
+    let scope = app.scope().await;
+    let shop = app.store.monitor(scope, "shop").await.unwrap().unwrap();
+
+    std::fs::write(&path, format!("{one}  - name: extra\n    probe: {{ http: {{ url: '{}' }} }}\n", second.url("/"))).unwrap();
+    app.until_health("extra", "up").await;
+    let same = app.store.monitor(scope, "shop").await.unwrap().unwrap();
+    assert_eq!((same.id, same.since), (shop.id, shop.since), "what did not change was not touched");
+
+    std::fs::write(&path, format!("{one}  - name: broken\n    probe: {{ htpt: {{}} }}\n")).unwrap();
+    let body = until("the bad file is shown", async || {
+        let body = get(&app, "/ready").await;
+        body.contains("refused").then_some(body)
+    })
+    .await;
+    assert!(body.contains("\"ready\":true"), "{body}");
+    assert!(app.store.monitor(scope, "extra").await.unwrap().is_some(), "the last good configuration stays in force");
+
+    std::fs::write(&path, &one).unwrap();
+    until("extra is gone", async || app.store.monitor(scope, "extra").await.unwrap().is_none().then_some(())).await;
+    app.stop().await;
+    assert!(hook.finish().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_our_own_fault_is_unknown_and_only_blindness_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let hook = webhook::start(false).await;
+    let (server, _) = switchable().await;
+    let yaml = format!(
+        "channels:\n  - name: hook\n    webhook: {{ url: '{}/hook' }}\n\
+         defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: 1, notify: [hook] }}\n\
+         monitors:\n  - name: shop\n    probe: {{ http: {{ url: 'https://{}/', ca_file: '{}/missing.pem' }} }}\n    alerts: [ {{ down: {{}} }}, {{ blind: {{ for: 2s }} }} ]\n",
+        hook.url,
+        server.address,
+        folder.path().display()
+    );
+    let app = TestApp::start(&yaml, sqlite(&folder).await).await;
+    let calls = hook.wait_for(1).await;
+    app.until_health("shop", "unknown").await;
+    app.stop().await;
+    assert_eq!(calls[0].json()["incident"]["rule"], "blind", "{:?}", calls[0].json());
+    assert_eq!(hook.finish().len(), 1);
+}
+
+async fn get(app: &TestApp, path: &str) -> String {
+    use tokio::io::AsyncReadExt;
+    let mut stream = tokio::net::TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}

@@ -1,0 +1,79 @@
+//! The whole program inside a test, and waiting for what it does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use watchkeeper::app::{App, Given};
+use watchkeeper::config;
+use watchkeeper::reload::Source;
+use watchkeeper::store::{Store, TenantScope};
+use watchkeeper_core::TenantId;
+
+/// Beyond this a state that a test waits for is not coming.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running program.
+pub struct TestApp {
+    pub address: SocketAddr,
+    pub store: Arc<dyn Store>,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl TestApp {
+    /// Starts it on a configuration given as text. `server.listen` and the node's name are set here.
+    pub async fn start(yaml: &str, store: Arc<dyn Store>) -> Self {
+        let yaml = format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\n{yaml}");
+        let config = config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+        Self::build(config, Source::Fixed, store).await
+    }
+
+    /// Starts it on a file, which may change.
+    pub async fn start_on(path: &std::path::Path, store: Arc<dyn Store>) -> Self {
+        let config = config::load(Some(path), &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+        Self::build(config, Source::Path(path.to_owned()), store).await
+    }
+
+    async fn build(config: config::Config, source: Source, store: Arc<dyn Store>) -> Self {
+        let app = App::build(config, source, Given { store: Some(store.clone()), net: None }).await.unwrap();
+        let (address, stop) = (app.address, CancellationToken::new());
+        let running = tokio::spawn(app.run(stop.clone()));
+        Self { address, store, stop, running }
+    }
+
+    /// The tenant that everything outside `tenants:` belongs to.
+    pub async fn scope(&self) -> TenantScope {
+        let tenants = self.store.tenants().await.unwrap();
+        TenantScope(tenants.iter().find(|(_, slug)| slug == "default").map(|(id, _)| *id).unwrap_or(TenantId(0)))
+    }
+
+    /// Waits until a monitor has this health.
+    pub async fn until_health(&self, monitor: &str, health: &str) {
+        let scope = self.scope().await;
+        until(&format!("{monitor} is {health}"), async || {
+            let view = self.store.monitor(scope, monitor).await.unwrap()?;
+            (view.health.as_str() == health).then_some(())
+        })
+        .await;
+    }
+
+    /// Stops it in good order.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+/// Waits until `look` finds something.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(began.elapsed() < LIMIT, "waited {LIMIT:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
