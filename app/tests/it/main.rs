@@ -7,6 +7,7 @@ mod api;
 mod channels;
 mod config_files;
 mod config_meaning;
+mod crash_points;
 mod metrics;
 mod flow;
 mod phases;

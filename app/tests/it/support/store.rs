@@ -17,7 +17,7 @@ pub struct TestStore {
     pub url: String,
     /// The file, if it is SQLite.
     pub file: Option<PathBuf>,
-    _dir: Option<Arc<tempfile::TempDir>>,
+    dir: Option<Arc<tempfile::TempDir>>,
 }
 
 impl TestStore {
@@ -26,7 +26,7 @@ impl TestStore {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("watchkeeper.db");
         let url = format!("sqlite://{}", file.display());
-        Self { store: open(&url).await, url, file: Some(file), _dir: Some(Arc::new(dir)) }
+        Self { store: open(&url).await, url, file: Some(file), dir: Some(Arc::new(dir)) }
     }
 
     /// The store as another node has it: on PostgreSQL connections of its own; a SQLite file has one process only.
@@ -98,7 +98,7 @@ where
     let on_sqlite = AssertUnwindSafe(async {
         let t = TestStore::sqlite().await;
         // Held here too: a body that only uses the store would let go of its directory.
-        let dir = t._dir.clone();
+        let dir = t.dir.clone();
         body(t).await;
         drop(dir);
     })
@@ -107,7 +107,7 @@ where
     let on_postgres = AssertUnwindSafe(async {
         if let Some(database) = postgres::fresh_database().await {
             let store = open(&database.url).await;
-            body(TestStore { store, url: database.url.clone(), file: None, _dir: None }).await;
+            body(TestStore { store, url: database.url.clone(), file: None, dir: None }).await;
             database.drop_it().await;
         }
     })

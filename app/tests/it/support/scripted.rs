@@ -1,0 +1,365 @@
+//! A world that can be stopped: a store and a provider in which, at one chosen moment, everything stands still.
+//!
+//! The test then drops the whole program, as `kill -9` would, and starts it anew on the same file. A moment is the n-th
+//! call of one use case, before it is made or after it has landed but before anybody knows.
+
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::future::{Future, pending};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use watchkeeper::store::*;
+use watchkeeper_core::ids::IdBlock;
+use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId};
+
+/// Before the call reaches the other side, or after it has taken effect there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    Before,
+    After,
+}
+
+/// When the world stops: at the n-th call (from 1) of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    pub call: &'static str,
+    pub nth: u32,
+    pub side: Side,
+}
+
+/// Counts all calls of one life of the program, and stops the world at its moment. Cheap to clone.
+#[derive(Clone)]
+pub struct Script(Arc<Inner>);
+
+struct Inner {
+    at: Option<Moment>,
+    counts: Mutex<BTreeMap<&'static str, u32>>,
+    stopped: watch::Sender<bool>,
+}
+
+impl Script {
+    /// A script that stops the world at that moment, or never.
+    pub fn new(at: Option<Moment>) -> Self {
+        Self(Arc::new(Inner { at, counts: Mutex::default(), stopped: watch::Sender::new(false) }))
+    }
+
+    /// Returns once the world has stopped.
+    pub async fn stopped(&self) {
+        let _ = self.0.stopped.subscribe().wait_for(|stopped| *stopped).await;
+    }
+
+    /// How often each call was made.
+    pub fn counts(&self) -> BTreeMap<&'static str, u32> {
+        self.0.counts.lock().unwrap().clone()
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.0.stopped.borrow()
+    }
+
+    /// Whether the world stops here. Once it has stopped, everything stops.
+    fn stops(&self, call: &'static str, nth: u32, side: Side) -> bool {
+        if self.0.at == Some(Moment { call, nth, side }) {
+            self.0.stopped.send_replace(true);
+        }
+        self.is_stopped()
+    }
+
+    fn count(&self, call: &'static str) -> u32 {
+        let mut counts = self.0.counts.lock().unwrap();
+        let count = counts.entry(call).or_default();
+        *count += 1;
+        *count
+    }
+
+    async fn around<T>(&self, call: &'static str, work: impl Future<Output = T>) -> T {
+        let nth = self.count(call);
+        if self.stops(call, nth, Side::Before) {
+            return pending().await;
+        }
+        let done = work.await;
+        if self.stops(call, nth, Side::After) {
+            return pending().await;
+        }
+        done
+    }
+}
+
+/// A real store whose every call follows the script.
+pub struct ScriptedStore {
+    pub inner: Arc<dyn Store>,
+    pub script: Script,
+}
+
+#[async_trait]
+impl Store for ScriptedStore {
+    async fn join(&self, agent: &str, datacenter: &str, boot: &str, now: Micros) -> Result<Joined> {
+        self.script.around("join", self.inner.join(agent, datacenter, boot, now)).await
+    }
+
+    async fn reserve_ids(&self, count: i64) -> Result<IdBlock> {
+        self.script.around("reserve_ids", self.inner.reserve_ids(count)).await
+    }
+
+    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied> {
+        self.script.around("apply", self.inner.apply(source, hash, tenants, now)).await
+    }
+
+    async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>> {
+        self.script.around("load", self.inner.load(monitors)).await
+    }
+
+    fn exclusive(&self) -> bool {
+        self.inner.exclusive()
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseRow>> {
+        self.script.around("leases", self.inner.leases()).await
+    }
+
+    async fn take_lease(&self, scope: &str, seen: Option<&LeaseRow>, holder: &str, now: Micros) -> Result<Option<i64>> {
+        self.script.around("take_lease", self.inner.take_lease(scope, seen, holder, now)).await
+    }
+
+    async fn beat_leases(&self, holder: &str, held: &[Fence]) -> Result<Vec<Scope>> {
+        self.script.around("beat_leases", self.inner.beat_leases(holder, held)).await
+    }
+
+    async fn release_leases(&self, holder: &str, held: &[Fence]) -> Result<()> {
+        self.script.around("release_leases", self.inner.release_leases(holder, held)).await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed> {
+        self.script.around("commit", self.inner.commit(batch)).await
+    }
+
+    async fn push_target(&self, token: &str) -> Result<Option<MonitorId>> {
+        self.script.around("push_target", self.inner.push_target(token)).await
+    }
+
+    async fn insert_push(&self, push: &PushRow) -> Result<()> {
+        self.script.around("insert_push", self.inner.insert_push(push)).await
+    }
+
+    async fn unfolded_pushes(&self, limit: i64) -> Result<Vec<PushRow>> {
+        self.script.around("unfolded_pushes", self.inner.unfolded_pushes(limit)).await
+    }
+
+    async fn due_notices(&self, channel: ChannelId, now: Micros, limit: i64) -> Result<Vec<DueNotice>> {
+        self.script.around("due_notices", self.inner.due_notices(channel, now, limit)).await
+    }
+
+    async fn next_due(&self, channel: ChannelId) -> Result<Option<Micros>> {
+        self.script.around("next_due", self.inner.next_due(channel)).await
+    }
+
+    async fn begin_attempt(&self, notice: i64, fence: &Fence, now: Micros) -> Result<bool> {
+        self.script.around("begin_attempt", self.inner.begin_attempt(notice, fence, now)).await
+    }
+
+    async fn end_attempt(&self, notice: i64, fence: &Fence, attempted: &Attempted, now: Micros) -> Result<()> {
+        self.script.around("end_attempt", self.inner.end_attempt(notice, fence, attempted, now)).await
+    }
+
+    async fn outbox_depth(&self) -> Result<OutboxDepth> {
+        self.script.around("outbox_depth", self.inner.outbox_depth()).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<(watchkeeper_core::TenantId, String)>> {
+        self.script.around("tenants", self.inner.tenants()).await
+    }
+
+    async fn monitors(&self, scope: TenantScope, after: Option<&str>, limit: i64) -> Result<Vec<MonitorView>> {
+        self.script.around("monitors", self.inner.monitors(scope, after, limit)).await
+    }
+
+    async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>> {
+        self.script.around("monitor", self.inner.monitor(scope, uid_or_name)).await
+    }
+
+    async fn heartbeats(
+        &self,
+        scope: TenantScope,
+        monitor: MonitorId,
+        before: Micros,
+        limit: i64,
+    ) -> Result<Vec<(BeatRow, Option<String>)>> {
+        self.script.around("heartbeats", self.inner.heartbeats(scope, monitor, before, limit)).await
+    }
+
+    async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>> {
+        self.script.around("metrics", self.inner.metrics(scope, monitor, from, to, span)).await
+    }
+
+    async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes> {
+        self.script.around("state_times", self.inner.state_times(scope, monitor, from, to)).await
+    }
+
+    async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>> {
+        self.script.around("incidents", self.inner.incidents(scope, filter)).await
+    }
+
+    async fn incident(&self, scope: TenantScope, uid: &str) -> Result<Option<IncidentView>> {
+        self.script.around("incident", self.inner.incident(scope, uid)).await
+    }
+
+    async fn live_after(&self, scope: TenantScope, after: i64, limit: i64) -> Result<(Vec<LiveRow>, i64)> {
+        self.script.around("live_after", self.inner.live_after(scope, after, limit)).await
+    }
+
+    async fn create_token(
+        &self,
+        scope: TenantScope,
+        name: &str,
+        role: &str,
+        hash: &[u8; 32],
+        prefix: &str,
+        now: Micros,
+        expires: Option<Micros>,
+    ) -> Result<()> {
+        self.script.around("create_token", self.inner.create_token(scope, name, role, hash, prefix, now, expires)).await
+    }
+
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>> {
+        self.script.around("token", self.inner.token(hash)).await
+    }
+
+    async fn has_tokens(&self) -> Result<bool> {
+        self.script.around("has_tokens", self.inner.has_tokens()).await
+    }
+
+    async fn housekeep(&self, retention: Retention, now: Micros) -> Result<Housekept> {
+        self.script.around("housekeep", self.inner.housekeep(retention, now)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.script.around("ping", self.inner.ping()).await
+    }
+
+    async fn verify(&self) -> Result<Vec<String>> {
+        self.script.around("verify", self.inner.verify()).await
+    }
+
+    async fn close(&self) {
+        self.script.around("close", self.inner.close()).await;
+    }
+}
+
+/// One message that reached the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// `Idempotency-Key`.
+    pub key: String,
+    /// The body's `event`.
+    pub event: String,
+}
+
+/// What lies outside the program and outlives it: a service that is watched (`/health`) and a webhook (`/hook`).
+///
+/// The service answers well once, then fails until somebody has been told, then is well again. Both follow the script as
+/// the calls `target` and `provider`: stopped before, the call has been read and is never answered; stopped after, the
+/// answer is on its way when the program dies.
+pub struct Outside {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    script: Script,
+    probes: u32,
+    told: Vec<Told>,
+    accepted: bool,
+}
+
+impl Outside {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State { script: Script::new(None), probes: 0, told: Vec::new(), accepted: false }));
+        let shared = Arc::clone(&state);
+        // Ends with the process: a listener of this test's own disturbs nobody.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || receive(&stream, &state));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// Follows this script from now on.
+    pub fn follow(&self, script: &Script) {
+        self.state.lock().unwrap().script = script.clone();
+    }
+
+    /// What has reached the webhook, in order.
+    pub fn told(&self) -> Vec<Told> {
+        self.state.lock().unwrap().told.clone()
+    }
+}
+
+impl State {
+    /// The status to answer with, or `None` when the world stops before the answer.
+    fn answer(&mut self, request: &Request) -> Option<(&'static str, u32)> {
+        let call = if request.hook { "provider" } else { "target" };
+        let nth = self.script.count(call);
+        let message = request.hook.then(|| {
+            let body: serde_json::Value = serde_json::from_slice(&request.body).expect("a webhook's body is JSON");
+            Told { key: request.key.clone(), event: body["event"].as_str().unwrap_or_default().to_owned() }
+        });
+        self.told.extend(message);
+        if self.script.stops(call, nth, Side::Before) {
+            return None;
+        }
+        if request.hook {
+            self.accepted = true;
+            return Some(("200 OK", nth));
+        }
+        self.probes += 1;
+        Some((if self.probes == 1 || self.accepted { "200 OK" } else { "503 Service Unavailable" }, nth))
+    }
+}
+
+struct Request {
+    hook: bool,
+    key: String,
+    body: Vec<u8>,
+}
+
+/// One request per connection: the program opens a fresh one for each.
+fn receive(stream: &TcpStream, state: &Mutex<State>) {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut reader = BufReader::new(stream);
+    let Some(request) = read(&mut reader) else { return };
+    let answer = state.lock().unwrap().answer(&request);
+    let Some((status, nth)) = answer else {
+        // Silence, until the program is gone.
+        let _ = reader.read(&mut [0]);
+        return;
+    };
+    let mut stream = stream;
+    let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    state.lock().unwrap().script.stops(if request.hook { "provider" } else { "target" }, nth, Side::After);
+}
+
+fn read(reader: &mut impl BufRead) -> Option<Request> {
+    let mut first = String::new();
+    reader.read_line(&mut first).ok()?;
+    let (mut length, mut key) = (0, String::new());
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().ok()?,
+            "idempotency-key" => value.trim().clone_into(&mut key),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Request { hook: first.starts_with("POST /hook "), key, body })
+}
