@@ -6,9 +6,11 @@
 mod bare;
 mod child;
 mod cost;
+mod crash;
 mod detect;
 mod image;
 mod nginx;
+mod postgres;
 mod report;
 mod standin;
 mod stats;
@@ -50,6 +52,8 @@ enum Name {
     Cost,
     /// A real nginx killed and restarted: from the first failing attempt to webhook and Telegram
     Detect,
+    /// SIGKILL at random moments on both stores: nothing is lost or doubled
+    Crash,
     /// The container image: size, start, health check, stop
     Image,
 }
@@ -91,7 +95,7 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost, Name::Detect, Name::Image];
+    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Image];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
@@ -99,6 +103,7 @@ fn run(args: Args) -> Result<bool> {
             Name::All => continue,
             Name::Cost => cost::prove(&setup)?,
             Name::Detect => detect::prove(&setup)?,
+            Name::Crash => crash::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
         };
         good &= section.good;

@@ -5,10 +5,12 @@ use super::{Ended, say, status};
 use crate::channel;
 use crate::clock::Clock;
 use crate::config::decode::nearest;
-use crate::config::{self, BadConfig, Config};
+use crate::config::{self, BadConfig, Config, DEFAULT_TENANT};
 use crate::net::Net;
+use crate::store;
 use crate::web::auth::token_file;
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
+use secrecy::ExposeSecret;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +61,26 @@ pub struct ChannelTestArgs {
     at: ConfigArgs,
 }
 
+#[derive(Debug, clap::Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once
+    Create(TokenArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct TokenArgs {
+    /// What it is for
+    name: String,
+    /// What it may do: viewer, operator or admin
+    #[arg(long, default_value = "viewer")]
+    role: String,
+    /// Whose
+    #[arg(long, default_value = DEFAULT_TENANT)]
+    tenant: String,
+    #[command(flatten)]
+    at: ConfigArgs,
+}
+
 /// The value of a variable of the environment.
 pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -94,6 +116,15 @@ pub async fn status(args: StatusArgs) -> Result<(), Ended> {
 pub async fn healthcheck(args: ConfigArgs) -> Result<(), Ended> {
     let (config, _) = args.load()?;
     say(&status::healthcheck(config.server.listen, &Clock::system()).await?)
+}
+
+/// `watchkeeper token create NAME`.
+pub async fn token_create(args: TokenArgs) -> Result<(), Ended> {
+    let (config, _) = args.at.load()?;
+    let store = store::open(&config.store.url.text()).await.context("the store could not be opened")?;
+    let made = status::token_create(&*store, &args.tenant, &args.name, &args.role, Clock::system().now()).await;
+    store.close().await;
+    say(&format!("{}\n", made?.expose_secret()))
 }
 
 /// `watchkeeper config …`.

@@ -29,6 +29,8 @@ pub struct Cli {
 enum Command {
     /// Watch, decide, tell: run as a service
     Serve(commands::ConfigArgs),
+    /// Show what it does, on a small fleet of its own: no account, no network, no configuration
+    Demo,
     /// Show what a running server holds to be true
     Status(commands::StatusArgs),
     /// Make one attempt and show where the time went
@@ -39,6 +41,9 @@ enum Command {
     /// Try a channel
     #[command(subcommand)]
     Channel(commands::ChannelCommand),
+    /// Make API tokens
+    #[command(subcommand)]
+    Token(commands::TokenCommand),
     /// Ask a running server whether it lives, for containers
     Healthcheck(commands::ConfigArgs),
     /// Print the version
@@ -72,10 +77,12 @@ impl From<std::io::Error> for Ended {
 pub fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo => serve::demo(),
         Command::Status(args) => on_one_thread(commands::status(args)),
         Command::Probe(args) => on_one_thread(probe::run(args)),
         Command::Config(command) => commands::config(command),
         Command::Channel(commands::ChannelCommand::Test(args)) => on_one_thread(commands::channel_test(args)),
+        Command::Token(commands::TokenCommand::Create(args)) => on_one_thread(commands::token_create(args)),
         Command::Healthcheck(args) => on_one_thread(commands::healthcheck(args)),
         Command::Version => say(&format!("watchkeeper {}\n", env!("CARGO_PKG_VERSION"))),
     };

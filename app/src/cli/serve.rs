@@ -1,9 +1,9 @@
-//! `serve`: the program as a service, from its configuration to its orderly end.
+//! `serve`: the program as a service, from its configuration to its orderly end; `demo`: the same on a fleet of its own.
 
 use super::Ended;
 use super::commands::{ConfigArgs, token_file_of};
 use crate::app::{App, Given};
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_TENANT};
 use crate::reload::Source;
 use crate::store::TenantScope;
 use crate::web::auth;
@@ -19,9 +19,6 @@ use tracing_subscriber::EnvFilter;
 const LOG_LEVEL: &str = "LOG_LEVEL";
 const LOG_FORMAT: &str = "LOG_FORMAT";
 
-/// The tenant that everything outside `tenants:` belongs to.
-const DEFAULT_TENANT: &str = "default";
-
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &ConfigArgs) -> Result<(), Ended> {
     let (config, path) = args.load()?;
@@ -29,6 +26,18 @@ pub fn run(args: &ConfigArgs) -> Result<(), Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, path));
     // What still runs in blocking threads (a hung disk) must not keep the process.
+    runtime.shutdown_background();
+    Ok(result?)
+}
+
+/// Runs the demonstration. Only errors are logged: the screen is its own.
+pub fn demo() -> Result<(), Ended> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(stop.clone())?;
+        crate::demo::run(stop).await
+    });
     runtime.shutdown_background();
     Ok(result?)
 }

@@ -179,7 +179,7 @@ fn line(out: &mut String, text: &str) {
 }
 
 /// Breaks text between words; a longer word stands alone on its line.
-pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let last = lines.last_mut().expect("there is always one line");

@@ -18,7 +18,7 @@ pub mod tree;
 
 pub use alert::{AlertConfig, AlertKind};
 pub use decode::Pos;
-pub use fleet::{ChannelConfig, TenantConfig};
+pub use fleet::{ChannelConfig, DEFAULT_TENANT, TenantConfig};
 pub use monitor::MonitorConfig;
 pub use reference::{default_text, reference_text};
 pub use report::BadConfig;

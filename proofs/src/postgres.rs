@@ -1,0 +1,98 @@
+//! A real PostgreSQL of a proof's own: in a folder of its own, on a port of its own, as an unprivileged user.
+
+use crate::child::{Guard, free_port, until};
+use anyhow::{Context, Result};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// The running server.
+pub struct Postgres {
+    guard: Option<Guard>,
+    port: u16,
+    bin: PathBuf,
+    root: bool,
+}
+
+impl Postgres {
+    /// Starts one, or says what is missing.
+    pub fn start(dir: &Path) -> Result<Self> {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is missing (Debian package postgresql)")?;
+        let mut bins: Vec<PathBuf> = versions.flatten().map(|v| v.path().join("bin")).filter(|b| b.join("postgres").exists()).collect();
+        bins.sort();
+        let bin = bins.pop().context("PostgreSQL is missing (Debian package postgresql)")?;
+        let data = dir.join("postgres");
+        std::fs::create_dir_all(&data)?;
+        let root = std::fs::metadata("/proc/self")?.uid() == 0;
+        if root {
+            // The server refuses root, and its user must be able to reach the folder.
+            run(Command::new("chown").arg("postgres").arg(&data))?;
+            run(Command::new("chmod").arg("755").arg(dir))?;
+        }
+        let port = free_port()?;
+        let mut this = Self { guard: None, port, bin, root };
+        run(this.command("initdb").args(["--no-sync", "--auth=trust", "--username=wk", "--encoding=UTF8", "--locale=C", "-D"]).arg(&data))?;
+        let child = this
+            .command("postgres")
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(&data)
+            .args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting PostgreSQL")?;
+        this.guard = Some(Guard(child));
+        until(Duration::from_mins(1), "the start of PostgreSQL", || this.psql("select 1").ok())?;
+        Ok(this)
+    }
+
+    /// Makes a database and gives its URL.
+    pub fn database(&self, name: &str) -> Result<String> {
+        self.psql(&format!("create database {name}"))?;
+        Ok(format!("postgres://wk@127.0.0.1:{}/{name}", self.port))
+    }
+
+    fn psql(&self, sql: &str) -> Result<()> {
+        let port = self.port.to_string();
+        run(self.command("psql").args(["-q", "-h", "127.0.0.1", "-p", &port, "-U", "wk", "-d", "postgres", "-c", sql]))
+    }
+
+    /// One of its programs, as a user that it accepts. `setpriv` becomes the program, so that its process id is the server's.
+    fn command(&self, program: &str) -> Command {
+        let program = self.bin.join(program);
+        let mut command = if self.root {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.current_dir("/");
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            // A fast shutdown ends its own processes too.
+            let _ = Command::new("kill").args(["-INT", &guard.pid().to_string()]).status();
+            let _ = guard.wait(Duration::from_secs(20));
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {}", command.get_program().display()))?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{} failed: {}",
+        command.get_program().display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
