@@ -8,6 +8,7 @@ mod channels;
 mod config_files;
 mod config_meaning;
 mod crash_points;
+mod deliver;
 mod metrics;
 mod flow;
 mod phases;

@@ -1,0 +1,533 @@
+//! Deliverers over a real SQLite store, to the strict stand-ins: order, independence, crash, dead letter, reload, end.
+
+use crate::support::provider::{Act, LIMIT, Provider};
+use crate::support::{telegram, webhook};
+use async_trait::async_trait;
+use axum::http::StatusCode;
+use smallvec::smallvec;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use watchkeeper::channel::{Accepted, Channel, ChannelKind, Delivery, Message, Refused};
+use watchkeeper::clock::Clock;
+use watchkeeper::config;
+use watchkeeper::deliver::{ChannelSpec, DeliverContext, Deliverers, scope};
+use watchkeeper::net::Net;
+use watchkeeper::store::{
+    self, Batch, ChannelObject, Decision, Fence, IncidentView, IncidentWrite, Joined, MonitorObject, NoticeWrite, Store, TenantObjects,
+    TenantScope,
+};
+use watchkeeper::telemetry::{ChannelLabel, Metrics};
+use watchkeeper_core::ids::IdBlock;
+use watchkeeper_core::verdict::NoticeEvent;
+use watchkeeper_core::{ChannelId, IncidentId, MonitorId, RuleKey, Severity, TenantId};
+
+/// A node with two channels `a` and `b`, whose deliverers the test starts and stops.
+struct Node {
+    store: Arc<dyn Store>,
+    file: PathBuf,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    fences: Arc<Mutex<HashMap<String, Fence>>>,
+    tenant: TenantId,
+    monitor: MonitorId,
+    a: ChannelId,
+    b: ChannelId,
+    joined: Joined,
+    ids: IdBlock,
+    batch: u64,
+    _dir: Arc<tempfile::TempDir>,
+}
+
+impl Node {
+    async fn new() -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::on(dir, "boot-1").await
+    }
+
+    /// The next process on the same file.
+    async fn restarted(self) -> Self {
+        self.store.close().await;
+        let dir = self._dir.clone();
+        drop(self);
+        Self::on(dir, "boot-2").await
+    }
+
+    async fn on(dir: Arc<tempfile::TempDir>, boot: &str) -> Self {
+        let file = dir.path().join("watchkeeper.db");
+        let store = store::open(&format!("sqlite://{}", file.display())).await.expect("the store opens");
+        let clock = Clock::system();
+        let joined = store.join("node", "local", boot, clock.now()).await.unwrap();
+        let channel = |name: &str| ChannelObject {
+            name: name.to_owned(),
+            kind: "webhook".to_owned(),
+            config: "{}".to_owned(),
+            budget: name.to_owned(),
+            origin: "test.yaml:1".to_owned(),
+        };
+        let monitor = MonitorObject {
+            name: "shop".to_owned(),
+            uid: None,
+            was: None,
+            kind: "http".to_owned(),
+            target: "https://shop.example.org/".to_owned(),
+            config: "{}".to_owned(),
+            labels: BTreeMap::new(),
+            paused: false,
+            origin: "test.yaml:9".to_owned(),
+            hash: [1; 32],
+            push_token: None,
+        };
+        let objects = TenantObjects { tenant: "default".to_owned(), channels: vec![channel("a"), channel("b")], monitors: vec![monitor] };
+        let applied = store.apply("files", "hash", &[objects], clock.now()).await.unwrap();
+        let ids = store.reserve_ids(100).await.unwrap();
+        let mut fences = HashMap::new();
+        for name in ["verdict/0".to_owned(), scope("a"), scope("b")] {
+            let seen = store.leases().await.unwrap().into_iter().find(|row| row.scope == name);
+            let epoch = store.take_lease(&name, seen.as_ref(), &format!("node#{boot}"), clock.now()).await.unwrap().expect("free");
+            fences.insert(name.clone(), Fence { scope: name.into(), epoch });
+        }
+        let tenant = &applied.tenants[0];
+        Self {
+            file,
+            clock,
+            metrics: Arc::new(Metrics::new()),
+            fences: Arc::new(Mutex::new(fences)),
+            tenant: tenant.tenant,
+            monitor: tenant.monitors[0].id,
+            a: tenant.channels[0],
+            b: tenant.channels[1],
+            batch: joined.last_batch,
+            joined,
+            ids,
+            store,
+            _dir: dir,
+        }
+    }
+
+    /// Deliverers with no channel yet.
+    fn deliverers(&self) -> Deliverers {
+        let fences = self.fences.clone();
+        Deliverers::new(DeliverContext {
+            store: self.store.clone(),
+            net: Arc::new(Net::system(self.clock.clone())),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            fence: Arc::new(move |scope| fences.lock().unwrap().get(scope).cloned()),
+        })
+    }
+
+    /// An incident opens, and with `ended` is resolved too; these channels are told. Its public id.
+    async fn incident(&mut self, channels: &[ChannelId], severity: Severity, ended: bool) -> String {
+        let id = IncidentId(self.ids.draw().unwrap());
+        let (uid, at) = (format!("00000000-0000-7000-8000-{:012}", id.0), self.clock.now());
+        let rule = RuleKey::new(&format!("rule-{}", id.0));
+        let mut incidents = smallvec![IncidentWrite::Open {
+            id,
+            uid: uid.clone(),
+            rule,
+            severity,
+            at,
+            deciding_at: at,
+            reason: None,
+            value: None,
+            summary: "it broke".to_owned(),
+            evidence: None,
+        }];
+        if ended {
+            incidents.push(IncidentWrite::Resolve { id, at, why: "recovered", summary: "over".to_owned() });
+        }
+        let events = [NoticeEvent::Opened, NoticeEvent::Resolved].into_iter().take(1 + usize::from(ended)).enumerate();
+        let notices = events
+            .flat_map(|(nth, event)| channels.iter().map(move |channel| (nth, event, *channel)))
+            .map(|(nth, event, channel)| NoticeWrite {
+                cause: format!("incident/{uid}/{}/{nth}", event.as_str()),
+                incident: id,
+                event,
+                nth: nth as u16,
+                channel,
+                severity,
+                message: self.message(&uid, event, severity),
+                at,
+            })
+            .collect();
+        let decision = Decision {
+            fences: smallvec![self.fences.lock().unwrap()["verdict/0"].clone()],
+            monitor: self.monitor,
+            tenant: self.tenant,
+            sight: None,
+            verdict: None,
+            interval: None,
+            incidents,
+            notices,
+            live: smallvec![],
+        };
+        self.batch += 1;
+        let batch = Batch { agent: self.joined.agent, number: self.batch, decisions: vec![decision], ..Batch::default() };
+        assert_eq!(self.store.commit(&batch).await.unwrap().stale, []);
+        uid
+    }
+
+    fn message(&self, uid: &str, event: NoticeEvent, severity: Severity) -> Message {
+        let ended = event == NoticeEvent::Resolved;
+        Message {
+            event: Some(event),
+            incident: uid.to_owned(),
+            tenant: "default".to_owned(),
+            monitor_uid: "uid".to_owned(),
+            monitor: "shop".to_owned(),
+            kind: "http".to_owned(),
+            target: "https://shop.example.org/".to_owned(),
+            labels: BTreeMap::new(),
+            rule: "down".to_owned(),
+            severity,
+            reason: None,
+            summary: "it broke".to_owned(),
+            detail: None,
+            opened_at: self.clock.now(),
+            resolved_at: ended.then(|| self.clock.now()),
+            resolved_why: ended.then(|| "recovered".to_owned()),
+            seen_by: BTreeMap::new(),
+        }
+    }
+
+    /// Waits until the notices of an incident are in these states, in the order of the incident's view.
+    async fn wait_for(&self, uid: &str, states: &[&str]) -> IncidentView {
+        let ready = async {
+            loop {
+                let view = self.store.incident(TenantScope(self.tenant), uid).await.unwrap().expect("the incident is there");
+                let mut now: Vec<&str> = view.notices.iter().map(|n| n.state.as_str()).collect();
+                let mut wanted = states.to_vec();
+                now.sort_unstable();
+                wanted.sort_unstable();
+                if now == wanted {
+                    return view;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        match tokio::time::timeout(LIMIT, ready).await {
+            Ok(view) => view,
+            Err(_) => panic!("{:?}", self.store.incident(TenantScope(self.tenant), uid).await.unwrap().unwrap().notices),
+        }
+    }
+
+    fn count(&self, channel: &str, result: &'static str) -> u64 {
+        self.metrics.notifications.get_or_create(&ChannelLabel { channel: channel.to_owned(), result }).get()
+    }
+}
+
+fn kind(yaml: &str) -> ChannelKind {
+    let yaml = format!("channels:\n  - {yaml}\n");
+    let config = config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+    config.tenants[0].channels[0].kind.clone()
+}
+
+/// Under the lease of its name, whatever its real budget.
+fn spec(id: ChannelId, name: &str, kind: &ChannelKind) -> ChannelSpec {
+    ChannelSpec { budget_key: name.to_owned(), ..ChannelSpec::new(id, name, kind) }
+}
+
+fn hook(id: ChannelId, name: &str, provider: &Provider) -> ChannelSpec {
+    let yaml = format!(r#"{{ name: hook, webhook: {{ url: "{}/hook", secret: "{}" }} }}"#, provider.url, webhook::SECRET);
+    spec(id, name, &kind(&yaml))
+}
+
+fn chat(id: ChannelId, name: &str, provider: &Provider) -> ChannelSpec {
+    let yaml =
+        format!(r#"{{ name: chat, telegram: {{ bot_token: "{}", chat_id: -100123, api_url: "{}" }} }}"#, telegram::TOKEN, provider.url);
+    spec(id, name, &kind(&yaml))
+}
+
+fn answer(status: u16) -> Act {
+    Act::Answer(StatusCode::from_u16(status).unwrap(), vec![], String::new())
+}
+
+/// What a webhook was told, in order: (event, incident).
+fn events(provider: &Provider) -> Vec<(String, String)> {
+    let told = |call: &serde_json::Value| (call["event"].as_str().unwrap().to_owned(), call["incident"]["id"].as_str().unwrap().to_owned());
+    provider.finish().iter().map(|call| told(&call.json())).collect()
+}
+
+/// A channel that the test holds in its hand: an attempt waits for a permit.
+struct Held {
+    begun: AtomicUsize,
+    may_end: Semaphore,
+}
+
+#[async_trait]
+impl Channel for Held {
+    async fn deliver(&self, _net: &Arc<Net>, _delivery: &Delivery) -> Result<Accepted, Refused> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.may_end.acquire().await.expect("the test keeps it open").forget();
+        Ok(Accepted { provider_id: Some("held".to_owned()) })
+    }
+}
+
+fn held(id: ChannelId, name: &str) -> (Arc<Held>, ChannelSpec) {
+    let channel = Arc::new(Held { begun: AtomicUsize::new(0), may_end: Semaphore::new(0) });
+    let spec =
+        ChannelSpec { id, name: name.to_owned(), kind: "held", budget_key: name.to_owned(), hash: [9; 32], channel: channel.clone() };
+    (channel, spec)
+}
+
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < LIMIT, "{what} does not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn both_channels_are_told_once_in_order_and_urgent_first() {
+    let mut node = Node::new().await;
+    let (a, b) = (webhook::start(true).await, telegram::start().await);
+    let both = [node.a, node.b];
+    let mild = node.incident(&both, Severity::Warning, false).await;
+    let bad = node.incident(&both, Severity::Critical, true).await;
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![hook(node.a, "a", &a), chat(node.b, "b", &b)]);
+    node.wait_for(&mild, &["sent", "sent"]).await;
+    let view = node.wait_for(&bad, &["sent", "sent", "sent", "sent"]).await;
+    assert!(view.notices.iter().all(|n| n.attempts == 1 && n.sent_at.is_some()));
+    assert!(view.timeline.iter().any(|e| e.kind == "told"), "{:?}", view.timeline);
+    assert_eq!(deliverers.shutdown(LIMIT).await, Vec::<String>::new());
+    let told = events(&a);
+    let place = |event: &str, uid: &str| told.iter().position(|t| t.0 == event && t.1 == uid).unwrap();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(place("opened", &bad) < place("opened", &mild), "the urgent first: {told:?}");
+    assert!(place("opened", &bad) < place("resolved", &bad), "the beginning first: {told:?}");
+    assert_eq!(b.finish().len(), 3);
+    assert_eq!((node.count("a", "sent"), node.count("b", "sent")), (3, 3));
+}
+
+#[tokio::test]
+async fn an_end_waits_until_its_beginning_was_told() {
+    let mut node = Node::new().await;
+    let a = webhook::start(true).await;
+    a.then(answer(503)).then(answer(500));
+    let uid = node.incident(&[node.a], Severity::Critical, true).await;
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![hook(node.a, "a", &a)]);
+    let view = node.wait_for(&uid, &["sent", "sent"]).await;
+    deliverers.shutdown(LIMIT).await;
+    let order: Vec<String> = events(&a).into_iter().map(|(event, _)| event).collect();
+    assert_eq!(order, ["opened", "opened", "opened", "resolved"]);
+    assert_eq!(view.notices.iter().map(|n| n.attempts).sum::<u32>(), 4);
+    let keys: Vec<String> = a.calls().iter().map(|c| c.json()["key"].as_str().unwrap().to_owned()).collect();
+    assert!(keys[0] == keys[1] && keys[1] == keys[2] && keys[2] != keys[3], "{keys:?}");
+    assert_eq!((node.count("a", "retried"), node.count("a", "sent"), node.count("a", "dead")), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn a_hanging_provider_delays_no_other_channel() {
+    let mut node = Node::new().await;
+    let (a, b) = (telegram::start().await, webhook::start(true).await);
+    a.otherwise(Act::Hang);
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![chat(node.a, "a", &a), hook(node.b, "b", &b)]);
+    let mut incidents = Vec::new();
+    for _ in 0..5 {
+        incidents.push(node.incident(&[node.a, node.b], Severity::Critical, false).await);
+        deliverers.wake([node.a, node.b]);
+    }
+    a.wait_for(1).await;
+    b.wait_for(5).await;
+    // The attempt that hangs is given up after ten seconds at the earliest; b had its five before a had a second one.
+    assert_eq!(a.calls().len(), 1);
+    for uid in &incidents {
+        let view = node.store.incident(TenantScope(node.tenant), uid).await.unwrap().unwrap();
+        assert!(view.notices.iter().any(|n| n.channel == "a" && n.state != "sent"), "{:?}", view.notices);
+    }
+    assert_eq!(deliverers.shutdown(Duration::from_millis(100)).await, ["a"], "it is said which one did not end");
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_repeats_the_call_with_the_same_key() {
+    let mut node = Node::new().await;
+    let a = webhook::start(true).await;
+    a.then(Act::Hang);
+    let uid = node.incident(&[node.a], Severity::Critical, false).await;
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![hook(node.a, "a", &a)]);
+    a.wait_for(1).await;
+    // The process dies: nothing of it runs on.
+    deliverers.shutdown(Duration::ZERO).await;
+    node.wait_for(&uid, &["sending"]).await;
+    let node = node.restarted().await;
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![hook(node.a, "a", &a)]);
+    let view = node.wait_for(&uid, &["sent"]).await;
+    deliverers.shutdown(LIMIT).await;
+    assert_eq!(view.notices[0].attempts, 2);
+    let calls = a.finish();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0].headers["idempotency-key"], calls[1].headers["idempotency-key"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_a_dead_letter_in_sight() {
+    let mut node = Node::new().await;
+    let a = webhook::start(true).await;
+    a.then(answer(400));
+    let uid = node.incident(&[node.a], Severity::Critical, true).await;
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![hook(node.a, "a", &a)]);
+    // A beginning that nobody could be told does not hold back the end.
+    let view = node.wait_for(&uid, &["dead", "sent"]).await;
+    deliverers.shutdown(LIMIT).await;
+    let dead = view.notices.iter().find(|n| n.state == "dead").unwrap();
+    assert_eq!(dead.attempts, 1, "at once");
+    assert!(dead.last_error.as_ref().is_some_and(|e| e.contains("answered 400")), "{dead:?}");
+    assert!(view.timeline.iter().any(|e| e.kind == "not_told"), "{:?}", view.timeline);
+    assert_eq!(node.store.outbox_depth().await.unwrap().dead, 1);
+    assert_eq!(node.count("a", "dead"), 1);
+}
+
+#[tokio::test]
+async fn after_the_last_attempt_it_is_given_up() {
+    let mut node = Node::new().await;
+    let a = webhook::start(true).await;
+    a.otherwise(answer(503));
+    let uid = node.incident(&[node.a], Severity::Critical, false).await;
+    node.store.close().await;
+    {
+        let url = format!("sqlite://{}", node.file.display());
+        let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+        let attempts = i64::from(watchkeeper_core::retry::ATTEMPTS_MAX) - 1;
+        sqlx::query("UPDATE wk_notice SET attempts = $1").bind(attempts).execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+    }
+    let node = node.restarted().await;
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![hook(node.a, "a", &a)]);
+    node.wait_for(&uid, &["dead"]).await;
+    deliverers.shutdown(LIMIT).await;
+    assert_eq!(a.finish().len(), 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_asks_for_a_pause_gets_it_for_all_messages() {
+    let mut node = Node::new().await;
+    let a = telegram::start().await;
+    a.then(telegram::too_many(1));
+    let first = node.incident(&[node.a], Severity::Critical, false).await;
+    let second = node.incident(&[node.a], Severity::Warning, false).await;
+    let deliverers = node.deliverers();
+    let begun = Instant::now();
+    deliverers.apply(vec![chat(node.a, "a", &a)]);
+    a.wait_for(1).await;
+    // Being woken does not shorten the pause.
+    deliverers.wake_all();
+    a.wait_for(2).await;
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    node.wait_for(&first, &["sent"]).await;
+    node.wait_for(&second, &["sent"]).await;
+    deliverers.shutdown(LIMIT).await;
+    assert_eq!(a.finish().len(), 3);
+}
+
+#[tokio::test]
+async fn without_the_lease_nothing_leaves() {
+    let mut node = Node::new().await;
+    let a = webhook::start(true).await;
+    let kept = node.fences.lock().unwrap().remove(&scope("a")).unwrap();
+    let uid = node.incident(&[node.a, node.b], Severity::Critical, false).await;
+    let deliverers = node.deliverers();
+    let (b, b_spec) = held(node.b, "b");
+    b.may_end.add_permits(1);
+    deliverers.apply(vec![hook(node.a, "a", &a), b_spec]);
+    // b was told meanwhile, so a had its chance.
+    node.wait_for(&uid, &["due", "sent"]).await;
+    assert_eq!(a.calls().len(), 0);
+    // A stale epoch is refused by the store.
+    node.fences.lock().unwrap().insert(scope("a"), Fence { epoch: kept.epoch - 1, ..kept.clone() });
+    deliverers.wake_all();
+    let again = node.incident(&[node.b], Severity::Critical, false).await;
+    b.may_end.add_permits(1);
+    deliverers.wake_all();
+    node.wait_for(&again, &["sent"]).await;
+    assert_eq!(a.calls().len(), 0);
+    node.fences.lock().unwrap().insert(scope("a"), kept);
+    deliverers.wake_all();
+    node.wait_for(&uid, &["sent", "sent"]).await;
+    deliverers.shutdown(LIMIT).await;
+    assert_eq!(a.finish().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_interrupts_no_attempt_in_hand() {
+    let mut node = Node::new().await;
+    let (old, new) = (webhook::start(true).await, webhook::start(true).await);
+    let (first, second) = held(node.a, "a");
+    let uid = node.incident(&[node.a], Severity::Critical, true).await;
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![second]);
+    until("an attempt", || first.begun.load(Ordering::SeqCst) == 1).await;
+    // Removed, added anew with another URL, and changed once more, all during one attempt.
+    deliverers.apply(vec![]);
+    deliverers.apply(vec![hook(node.a, "a", &old)]);
+    deliverers.apply(vec![hook(node.a, "a", &new)]);
+    first.may_end.add_permits(1);
+    node.wait_for(&uid, &["sent", "sent"]).await;
+    deliverers.shutdown(LIMIT).await;
+    assert_eq!(first.begun.load(Ordering::SeqCst), 1);
+    assert_eq!(old.calls().len(), 0);
+    assert_eq!(events(&new), [("resolved".to_owned(), uid)]);
+}
+
+#[tokio::test]
+async fn the_end_waits_for_the_attempt_in_hand() {
+    let mut node = Node::new().await;
+    let (channel, spec) = held(node.a, "a");
+    let uid = node.incident(&[node.a], Severity::Critical, true).await;
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![spec]);
+    until("an attempt", || channel.begun.load(Ordering::SeqCst) == 1).await;
+    let mut ending = Box::pin(deliverers.shutdown(LIMIT));
+    tokio::select! {
+        biased;
+        late = &mut ending => panic!("it ended before its attempt: {late:?}"),
+        () = std::future::ready(()) => {}
+    }
+    channel.may_end.add_permits(2);
+    assert_eq!(ending.await, Vec::<String>::new());
+    // What was in hand is recorded, and nothing new was begun.
+    node.wait_for(&uid, &["sent", "due"]).await;
+    assert_eq!(channel.begun.load(Ordering::SeqCst), 1);
+}
+
+/// Fails inside the node at first, then works.
+struct Panics(AtomicUsize);
+
+#[async_trait]
+impl Channel for Panics {
+    async fn deliver(&self, _net: &Arc<Net>, _delivery: &Delivery) -> Result<Accepted, Refused> {
+        assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "this panic belongs to the test");
+        Ok(Accepted::default())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_channel_is_a_failed_attempt() {
+    let mut node = Node::new().await;
+    let uid = node.incident(&[node.a], Severity::Critical, false).await;
+    let channel = Arc::new(Panics(AtomicUsize::new(0)));
+    let deliverers = node.deliverers();
+    deliverers.apply(vec![ChannelSpec {
+        id: node.a,
+        name: "a".to_owned(),
+        kind: "panics",
+        budget_key: "a".to_owned(),
+        hash: [7; 32],
+        channel,
+    }]);
+    let view = node.wait_for(&uid, &["sent"]).await;
+    deliverers.shutdown(LIMIT).await;
+    assert_eq!(view.notices[0].attempts, 2);
+    assert_eq!((node.count("a", "retried"), node.count("a", "sent")), (1, 1));
+}
