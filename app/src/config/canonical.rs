@@ -62,7 +62,9 @@ pub(super) fn with_route(hash: [u8; 32], routes: &[Vec<String>]) -> [u8; 32] {
     whole.update(hash);
     for route in routes {
         put(&mut whole, 'r', &(route.len() as u64).to_be_bytes());
-        route.iter().for_each(|name| put(&mut whole, 'n', name.as_bytes()));
+        for name in route {
+            put(&mut whole, 'n', name.as_bytes());
+        }
     }
     whole.finalize().into()
 }
@@ -156,13 +158,17 @@ fn feed(key: &str, node: &Node, hash: &mut Sha256) {
         }
         Value::Seq(items) => {
             put(hash, 's', &(items.len() as u64).to_be_bytes());
-            items.iter().for_each(|item| feed("", item, hash));
+            for item in items {
+                feed("", item, hash);
+            }
         }
         Value::Map(entries) => {
             put(hash, 'm', &(entries.len() as u64).to_be_bytes());
             let mut sorted: Vec<_> = entries.iter().collect();
             sorted.sort_by_key(|(name, _, _)| name);
-            sorted.iter().for_each(|(name, _, value)| feed(name, value, hash));
+            for (name, _, value) in sorted {
+                feed(name, value, hash);
+            }
         }
     }
 }

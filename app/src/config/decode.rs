@@ -4,7 +4,7 @@
 //! misspelt one, and makes `config default`. There is no serde here and no `flatten`: both lose the place of a fault.
 
 use secrecy::SecretString;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -387,7 +387,8 @@ pub fn show_duration(d: watchkeeper_core::Dur) -> String {
     let mut out = String::new();
     for (unit, us) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)] {
         if rest >= us {
-            out.push_str(&format!("{}{unit}", rest / us));
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{}{unit}", rest / us);
             rest %= us;
         }
     }

@@ -106,7 +106,9 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
     former_names(&monitors, &monitor_names, problems);
     let heirs = items(&part.sections, "monitors", &mut Problems::default());
     known_channels(&names, defaults_node.iter().chain(heirs), problems);
-    monitors.iter_mut().for_each(|monitor| route(monitor, &channels));
+    for monitor in &mut monitors {
+        route(monitor, &channels);
+    }
     TenantConfig { slug: part.slug, channels, monitors }
 }
 
@@ -117,7 +119,7 @@ fn items<'a>(sections: &[Fields<'a>], key: &'static str, problems: &mut Problems
         match &node.value {
             Value::Seq(items) => all.extend(items),
             Value::Null | Value::Broken | Value::Scalar { .. } | Value::Map(_) => {
-                decode::wrong(node, &format!("a list of {key}"), problems)
+                decode::wrong(node, &format!("a list of {key}"), problems);
             }
         }
     }

@@ -10,6 +10,7 @@ mod canonical;
 pub mod decode;
 mod fleet;
 mod monitor;
+mod pace;
 mod reference;
 mod report;
 mod sections;

@@ -5,9 +5,10 @@
 
 use super::alert::{self, AlertConfig, AlertKind};
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
+use super::pace::{self, RawPlan};
 use super::{canonical, tagged};
 use crate::probe::{self, ProbeConfig};
-use crate::schedule::{Cadence, Cron, Every, Plan};
+use crate::schedule::Cadence;
 use std::collections::BTreeMap;
 use watchkeeper_core::Dur;
 use watchkeeper_core::quorum::Quorum;
@@ -81,7 +82,7 @@ pub(super) const OWN: [Key; 6] = [
 ];
 
 /// Keys of a monitor.
-pub const MONITOR: &[Key] = &joined(OWN, SHARED);
+pub const MONITOR: &[Key] = &joined(&OWN, &SHARED);
 
 /// Keys of `defaults`.
 pub const DEFAULTS: &[Key] = &SHARED;
@@ -89,7 +90,7 @@ pub const DEFAULTS: &[Key] = &SHARED;
 /// Keys of monitors and `defaults` that are of later work.
 pub(super) const LATER: &[&str] = &["agent", "datacenters", "depends_on", "remedy"];
 
-const fn joined(own: [Key; 6], shared: [Key; 10]) -> [Key; 16] {
+const fn joined(own: &[Key; 6], shared: &[Key; 10]) -> [Key; 16] {
     let mut all = [own[0]; 16];
     let mut i = 0;
     while i < 16 {
@@ -144,27 +145,20 @@ pub struct MonitorConfig {
 }
 
 /// A value with the place that gave it.
-type Placed<T> = (T, Pos);
+pub(super) type Placed<T> = (T, Pos);
 
 /// What `defaults` and monitors both may say.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shared {
-    plan: Option<RawPlan>,
-    zone: Option<String>,
-    recheck: Option<Placed<Dur>>,
-    timeout: Option<Placed<Dur>>,
+    pub(super) plan: Option<RawPlan>,
+    pub(super) zone: Option<String>,
+    pub(super) recheck: Option<Placed<Dur>>,
+    pub(super) timeout: Option<Placed<Dur>>,
     down_after: Option<u16>,
     up_after: Option<u16>,
     pub(super) notify: Option<Vec<(String, Pos)>>,
     pub(super) alerts: Option<Vec<AlertConfig>>,
     quorum: Option<Quorum>,
-}
-
-/// Either way of saying when; the zone may come from elsewhere.
-#[derive(Clone, Debug)]
-enum RawPlan {
-    Every(Every),
-    Cron(Placed<String>),
 }
 
 impl Shared {
@@ -183,7 +177,7 @@ impl Shared {
             })
         });
         Self {
-            plan: plan(fields, problems),
+            plan: pace::plan(fields, problems),
             zone,
             recheck,
             timeout,
@@ -195,57 +189,6 @@ impl Shared {
         }
     }
 }
-
-fn plan(fields: &Fields<'_>, problems: &mut Problems) -> Option<RawPlan> {
-    match (fields.get("every"), fields.get("cron")) {
-        (Some(_), Some(_)) => {
-            problems.add(fields.place("cron"), "both `every` and `cron`", "one of them".to_owned());
-            None
-        }
-        (Some(node), None) => every(node, problems).map(RawPlan::Every),
-        (None, Some(node)) => {
-            let text = decode::text(node, problems)?;
-            match Cron::parse(&text, "UTC") {
-                Ok(_) => Some(RawPlan::Cron((text, node.at.clone()))),
-                Err(fault) => {
-                    problems.add(&node.at, fault, None);
-                    None
-                }
-            }
-        }
-        (None, None) => None,
-    }
-}
-
-/// The states that may have a pace of their own. While pending, `recheck` is the pace.
-pub(super) const EVERY: &[Key] = &[
-    Key { name: "default", form: "a duration from 1s to 7d", default: "60s", doc: "For every state without its own." },
-    Key { name: "up", form: "a duration from 1s to 7d", default: "", doc: "While up." },
-    Key { name: "degraded", form: "a duration from 1s to 7d", default: "", doc: "While degraded." },
-    Key { name: "down", form: "a duration from 1s to 7d", default: "", doc: "While down." },
-    Key { name: "unknown", form: "a duration from 1s to 7d", default: "", doc: "While we cannot look." },
-];
-
-/// Statuses of kinds that are of later work.
-const EVERY_LATER: &[&str] =
-    &["provisioning", "running", "stopping", "stopped", "starting", "restarting", "updating", "error", "crashed", "deleting"];
-
-fn every(node: &Node, problems: &mut Problems) -> Option<Every> {
-    let range = Dur::secs(1)..=Dur::secs(7 * 86_400);
-    if !matches!(node.value, Value::Map(_)) {
-        return decode::duration(node, range, problems).map(Every::fixed);
-    }
-    let fields = Fields::open_beside(node, EVERY, EVERY_LATER, problems)?;
-    tagged::refuse_later(node, EVERY_LATER, problems);
-    let before = problems.0.len();
-    let mut own = |key| fields.get(key).and_then(|n| decode::duration(n, range.clone(), problems));
-    let default = own("default").unwrap_or(EVERY_DEFAULT);
-    let every = Every { default, up: own("up"), degraded: own("degraded"), down: own("down"), unknown: own("unknown") };
-    (problems.0.len() == before).then_some(every)
-}
-
-/// `every` when nobody says anything, as the peers have it.
-const EVERY_DEFAULT: Dur = Dur::secs(60);
 
 fn quorum(node: &Node, problems: &mut Problems) -> Option<Quorum> {
     decode::parsed(node, "any, majority, all or a number from 1 to 100", problems, |t| match t {
@@ -281,8 +224,8 @@ impl MonitorConfig {
         let paused = fields.get("paused").and_then(|n| decode::boolean(n, problems)).unwrap_or(false);
         let probe = fields.require("probe", problems).and_then(|n| probe::FAMILY.open(n, problems)).and_then(|t| t.kind);
         let own = Shared::decode(&fields, problems);
-        let cadence = cadence(&own, defaults, problems);
-        let timeout = timeout(&own, defaults, cadence.as_ref(), problems);
+        let cadence = pace::cadence(&own, defaults, problems);
+        let timeout = pace::timeout(&own, defaults, cadence.as_ref(), problems);
         let (probe, name, cadence) = (probe?, title?, cadence?);
         let alerts = alerts(&own, defaults, &probe, &node.at, problems);
         if problems.0.len() > before {
@@ -333,54 +276,6 @@ fn labels(node: &Node, problems: &mut Problems) -> Option<BTreeMap<String, Strin
         labels.extend(text.map(|t| (key.clone(), t)));
     }
     Some(labels)
-}
-
-/// The plan and the recheck pace. A `recheck` that the monitor itself writes must not exceed its `every`; an inherited one is shortened.
-fn cadence(own: &Shared, defaults: &Shared, problems: &mut Problems) -> Option<Cadence> {
-    let zone = own.zone.as_ref().or(defaults.zone.as_ref()).map_or("UTC", String::as_str);
-    let plan = match own.plan.as_ref().or(defaults.plan.as_ref()) {
-        None => Plan::Every(Every::fixed(EVERY_DEFAULT)),
-        Some(RawPlan::Every(every)) => Plan::Every(*every),
-        Some(RawPlan::Cron((text, at))) => match Cron::parse(text, zone) {
-            Ok(cron) => Plan::Cron(Box::new(cron)),
-            Err(fault) => {
-                problems.add(at, fault, None);
-                return None;
-            }
-        },
-    };
-    let longest = match &plan {
-        Plan::Every(every) => every.default,
-        Plan::Cron(_) => Dur(i64::MAX),
-    };
-    let recheck = match (&own.recheck, &defaults.recheck) {
-        (Some((recheck, at)), _) if *recheck > longest => {
-            let accepted = format!("at most `every`, which is {}", decode::show_duration(longest));
-            problems.add(at, format!("`recheck` of {}", decode::show_duration(*recheck)), accepted);
-            return None;
-        }
-        (Some((recheck, _)), _) | (None, Some((recheck, _))) => (*recheck).min(longest),
-        (None, None) => Dur::secs(5).min(longest),
-    };
-    Some(Cadence { plan, recheck })
-}
-
-/// A `timeout` that the monitor itself writes must not exceed its `every`; an inherited one is shortened.
-fn timeout(own: &Shared, defaults: &Shared, cadence: Option<&Cadence>, problems: &mut Problems) -> Dur {
-    let shortest = match cadence.map(|c| &c.plan) {
-        Some(Plan::Every(e)) => [e.up, e.degraded, e.down, e.unknown].into_iter().flatten().fold(e.default, Dur::min),
-        Some(Plan::Cron(_)) | None => Dur(i64::MAX),
-    };
-    match (&own.timeout, &defaults.timeout) {
-        (Some((timeout, at)), _) => {
-            if *timeout > shortest {
-                let accepted = format!("at most the shortest `every`, which is {}", decode::show_duration(shortest));
-                problems.add(at, format!("`timeout` of {}", decode::show_duration(*timeout)), accepted);
-            }
-            *timeout
-        }
-        (None, inherited) => inherited.as_ref().map_or(Dur::secs(10), |(d, _)| *d).min(shortest),
-    }
 }
 
 /// The monitor's rules: its own, which must fit its kind, or those inherited that do.

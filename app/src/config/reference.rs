@@ -3,7 +3,7 @@
 
 use super::decode::Key;
 use super::tagged::{Family, Kind};
-use super::{alert, fleet, monitor, sections};
+use super::{alert, fleet, monitor, pace, sections};
 use crate::{channel, probe};
 use std::fmt::Write as _;
 
@@ -169,7 +169,7 @@ pub fn reference_text() -> String {
         }
     }
     table(&mut out, 2, "`monitors`", monitor::MONITOR);
-    table(&mut out, 3, "`every` by state", monitor::EVERY);
+    table(&mut out, 3, "`every` by state", pace::EVERY);
     family(&mut out, "Probes", &probe::FAMILY);
     family(&mut out, "Alerts", &alert::FAMILY);
     family(&mut out, "Channels", &channel::FAMILY);

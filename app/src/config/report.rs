@@ -2,7 +2,7 @@
 
 use super::decode::{Problem, Problems};
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// A configuration that was refused, with everything that is wrong.
 #[derive(Debug)]
@@ -41,14 +41,15 @@ impl BadConfig {
     pub fn pretty(&self) -> String {
         let mut out = String::new();
         for problem in &self.problems {
-            out.push_str(&format!("{problem}\n"));
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{problem}");
             let line = self.lines.get(&(problem.at.file.to_string(), problem.at.line));
             if let Some(line) = line.filter(|l| l.chars().count() <= LINE_SHOWN_MAX) {
                 let number = problem.at.line.to_string();
                 // Tabs are kept in the indent, so that the caret stands below its character whatever a tab's width.
                 let indent: String =
                     line.chars().take(problem.at.column.saturating_sub(1) as usize).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-                out.push_str(&format!("  {number} | {line}\n  {} | {indent}^\n", " ".repeat(number.len())));
+                let _ = writeln!(out, "  {number} | {line}\n  {} | {indent}^", " ".repeat(number.len()));
             }
         }
         out

@@ -70,12 +70,19 @@ struct Open {
 
 enum Collection {
     Seq(Vec<Node>),
-    Map {
-        entries: Vec<(String, Pos, Node)>,
-        places: HashMap<String, Pos>,
-        /// The key that waits for its value; `None` inside for a key that was refused.
-        key: Option<Option<(String, Pos)>>,
-    },
+    Map { entries: Vec<(String, Pos, Node)>, places: HashMap<String, Pos>, key: Key },
+}
+
+/// What a mapping waits for.
+#[derive(Default)]
+enum Key {
+    /// The next key.
+    #[default]
+    Next,
+    /// The value of this key.
+    Read(String, Pos),
+    /// The value of a key that was refused: it is dropped.
+    Refused,
 }
 
 struct Build<'b> {
@@ -129,7 +136,7 @@ impl Build<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.plain_only(&at, anchor, tag.is_some());
-                return self.begin(at, Collection::Map { entries: Vec::new(), places: HashMap::new(), key: None });
+                return self.begin(at, Collection::Map { entries: Vec::new(), places: HashMap::new(), key: Key::Next });
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
         }
@@ -165,7 +172,7 @@ impl Build<'_> {
     }
 
     fn scalar(&mut self, at: Pos, text: &str, quoted: bool) {
-        let is_key = matches!(self.open.last(), Some(Open { what: Collection::Map { key: None, .. }, .. }));
+        let is_key = matches!(self.open.last(), Some(Open { what: Collection::Map { key: Key::Next, .. }, .. }));
         if is_key {
             return self.node(Node { at, value: Value::Scalar { text: text.to_owned(), quoted, written: None } });
         }
@@ -197,13 +204,13 @@ impl Build<'_> {
         };
         match &mut parent.what {
             Collection::Seq(nodes) => nodes.push(node),
-            Collection::Map { entries, places, key } => match key.take() {
-                Some(Some((name, place))) => entries.push((name, place, node)),
-                Some(None) => {}
-                None => {
+            Collection::Map { entries, places, key } => match std::mem::take(key) {
+                Key::Read(name, place) => entries.push((name, place, node)),
+                Key::Refused => {}
+                Key::Next => {
                     let Value::Scalar { text, .. } = node.value else {
                         self.problems.add(&node.at, "a key that is not a word", "`key: value`".to_owned());
-                        *key = Some(None);
+                        *key = Key::Refused;
                         return;
                     };
                     if let Some(first) = places.get(&text) {
@@ -212,10 +219,10 @@ impl Build<'_> {
                             format!("the key `{text}` again; it is already at {first}"),
                             "every key once".to_owned(),
                         );
-                        *key = Some(None);
+                        *key = Key::Refused;
                     } else {
                         places.insert(text.clone(), node.at.clone());
-                        *key = Some(Some((text, node.at)));
+                        *key = Key::Read(text, node.at);
                     }
                 }
             },

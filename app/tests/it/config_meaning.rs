@@ -1,6 +1,7 @@
 //! What a configuration means: what monitors inherit, what counts as a change, what is never shown, and that no input breaks it.
 
 use proptest::prelude::*;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use watchkeeper::config::{self, Config, MonitorConfig};
 use watchkeeper::spec::{self, Fleet};
@@ -195,7 +196,7 @@ fn ten_thousand_monitors_load() {
     let mut text = String::from(CHANNELS);
     text.push_str("monitors:\n");
     for n in 0..10_000 {
-        text.push_str(&format!("  - name: m{n}\n    labels: {{ team: web }}\n    every: 10s\n    {HTTP}\n"));
+        let _ = writeln!(text, "  - name: m{n}\n    labels: {{ team: web }}\n    every: 10s\n    {HTTP}");
     }
     assert_eq!(load(&text).unwrap().tenants[0].monitors.len(), 10_000);
 }
@@ -203,9 +204,8 @@ fn ten_thousand_monitors_load() {
 /// Text that is near to a configuration: pieces of good ones, cut, doubled and mixed with what hurts parsers.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let good = include_str!("config/good/design.yaml").as_bytes().to_vec();
-    let hurts: [&[u8]; 16] = [
-        b"\t", b"\xff", b"&a ", b"*a", b"!!x ", b"---\n", b"${", b"}", b"[[[[", b"? ", b"- ", b": ", b"\0", b"\xef\xbb\xbf", b"|", b"\"",
-    ];
+    let hurts: [&[u8]; 16] =
+        [b"\t", b"\xff", b"&a ", b"*a", b"!!x ", b"---\n", b"${", b"}", b"[[[[", b"? ", b"- ", b": ", b"\0", b"\xef\xbb\xbf", b"|", b"\""];
     let edit = (any::<prop::sample::Index>(), 0..60_usize, prop::sample::select(hurts.to_vec()));
     prop::collection::vec(edit, 0..8).prop_map(move |edits| {
         let mut bytes = good.clone();
