@@ -112,3 +112,14 @@ pub(super) fn timeout(own: &Shared, defaults: &Shared, cadence: Option<&Cadence>
         (None, inherited) => inherited.as_ref().map_or(Dur::secs(10), |(d, _)| *d).min(shortest),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn time_zones_need_no_files_of_the_system() {
+        let bundled = jiff::tz::TimeZoneDatabase::bundled();
+        for zone in ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "UTC"] {
+            assert!(bundled.get(zone).is_ok(), "{zone}");
+        }
+    }
+}

@@ -137,3 +137,39 @@ fn the_whole_example_of_the_documentation_lacks_only_what_is_not_built() {
         assert!(line.contains("` is not built yet"), "{line}");
     }
 }
+
+/// Runs `watchkeeper config …` and gives its exit code, output and errors.
+fn program(args: &[&str], file: &Path) -> (Option<i32>, String, String) {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_watchkeeper"))
+        .arg("config")
+        .args(args)
+        .env("WATCHKEEPER_CONFIG", file)
+        .env("BOT_TOKEN", env("BOT_TOKEN").unwrap())
+        .env("GROUP_CHAT_ID", env("GROUP_CHAT_ID").unwrap())
+        .output()
+        .unwrap();
+    (done.status.code(), String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[test]
+fn the_program_checks_and_prints() {
+    let (good, bad) = (folder("good").join("design.yaml"), folder("bad").join("keys.yaml"));
+    let (code, out, err) = program(&["check"], &good);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    // The argument wins over the variable; every problem stands on a line of its own, without the line it points at.
+    let (code, out, err) = program(&["check", bad.to_str().unwrap()], &good);
+    assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+    let expected = std::fs::read_to_string(bad.with_extension("txt")).unwrap();
+    let told = err.replace(&format!("{}/", bad.parent().unwrap().display()), "");
+    assert!(told.ends_with(&expected), "{told}");
+    assert!(!err.contains("secret-password"), "{err}");
+    let (code, out, _) = program(&["check", "--json", bad.to_str().unwrap()], &good);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, json["problems"].as_array().map(Vec::len)), (Some(2), Some(expected.lines().count())));
+    assert_eq!(json["problems"][0]["nearest"], "server");
+    let (code, out, err) = program(&["check", "/no/such/file.yaml"], &good);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("/no/such/file.yaml: it cannot be read"), "{err}");
+    let (code, out, _) = program(&["default"], &good);
+    assert!(code == Some(0) && out == config::default_text());
+}
