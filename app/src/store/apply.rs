@@ -6,7 +6,7 @@
 use super::error::refused;
 use super::rows::{Columns, Sql};
 use super::{AppliedMonitor, MonitorObject};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::{Micros, MonitorId, TenantId};
 
@@ -59,11 +59,12 @@ pub(super) struct Plan<'a> {
 /// Finds them all.
 pub(super) fn plan<'a>(tenant: TenantId, objects: &[MonitorObject], known: &'a [Known]) -> Sql<Plan<'a>> {
     let mut plan = Plan { found: Vec::with_capacity(objects.len()), renamed: Vec::new() };
+    let stored = Stored::new(tenant, known);
     // Names that another object claims as its own are not free to be taken by `was:`.
     let named: HashSet<&str> = objects.iter().map(|object| object.name.as_str()).collect();
     let mut taken = HashSet::new();
     for object in objects {
-        let found = find(tenant, object, known, &named)?;
+        let found = stored.find(tenant, object, &named)?;
         if let Some(monitor) = found {
             if !taken.insert(monitor.id) {
                 return Err(refused(format!(
@@ -83,20 +84,43 @@ pub(super) fn plan<'a>(tenant: TenantId, objects: &[MonitorObject], known: &'a [
     Ok(plan)
 }
 
-fn find<'a>(tenant: TenantId, object: &MonitorObject, known: &'a [Known], named: &HashSet<&str>) -> Sql<Option<&'a Known>> {
-    if let Some(uid) = &object.uid
-        && let Some(monitor) = known.iter().find(|monitor| monitor.uid == *uid)
-    {
-        if monitor.tenant != tenant.0 {
-            return Err(refused(format!("{}: the id {uid} belongs to a monitor of another tenant", object.origin)));
+/// The stored monitors by what they are found by.
+struct Stored<'a> {
+    uids: HashMap<&'a str, &'a Known>,
+    live: HashMap<&'a str, &'a Known>,
+    retired: HashMap<&'a str, &'a Known>,
+}
+
+impl<'a> Stored<'a> {
+    fn new(tenant: TenantId, known: &'a [Known]) -> Self {
+        let mut stored = Self { uids: HashMap::new(), live: HashMap::new(), retired: HashMap::new() };
+        for monitor in known {
+            stored.uids.insert(&monitor.uid, monitor);
+            if monitor.tenant != tenant.0 {
+                continue;
+            }
+            if monitor.retired_at.is_none() {
+                stored.live.insert(&monitor.name, monitor);
+            } else if stored.retired.get(monitor.name.as_str()).is_none_or(|other| other.retired_at <= monitor.retired_at) {
+                stored.retired.insert(&monitor.name, monitor);
+            }
         }
-        return Ok(Some(monitor));
+        stored
     }
-    let mine = || known.iter().filter(|monitor| monitor.tenant == tenant.0);
-    let live = |name: &str| mine().find(|monitor| monitor.retired_at.is_none() && monitor.name == name);
-    let was = object.was.as_deref().filter(|was| !named.contains(was));
-    let retired = || mine().filter(|monitor| monitor.retired_at.is_some() && monitor.name == object.name).max_by_key(|m| m.retired_at);
-    Ok(live(&object.name).or_else(|| was.and_then(live)).or_else(retired))
+
+    fn find(&self, tenant: TenantId, object: &MonitorObject, named: &HashSet<&str>) -> Sql<Option<&'a Known>> {
+        if let Some(uid) = &object.uid
+            && let Some(monitor) = self.uids.get(uid.as_str())
+        {
+            if monitor.tenant != tenant.0 {
+                return Err(refused(format!("{}: the id {uid} belongs to a monitor of another tenant", object.origin)));
+            }
+            return Ok(Some(monitor));
+        }
+        let was = object.was.as_deref().filter(|was| !named.contains(was));
+        let live = |name: &str| self.live.get(name).copied();
+        Ok(live(&object.name).or_else(|| was.and_then(live)).or_else(|| self.retired.get(object.name.as_str()).copied()))
+    }
 }
 
 fn differs(monitor: &Known, object: &MonitorObject) -> bool {

@@ -18,12 +18,12 @@ pub(super) fn unreadable(what: &'static str) -> Error {
     Error::Decode(what.into())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the driver's list is open: what is not known to pass is not tried again")]
 fn classify(doing: &'static str, source: Error) -> StoreError {
     let again = match &source {
         Error::Io(_) | Error::Tls(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::BeginFailed => true,
         Error::Database(error) => error.code().is_some_and(|code| passes(&code)),
         Error::InvalidArgument(text) => return StoreError::Refused(text.clone()),
-        // The driver's list is open; what is not known to pass is not tried again.
         _ => false,
     };
     if again { StoreError::Unavailable { doing, source } } else { StoreError::Broken { doing, detail: source.to_string() } }

@@ -8,7 +8,7 @@ use super::rows::{self, Sql};
 use super::{Batch, Committed, Decision, Fence, IncidentWrite, LiveWrite, NoticeWrite, Scope, fold};
 use crate::channel::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use watchkeeper_core::{Micros, MonitorId, TenantId};
+use watchkeeper_core::{Blind, Micros, MonitorId, Reason, TenantId};
 
 /// A sight to upsert: (monitor, datacenter) is unique here.
 pub(super) struct SightOut {
@@ -139,7 +139,7 @@ fn verdict(monitor: i64, tenant: i64, row: &super::VerdictRow) -> VerdictOut {
         tenant,
         health: i64::from(verdict.health.code()),
         since: verdict.since.0,
-        why: verdict.reason.map(|reason| reason.as_str()).or_else(|| verdict.blind.map(|blind| blind.as_str())),
+        why: verdict.reason.map(Reason::as_str).or_else(|| verdict.blind.map(Blind::as_str)),
         fold: fold::of_verdict(verdict),
         wake: row.wake.map(|at| at.0),
     }
@@ -180,11 +180,14 @@ fn incident<'a>(flat: &mut Flat<'a>, opened: &mut HashMap<i64, usize>, decision:
     }
 }
 
+/// A state interval: start, end, state.
+pub(super) type Interval = (i64, Option<i64>, i64);
+
 /// How a monitor's chain of intervals continues: when the open one ends, and the rows after it as (start, end, state).
 ///
 /// Starts never go back, whatever clocks said: one before its predecessor's is moved to it. Of two that start together the later wins.
-pub(super) fn chain(open: Option<i64>, begins: &[(i64, i64)]) -> (Option<i64>, Vec<(i64, Option<i64>, i64)>) {
-    let mut rows: Vec<(i64, Option<i64>, i64)> = Vec::with_capacity(begins.len());
+pub(super) fn chain(open: Option<i64>, begins: &[(i64, i64)]) -> (Option<i64>, Vec<Interval>) {
+    let mut rows: Vec<Interval> = Vec::with_capacity(begins.len());
     let mut newest = open.unwrap_or(i64::MIN);
     for (start, state) in begins {
         newest = newest.max(*start);

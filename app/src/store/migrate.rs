@@ -17,6 +17,10 @@ pub(super) struct Migration {
 /// The schema of SQLite.
 pub(super) const SQLITE: &[Migration] = &[Migration { version: 1, name: "first", sql: include_str!("migrations/sqlite/0001_first.sql") }];
 
+/// The schema of PostgreSQL.
+pub(super) const POSTGRES: &[Migration] =
+    &[Migration { version: 1, name: "first", sql: include_str!("migrations/postgres/0001_first.sql") }];
+
 /// The table that says which were applied; the same text on both stores.
 pub(super) const TABLE: &str =
     "CREATE TABLE IF NOT EXISTS wk_migration (version BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)";

@@ -13,6 +13,7 @@ mod history;
 mod keep;
 mod migrate;
 mod outbox;
+mod postgres;
 mod rows;
 mod sqlite;
 
@@ -57,6 +58,7 @@ pub enum StoreError {
 pub async fn open(url: &str) -> Result<std::sync::Arc<dyn Store>> {
     match url.split_once("://") {
         Some(("sqlite", path)) if !path.is_empty() => Ok(std::sync::Arc::new(sqlite::open(path).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(std::sync::Arc::new(postgres::open(url).await?)),
         Some(_) | None => Err(StoreError::Refused(
             "store.url is of no kind that is known: accepted are sqlite://PATH and postgres://USER:PASSWORD@HOST/DATABASE".into(),
         )),

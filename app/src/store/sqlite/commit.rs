@@ -268,7 +268,7 @@ impl Bulk {
                 _ => self.single.as_str(),
             };
             let (now, later) = rest.split_at(take);
-            now.iter().fold(query(sql), |q, row| bind(q, row)).execute(&mut *tx).await?;
+            now.iter().fold(query(sql), &bind).execute(&mut *tx).await?;
             rest = later;
         }
         Ok(())

@@ -12,7 +12,11 @@ mod read;
 use super::error::failed;
 use super::keep::Expiry;
 use super::rows::{Columns, Sql};
-use super::*;
+use super::{
+    Applied, Attempted, Batch, BeatRow, ChannelId, Committed, DueNotice, Dur, Fence, Housekept, IncidentFilter, IncidentView, Joined,
+    LeaseRow, LiveRow, MetricBucket, Micros, MonitorId, MonitorView, OutboxDepth, PushRow, Result, Retention, Scope, StateTimes, Store,
+    StoreError, StoredState, TenantId, TenantObjects, TenantScope, TokenRow, async_trait, migrate,
+};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, Transaction};
 use std::fs::{File, OpenOptions, TryLockError};

@@ -1,0 +1,312 @@
+//! The store on PostgreSQL 15 or newer, for one node or many.
+//!
+//! It works behind a transaction pooler: no LISTEN, no session SET, no statement that outlives its transaction, and every statement
+//! inside an explicit one. Time-outs are set for each transaction, so that a node that froze inside one cannot hold up whoever takes
+//! its scopes over. Statements stand in the sub-modules, in the same order as in `sqlite/`; here each use case gets its transaction.
+
+mod belong;
+mod commit;
+mod keep;
+mod outbox;
+mod read;
+
+use super::error::{failed, refused};
+use super::keep::Expiry;
+use super::rows::{Columns, Sql};
+use super::{
+    Applied, Attempted, Batch, BeatRow, ChannelId, Committed, DueNotice, Dur, Fence, Housekept, IncidentFilter, IncidentView, Joined,
+    LeaseRow, LiveRow, MetricBucket, Micros, MonitorId, MonitorView, OutboxDepth, PushRow, Result, Retention, Scope, StateTimes, Store,
+    StoreError, StoredState, TenantId, TenantObjects, TenantScope, TokenRow, async_trait, migrate,
+};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions, Connection, Postgres, SqlSafeStr};
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Connections of one node: the commit stream, the lease loop, housekeeping and deliverers each want one, the rest is for the API.
+/// More wins nothing on a small server, fewer lets a slow page hold up a beat.
+const CONNECTIONS: u32 = 10;
+/// How long a use case waits for a connection before it is [`StoreError::Unavailable`].
+const ACQUIRE: Duration = Duration::from_secs(4);
+/// A use case that has not ended after so long is given up and its connection closed: a server that vanished without a word would
+/// hold both for a quarter of an hour. Longer than the server's own limit below.
+const GIVE_UP: Duration = Duration::from_secs(15);
+/// A connection is renewed after so long, so that a moved server is found again.
+const LIFETIME: Duration = Duration::from_mins(30);
+
+/// How a writing transaction begins. A statement that takes longer is broken or lacks its index; a lock that is not had in 3 s is
+/// worth another try; a node that says nothing for 4 s in the middle of a transaction has lost its leases anyway.
+const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 3000; \
+                     SET LOCAL idle_in_transaction_session_timeout = 4000";
+/// How a reading transaction begins: everything it reads is of one moment.
+const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 10000; \
+                          SET LOCAL idle_in_transaction_session_timeout = 4000";
+/// How a migration or an integrity check begins: it may take long, and waits for another node's.
+const BEGIN_LONG: &str = "BEGIN; SET LOCAL statement_timeout = 600000; SET LOCAL lock_timeout = 60000; \
+                          SET LOCAL idle_in_transaction_session_timeout = 60000";
+/// An integrity check is given up after so long.
+const LONG: Duration = Duration::from_mins(20);
+/// Nodes that start together migrate one after the other under this lock; the number is arbitrary and ours.
+const MIGRATION_LOCK: i64 = 0x5743_4b31;
+/// The oldest server that is accepted.
+const SERVER: i64 = 150_000;
+
+/// One database.
+pub(super) struct PostgresStore {
+    pool: PgPool,
+    /// How far the deletion of old rows has come.
+    expiry: Mutex<Expiry>,
+}
+
+/// A statement that is prepared, used and forgotten within its transaction: without this, each would stay prepared on the server.
+fn query<'q>(sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// Connects and brings the schema up to date.
+pub(super) async fn open(url: &str) -> Result<PostgresStore> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| {
+        StoreError::Refused("store.url is no PostgreSQL URL: postgres://USER:PASSWORD@HOST:PORT/DATABASE is accepted".into())
+    })?;
+    let options = options.statement_cache_capacity(0).extra_float_digits(None).application_name("watchkeeper").disable_statement_logging();
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(ACQUIRE)
+        .max_lifetime(LIFETIME)
+        .connect_with(options)
+        .await
+        .map_err(failed("connecting to the database"))?;
+    migrate(&pool).await.map_err(failed("migrating the database"))?;
+    Ok(PostgresStore { pool, expiry: Mutex::new(Expiry::Done { at: Micros(i64::MIN) }) })
+}
+
+async fn migrate(pool: &PgPool) -> Sql<()> {
+    let mut tx = pool.begin_with(BEGIN_LONG).await?;
+    let version = query("SELECT current_setting('server_version_num')::int8").fetch_one(&mut *tx).await?.int(0)?;
+    if version < SERVER {
+        return Err(refused(format!("the server is PostgreSQL {}: 15 or newer is needed", version / 10_000)));
+    }
+    query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *tx).await?;
+    query(migrate::TABLE).execute(&mut *tx).await?;
+    let rows = query("SELECT version, checksum FROM wk_migration ORDER BY version").fetch_all(&mut *tx).await?;
+    let applied = rows.iter().map(|row| Ok((row.int(0)?, row.text(1)?))).collect::<Sql<Vec<_>>>()?;
+    for step in migrate::pending(migrate::POSTGRES, &applied)? {
+        sqlx::raw_sql(step.sql).execute(&mut *tx).await?;
+        query("INSERT INTO wk_migration (version, name, checksum) VALUES ($1, $2, $3)")
+            .bind(step.version)
+            .bind(step.name)
+            .bind(step.checksum())
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await
+}
+
+/// Locks what no panic can leave half-changed: these are caches.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+/// A text as PostgreSQL can hold it: it refuses NUL, and a push or a provider may send one.
+fn clean(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+/// Runs `$work` in one transaction that begins with `$begin`, and gives up after `$limit`.
+macro_rules! within {
+    ($self:expr, $begin:expr, $limit:expr, |$tx:ident| $work:expr) => {{
+        let mut connection = $self.pool.acquire().await?;
+        let work = async {
+            let mut transaction = connection.begin_with($begin).await?;
+            let $tx: &mut PgConnection = &mut *transaction;
+            let done = $work.await?;
+            transaction.commit().await?;
+            Sql::Ok(done)
+        };
+        match tokio::time::timeout($limit, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                // Nobody knows in which state it is.
+                drop(connection.detach());
+                Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }};
+}
+use within;
+
+/// Runs `$work` in one writing transaction.
+macro_rules! write {
+    ($self:ident, $doing:literal, |$tx:ident| $work:expr) => {{
+        let done = async { within!($self, BEGIN, GIVE_UP, |$tx| $work) };
+        done.await.map_err(failed($doing))
+    }};
+}
+
+/// Runs `$work` in one reading transaction.
+macro_rules! read {
+    ($self:ident, $doing:literal, |$tx:ident| $work:expr) => {{
+        let done = async { within!($self, BEGIN_READ, GIVE_UP, |$tx| $work) };
+        done.await.map_err(failed($doing))
+    }};
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn join(&self, agent: &str, datacenter: &str, boot: &str, now: Micros) -> Result<Joined> {
+        write!(self, "joining", |tx| belong::join(tx, agent, datacenter, boot, now))
+    }
+
+    async fn reserve_ids(&self, count: i64) -> Result<watchkeeper_core::ids::IdBlock> {
+        write!(self, "reserving ids", |tx| belong::reserve_ids(tx, count))
+    }
+
+    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied> {
+        write!(self, "applying the configuration", |tx| belong::apply(tx, source, hash, tenants, now))
+    }
+
+    async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>> {
+        read!(self, "loading states", |tx| belong::load(tx, monitors))
+    }
+
+    fn exclusive(&self) -> bool {
+        false
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseRow>> {
+        read!(self, "reading leases", |tx| belong::leases(tx))
+    }
+
+    async fn take_lease(&self, scope: &str, seen: Option<&LeaseRow>, holder: &str, now: Micros) -> Result<Option<i64>> {
+        write!(self, "taking a lease", |tx| belong::take_lease(tx, scope, seen, holder, now))
+    }
+
+    async fn beat_leases(&self, holder: &str, held: &[Fence]) -> Result<Vec<Scope>> {
+        write!(self, "keeping leases", |tx| belong::beat_leases(tx, holder, held))
+    }
+
+    async fn release_leases(&self, holder: &str, held: &[Fence]) -> Result<()> {
+        write!(self, "giving leases back", |tx| belong::release_leases(tx, holder, held))
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed> {
+        write!(self, "committing a batch", |tx| commit::commit(tx, batch))
+    }
+
+    async fn push_target(&self, token: &str) -> Result<Option<MonitorId>> {
+        read!(self, "looking up a push token", |tx| outbox::push_target(tx, token))
+    }
+
+    async fn insert_push(&self, push: &PushRow) -> Result<()> {
+        write!(self, "recording a push", |tx| outbox::insert_push(tx, push))
+    }
+
+    async fn unfolded_pushes(&self, limit: i64) -> Result<Vec<PushRow>> {
+        read!(self, "reading pushes", |tx| outbox::unfolded_pushes(tx, limit))
+    }
+
+    async fn due_notices(&self, channel: ChannelId, now: Micros, limit: i64) -> Result<Vec<DueNotice>> {
+        read!(self, "reading due notices", |tx| outbox::due_notices(tx, channel, now, limit))
+    }
+
+    async fn next_due(&self, channel: ChannelId) -> Result<Option<Micros>> {
+        read!(self, "reading when a notice is due", |tx| outbox::next_due(tx, channel))
+    }
+
+    async fn begin_attempt(&self, notice: i64, fence: &Fence, now: Micros) -> Result<bool> {
+        write!(self, "beginning a delivery", |tx| outbox::begin_attempt(tx, notice, fence, now))
+    }
+
+    async fn end_attempt(&self, notice: i64, fence: &Fence, attempted: &Attempted, now: Micros) -> Result<()> {
+        write!(self, "recording a delivery", |tx| outbox::end_attempt(tx, notice, fence, attempted, now))
+    }
+
+    async fn outbox_depth(&self) -> Result<OutboxDepth> {
+        read!(self, "measuring the outbox", |tx| outbox::outbox_depth(tx))
+    }
+
+    async fn tenants(&self) -> Result<Vec<(TenantId, String)>> {
+        read!(self, "listing tenants", |tx| read::tenants(tx))
+    }
+
+    async fn monitors(&self, scope: TenantScope, after: Option<&str>, limit: i64) -> Result<Vec<MonitorView>> {
+        read!(self, "listing monitors", |tx| read::monitors(tx, scope, after, limit))
+    }
+
+    async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>> {
+        read!(self, "reading a monitor", |tx| read::monitor(tx, scope, uid_or_name))
+    }
+
+    async fn heartbeats(
+        &self,
+        scope: TenantScope,
+        monitor: MonitorId,
+        before: Micros,
+        limit: i64,
+    ) -> Result<Vec<(BeatRow, Option<String>)>> {
+        read!(self, "reading heartbeats", |tx| read::heartbeats(tx, scope, monitor, before, limit))
+    }
+
+    async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>> {
+        read!(self, "reading metrics", |tx| read::metrics(tx, scope, monitor, from, to, span))
+    }
+
+    async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes> {
+        read!(self, "reading state times", |tx| read::state_times(tx, scope, monitor, from, to))
+    }
+
+    async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>> {
+        read!(self, "listing incidents", |tx| read::incidents(tx, scope, filter))
+    }
+
+    async fn incident(&self, scope: TenantScope, uid: &str) -> Result<Option<IncidentView>> {
+        read!(self, "reading an incident", |tx| read::incident(tx, scope, uid))
+    }
+
+    async fn live_after(&self, scope: TenantScope, after: i64, limit: i64) -> Result<(Vec<LiveRow>, i64)> {
+        read!(self, "reading live events", |tx| read::live_after(tx, scope, after, limit))
+    }
+
+    async fn create_token(
+        &self,
+        scope: TenantScope,
+        name: &str,
+        role: &str,
+        hash: &[u8; 32],
+        prefix: &str,
+        now: Micros,
+        expires: Option<Micros>,
+    ) -> Result<()> {
+        write!(self, "storing a token", |tx| read::create_token(tx, scope, name, role, hash, prefix, now, expires))
+    }
+
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>> {
+        read!(self, "checking a token", |tx| read::token(tx, hash))
+    }
+
+    async fn has_tokens(&self) -> Result<bool> {
+        read!(self, "looking for tokens", |tx| read::has_tokens(tx))
+    }
+
+    async fn housekeep(&self, retention: Retention, now: Micros) -> Result<Housekept> {
+        keep::housekeep(self, retention, now).await.map_err(failed("keeping house"))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        read!(self, "asking for a sign of life", |tx| keep::ping(tx))
+    }
+
+    async fn verify(&self) -> Result<Vec<String>> {
+        let done = async { within!(self, BEGIN_LONG, LONG, |tx| keep::verify(tx)) };
+        done.await.map_err(failed("checking integrity"))
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
