@@ -5,14 +5,12 @@
 //! rare. Nothing here decides health, retries a request, or follows a redirect.
 
 mod ask;
-mod certificate;
 mod connect;
 mod exchange;
 mod fault;
 mod guard;
 mod names;
 mod request;
-mod sniff;
 pub mod tls;
 
 pub use connect::Connected;

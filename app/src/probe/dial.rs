@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use watchkeeper_core::Outcome;
 
 /// `ip_version:`, the same wherever a name is resolved.
-pub const IP_VERSION: Key = Key { name: "ip_version", form: "any, 4 or 6", default: "any", doc: "Which addresses may be used." };
+pub const IP_VERSION: Key =
+    Key { name: "ip_version", form: "any, 4 or 6", default: "any", doc: "Which addresses may be used; any tries IPv4 before IPv6." };
 
 /// Reads `ip_version:`.
 pub fn ip_version(fields: &Fields<'_>, problems: &mut Problems) -> Option<Family> {

@@ -219,7 +219,7 @@ impl Run<'_> {
         }
         let settings = self.probe.settings.get(&self.cx.net.tls)?;
         let name = place.server_name.clone().ok_or_else(|| Fault::down(Reason::TlsWrongHost, "no certificate can be for this host"))?;
-        let shaken = tls::handshake(stream, name, settings, deadline).await;
+        let shaken = tls::handshake(stream, name, &settings, deadline).await;
         hop.tls_us = self.watch.lap(Instant::now());
         let (stream, peer) = match shaken {
             Ok(done) => done,

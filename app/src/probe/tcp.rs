@@ -157,7 +157,7 @@ impl TcpProbe {
         let (Some(settings), Some((_, name))) = (settings, &config.tls) else {
             return config.converse(&mut stream, cx.deadline, hop, &mut laps).await;
         };
-        let shaken = handshake(stream, name.clone(), settings, cx.deadline).await;
+        let shaken = handshake(stream, name.clone(), &settings, cx.deadline).await;
         hop.tls_us = laps.lap();
         match shaken {
             Ok((mut stream, peer)) => {

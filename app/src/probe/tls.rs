@@ -25,9 +25,10 @@ pub const CA_FILE: Key = Key {
     doc: "The only roots to trust, in place of the system's; a server's own certificate may stand here.",
 };
 /// `cert_file:`
-pub const CERT_FILE: Key = Key { name: "cert_file", form: "a PEM file", default: "", doc: "The client's certificate chain." };
+pub const CERT_FILE: Key =
+    Key { name: "cert_file", form: "a PEM file", default: "", doc: "The client's certificate chain; needs key_file." };
 /// `key_file:`
-pub const KEY_FILE: Key = Key { name: "key_file", form: "a PEM file", default: "", doc: "The private key of cert_file." };
+pub const KEY_FILE: Key = Key { name: "key_file", form: "a PEM file", default: "", doc: "The private key of cert_file; needs it." };
 /// `min_tls_version:`
 pub const MIN_TLS_VERSION: Key = Key {
     name: "min_tls_version",
@@ -176,7 +177,7 @@ impl TlsProbe {
             hop.tls_us = laps.lap();
             talked?;
         }
-        let shaken = handshake(stream, config.server_name.clone(), settings, cx.deadline).await;
+        let shaken = handshake(stream, config.server_name.clone(), &settings, cx.deadline).await;
         hop.tls_us += laps.lap();
         match shaken {
             Ok((mut stream, peer)) => {

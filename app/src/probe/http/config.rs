@@ -4,11 +4,11 @@
 use super::expect::{EXPECT_KEYS, Expect};
 use super::place::Place;
 use super::secret::{basic, is_secret_name, sensitive, shown_url, take_credentials};
-use crate::config::decode::{self, Fields, Key, Node, Problems, beside, boolean, entries, integer, one_of, parsed, secret, text, wrong};
+use crate::config::decode::{self, Fields, Key, Node, Problems, entries, integer, one_of, parsed, secret, text, wrong};
 use crate::config::tagged::Kind;
 use crate::net::Family;
-use crate::net::tls::{MinVersion, TlsOptions};
-use crate::probe::ProbeConfig;
+use crate::net::tls::TlsOptions;
+use crate::probe::{ProbeConfig, dial, tls};
 use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
@@ -65,23 +65,18 @@ pub const KEYS: &[Key] = &[
         default: "10",
         doc: "How many redirects are followed; 0 judges the redirect itself.",
     },
-    Key {
-        name: "insecure_skip_verify",
-        form: "true or false",
-        default: "false",
-        doc: "Whether a bad certificate is accepted; its expiry is still watched.",
-    },
-    Key { name: "ca_file", form: "a path", default: "", doc: "PEM file with the only roots to trust, in place of the system's." },
-    Key { name: "cert_file", form: "a path", default: "", doc: "PEM file with the client's certificate chain; needs key_file." },
-    Key { name: "key_file", form: "a path", default: "", doc: "PEM file with the client's private key; needs cert_file." },
-    Key { name: "min_tls_version", form: "\"1.2\" or \"1.3\"", default: "\"1.2\"", doc: "Older versions are a fault." },
+    tls::INSECURE_SKIP_VERIFY,
+    tls::CA_FILE,
+    tls::CERT_FILE,
+    tls::KEY_FILE,
+    tls::MIN_TLS_VERSION,
     Key {
         name: "http_version",
         form: "auto, 1.1 or 2",
         default: "auto",
         doc: "auto lets a TLS server choose; 2 without TLS begins with HTTP/2 at once.",
     },
-    Key { name: "ip_version", form: "any, 4 or 6", default: "any", doc: "any tries IPv4 addresses before IPv6 ones." },
+    dial::IP_VERSION,
     Key { name: "proxy", form: "an http:// URL", default: "", doc: "A proxy for the request; may hold credentials." },
     Key {
         name: "resolve",
@@ -292,8 +287,7 @@ impl Config {
         if let Some(version) = fields.get("http_version").and_then(|n| one_of(n, &versions, problems)) {
             self.version = version;
         }
-        let families = [("any", Family::Any), ("4", Family::V4), ("6", Family::V6)];
-        if let Some(family) = fields.get("ip_version").and_then(|n| one_of(n, &families, problems)) {
+        if let Some(family) = dial::ip_version(fields, problems) {
             self.family = family;
         }
         if let Some(ip) = self.place.ip.filter(|ip| !family_has(self.family, *ip)) {
@@ -319,27 +313,8 @@ impl Config {
     }
 
     fn decode_tls(&mut self, fields: &Fields<'_>, problems: &mut Problems) {
-        let path = |key: &'static str, problems: &mut Problems| fields.get(key).and_then(|n| text(n, problems).map(|t| beside(&n.at, &t)));
-        self.tls.alpn = alpn(self.version);
-        if let Some(skip) = fields.get("insecure_skip_verify").and_then(|n| boolean(n, problems)) {
-            self.tls.verify = !skip;
-        }
-        self.tls.ca_file = path("ca_file", problems);
-        self.tls.client = match (path("cert_file", problems), path("key_file", problems)) {
-            (Some(chain), Some(key)) => Some((chain, key)),
-            (None, None) => None,
-            (Some(_), None) => {
-                problems.add(fields.place("cert_file"), "`cert_file` without `key_file`", "both or none".to_owned());
-                None
-            }
-            (None, Some(_)) => {
-                problems.add(fields.place("key_file"), "`key_file` without `cert_file`", "both or none".to_owned());
-                None
-            }
-        };
-        let versions = [("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
-        if let Some(version) = fields.get("min_tls_version").and_then(|n| one_of(n, &versions, problems)) {
-            self.tls.min_version = version;
+        if let Some(options) = tls::options(fields, alpn(self.version), problems) {
+            self.tls = options;
         }
     }
 }
