@@ -340,6 +340,15 @@ fn bad_redirect(url: &Url) -> Fault {
     Fault::down(Reason::HttpBadRedirect, format!("the redirect leads to {}", secret::shown_url(url)))
 }
 
+fn version_word(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2",
+        // No other is spoken.
+        _ => "HTTP/1.1",
+    }
+}
+
 const CF_CACHE_STATUS: HeaderName = HeaderName::from_static("cf-cache-status");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -347,7 +356,7 @@ fn facts(head: &Parts, done: &Exchange, ask: &Ask<'_>, detailed: bool) -> HttpFa
     let header = |name: &HeaderName| head.headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let content_length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let mut facts = HttpFacts {
-        version: format!("{:?}", head.version).replace("/2.0", "/2"),
+        version: version_word(head.version).to_owned(),
         status: head.status.as_u16(),
         body_bytes: done.body_bytes,
         content_length,

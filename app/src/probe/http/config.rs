@@ -199,8 +199,9 @@ impl Config {
         let fields = Fields::open(node, KEYS, problems)?;
         let url = fields.require("url", problems).and_then(|n| http_url(n, &["http", "https"], problems));
         let expect = fields.get("expect").map_or(Some(Expect::default()), |n| Expect::decode(n, problems));
-        let (url, expect) = (url?, expect?);
-        let mut config = Self { expect, ..Self::of_url(url).ok()? };
+        // Without a good URL the rest is still read, for its own problems.
+        let url = url.or_else(|| Url::parse("http://localhost/").ok())?;
+        let mut config = Self { expect: expect.unwrap_or_default(), ..Self::of_url(url).ok()? };
         config.decode_request(&fields, problems);
         config.decode_connection(&fields, problems);
         config.decode_tls(&fields, problems);

@@ -209,7 +209,7 @@ impl Look {
             Ok(pattern) => Some(Self { written: decode::shown(written), pattern }),
             Err(error) => {
                 let why = error.to_string();
-                let why = why.lines().last().unwrap_or_default();
+                let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
                 problems.add(
                     &node.at,
                     format!("`{}` is not a regular expression: {why}", decode::shown(written)),
