@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod nginx;
+pub mod outbox;
 pub mod pki;
 pub mod postgres;
 pub mod probing;

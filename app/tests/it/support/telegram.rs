@@ -34,26 +34,26 @@ fn fault(status: StatusCode, description: &str) -> (StatusCode, String) {
     (status, json!({ "ok": false, "error_code": status.as_u16(), "description": description }).to_string())
 }
 
-fn refused(status: StatusCode, description: &str, parameters: Value) -> Act {
+fn refused(status: StatusCode, description: &str, parameters: &Value) -> Act {
     let body = json!({ "ok": false, "error_code": status.as_u16(), "description": description, "parameters": parameters });
     Act::Answer(status, vec![("content-type", "application/json".to_owned())], body.to_string())
 }
 
 /// An error that Telegram answers.
 pub fn error(status: u16, description: &str) -> Act {
-    refused(StatusCode::from_u16(status).expect("a status"), description, json!({}))
+    refused(StatusCode::from_u16(status).expect("a status"), description, &json!({}))
 }
 
 /// Too many messages.
 pub fn too_many(retry_after: u32) -> Act {
     let description = format!("Too Many Requests: retry after {retry_after}");
-    refused(StatusCode::TOO_MANY_REQUESTS, &description, json!({ "retry_after": retry_after }))
+    refused(StatusCode::TOO_MANY_REQUESTS, &description, &json!({ "retry_after": retry_after }))
 }
 
 /// The group has become a supergroup.
 pub fn migrated(to: i64) -> Act {
     let description = "Bad Request: group chat was upgraded to a supergroup chat";
-    refused(StatusCode::BAD_REQUEST, description, json!({ "migrate_to_chat_id": to }))
+    refused(StatusCode::BAD_REQUEST, description, &json!({ "migrate_to_chat_id": to }))
 }
 
 /// Telegram cannot read the text's markup.
