@@ -9,7 +9,7 @@ use super::term::{Ink, Term, cut, safe, time};
 use crate::clock::Clock;
 use crate::store::{Store, TenantScope};
 use crate::web::auth::{Role, create_token};
-use crate::web::types::{HealthBody, Incident, Monitor};
+use crate::web::types::{HealthBody, Heartbeat, Incident, Monitor};
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 use serde::Serialize;
@@ -218,7 +218,7 @@ fn monitor_table(monitors: &[Monitor], now: Micros, term: Term, out: &mut String
         let (shape, word, ink) = shown.look();
         let state = term.paint(ink, &format!("{:<10}", format!("{shape} {word}")));
         let since = monitor.since.map_or_else(|| "–".to_owned(), |since| length(now - since.0));
-        let last = monitor.last.as_ref().map_or_else(|| "–".to_owned(), |beat| time(u64::try_from(beat.total_us).unwrap_or_default()));
+        let last = monitor.last.as_ref().and_then(took).map_or_else(|| "–".to_owned(), time);
         let shown_name = pad(&cut(&safe_line(&monitor.name), name), name);
         let last_column = match &monitor.why {
             Some(why) if shown != Shown::Up => cut(&safe_line(why), room),
@@ -226,6 +226,11 @@ fn monitor_table(monitors: &[Monitor], now: Micros, term: Term, out: &mut String
         };
         let _ = writeln!(out, "{state} {shown_name}  {since:>8}  {last:>8}  {last_column}");
     }
+}
+
+/// How long the newest attempt took; a push took no time of ours.
+fn took(beat: &Heartbeat) -> Option<u64> {
+    u64::try_from(beat.total_us).ok().filter(|us| *us > 0)
 }
 
 /// Text from outside, on one line.
@@ -257,7 +262,7 @@ fn length(length: Dur) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::types::{Heartbeat, MonitorRef, Time};
+    use crate::web::types::{MonitorRef, Time};
     use std::collections::BTreeMap;
 
     const NOW: Micros = Micros(1_770_000_000_000_000);
@@ -301,6 +306,7 @@ mod tests {
             origin: "wk.yaml:1".into(),
             created_at: ago(1_000),
             config: None,
+            push_token: None,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::channel::Message;
 use crate::config::decode::show_duration;
 use crate::spec::MonitorSpec;
 use crate::store::{LiveWrite, RetiredMonitor};
+use crate::web::types::Time;
 use serde_json::json;
 use std::collections::BTreeMap;
 use watchkeeper_core::quorum::Health;
@@ -179,7 +180,7 @@ pub fn live_state(subject: &Subject, health: Health, at: Micros, why: Option<&st
     LiveWrite {
         at,
         kind: "monitor_state".to_owned(),
-        data: json!({ "monitor": subject.uid, "name": subject.name, "health": health.as_str(), "since": at.0, "why": why }),
+        data: json!({ "monitor": subject.uid, "name": subject.name, "health": health.as_str(), "since": Time(at), "why": why }),
     }
 }
 
@@ -190,8 +191,8 @@ pub fn live_incident(subject: &Subject, told: &Told<'_>, at: Micros) -> LiveWrit
         kind: format!("incident_{}", told.event.as_str()),
         data: json!({
             "incident": told.incident, "monitor": subject.uid, "name": subject.name, "rule": told.rule.as_str(),
-            "severity": told.severity.as_str(), "summary": told.summary, "opened_at": told.opened_at.0,
-            "resolved_at": told.resolved_at.map(|t| t.0),
+            "severity": told.severity.as_str(), "summary": told.summary, "opened_at": Time(told.opened_at),
+            "resolved_at": told.resolved_at.map(Time),
         }),
     }
 }

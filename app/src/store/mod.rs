@@ -798,8 +798,10 @@ pub trait Store: Send + Sync {
 
     // --- pushes
 
-    /// The monitor of a push token or uid.
+    /// The monitor that a push token opens. A public id opens none: whoever reads the API knows it.
     async fn push_target(&self, token: &str) -> Result<Option<MonitorId>>;
+    /// The token that opens a push monitor; for whoever may hand it out.
+    async fn push_token(&self, scope: TenantScope, monitor: MonitorId) -> Result<Option<String>>;
     /// Records a push.
     async fn insert_push(&self, push: &PushRow) -> Result<()>;
     /// Pushes that no batch has folded yet, oldest first.

@@ -1,7 +1,7 @@
 //! Reading: monitors, heartbeats, incidents. Every query goes through the caller's tenant.
 
 use super::Web;
-use super::auth::Caller;
+use super::auth::{Caller, Role};
 use super::error::ApiError;
 use super::types::{Heartbeat, Incident, Monitor, Page, Time};
 use crate::store::{IncidentFilter, MonitorView};
@@ -96,7 +96,10 @@ pub(super) async fn monitor(
     Extension(caller): Extension<Caller>,
     Segment(id): Segment,
 ) -> Result<Json<Monitor>, ApiError> {
-    Ok(Json(Monitor::of(own_monitor(&web, &caller, &id).await?, true)))
+    let view = own_monitor(&web, &caller, &id).await?;
+    // Whoever only reads must not be able to report in a job's name.
+    let push_token = if caller.role >= Role::Operator { web.store.push_token(caller.scope, view.id).await? } else { None };
+    Ok(Json(Monitor { push_token, ..Monitor::of(view, true) }))
 }
 
 #[derive(Deserialize)]

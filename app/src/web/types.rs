@@ -82,6 +82,9 @@ pub struct Monitor {
     /// Its configuration with secrets replaced by `***`; only when one monitor is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<serde_json::Value>,
+    /// What opens a push monitor; only when one is asked for by somebody who may act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push_token: Option<String>,
 }
 
 impl Monitor {
@@ -102,6 +105,7 @@ impl Monitor {
             origin,
             created_at: Time(created_at),
             config: with_config.then_some(config),
+            push_token: None,
         }
     }
 }

@@ -69,6 +69,19 @@ async fn each_form_records_what_it_says_and_wakes_the_engine() {
 }
 
 #[tokio::test]
+async fn whoever_may_act_is_shown_the_token_and_whoever_reads_is_not() {
+    let web = TestWeb::start().await;
+    for (token, want) in [(&web.admin, Some(&web.push_token)), (&web.operator, Some(&web.push_token)), (&web.viewer, None)] {
+        let job = web.get_as("/api/v1/monitors/job", token).await.json();
+        assert_eq!(job.get("push_token").and_then(|t| t.as_str()), want.map(String::as_str));
+        let listed = web.get_as("/api/v1/monitors", token).await;
+        assert!(!listed.body.contains(&web.push_token), "a list shows none");
+    }
+    assert!(web.get_as("/api/v1/monitors/shop", &web.admin).await.json().get("push_token").is_none(), "it takes no pushes");
+    web.stop().await;
+}
+
+#[tokio::test]
 async fn only_the_token_opens_and_never_the_public_id() {
     let web = TestWeb::start().await;
     let job = web.get("/api/v1/monitors/job").await.json()["uid"].as_str().unwrap().to_owned();

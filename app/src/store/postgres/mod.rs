@@ -202,6 +202,10 @@ impl Store for PostgresStore {
         read!(self, "looking up a push token", |tx| outbox::push_target(tx, token))
     }
 
+    async fn push_token(&self, scope: TenantScope, monitor: MonitorId) -> Result<Option<String>> {
+        read!(self, "reading a push token", |tx| outbox::push_token(tx, scope, monitor))
+    }
+
     async fn insert_push(&self, push: &PushRow) -> Result<()> {
         write!(self, "recording a push", |tx| outbox::insert_push(tx, push))
     }

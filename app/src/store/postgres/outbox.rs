@@ -2,7 +2,7 @@
 
 use super::super::outbox::{Entry, entry};
 use super::super::rows::{self, Columns, Sql};
-use super::super::{Attempted, DueNotice, Fence, OutboxDepth, PAGE_MAX, PushRow};
+use super::super::{Attempted, DueNotice, Fence, OutboxDepth, PAGE_MAX, PushRow, TenantScope};
 use super::{clean, query};
 use sqlx::PgConnection;
 use std::borrow::Cow;
@@ -12,11 +12,20 @@ pub(super) async fn push_target(tx: &mut PgConnection, token: &str) -> Sql<Optio
     if token.contains('\0') {
         return Ok(None);
     }
-    let row = query("SELECT id FROM wk_monitor WHERE (push_token = $1 OR uid = $1) AND push_token IS NOT NULL AND retired_at IS NULL")
+    let row = query("SELECT id FROM wk_monitor WHERE push_token = $1 AND retired_at IS NULL")
         .bind(token)
         .fetch_optional(&mut *tx)
         .await?;
     row.map(|row| row.int(0).map(MonitorId)).transpose()
+}
+
+pub(super) async fn push_token(tx: &mut PgConnection, scope: TenantScope, monitor: MonitorId) -> Sql<Option<String>> {
+    let row = query("SELECT push_token FROM wk_monitor WHERE id = $1 AND tenant_id = $2 AND retired_at IS NULL")
+        .bind(monitor.0)
+        .bind(scope.0.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    row.map_or(Ok(None), |row| row.maybe_text(0))
 }
 
 pub(super) async fn insert_push(tx: &mut PgConnection, push: &PushRow) -> Sql<()> {

@@ -2,16 +2,25 @@
 
 use super::super::outbox::{Entry, entry};
 use super::super::rows::{self, Columns, Sql};
-use super::super::{Attempted, DueNotice, Fence, OutboxDepth, PAGE_MAX, PushRow};
+use super::super::{Attempted, DueNotice, Fence, OutboxDepth, PAGE_MAX, PushRow, TenantScope};
 use sqlx::{SqliteConnection, query};
 use watchkeeper_core::{ChannelId, Micros, MonitorId};
 
 pub(super) async fn push_target(tx: &mut SqliteConnection, token: &str) -> Sql<Option<MonitorId>> {
-    let row = query("SELECT id FROM wk_monitor WHERE (push_token = $1 OR uid = $1) AND push_token IS NOT NULL AND retired_at IS NULL")
+    let row = query("SELECT id FROM wk_monitor WHERE push_token = $1 AND retired_at IS NULL")
         .bind(token)
         .fetch_optional(&mut *tx)
         .await?;
     row.map(|row| row.int(0).map(MonitorId)).transpose()
+}
+
+pub(super) async fn push_token(tx: &mut SqliteConnection, scope: TenantScope, monitor: MonitorId) -> Sql<Option<String>> {
+    let row = query("SELECT push_token FROM wk_monitor WHERE id = $1 AND tenant_id = $2 AND retired_at IS NULL")
+        .bind(monitor.0)
+        .bind(scope.0.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    row.map_or(Ok(None), |row| row.maybe_text(0))
 }
 
 pub(super) async fn insert_push(tx: &mut SqliteConnection, push: &PushRow) -> Sql<()> {

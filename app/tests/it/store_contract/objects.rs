@@ -242,10 +242,14 @@ async fn a_push_token_is_kept_and_found() {
         let (after, _) = apply(&*t.store, "files", vec![changed, monitor("shop")], 1).await;
         assert_eq!(after, made, "the token in use goes on working");
         assert_eq!(t.store.push_target("first-token").await.unwrap(), Some(made[0].id));
-        assert_eq!(t.store.push_target(&made[0].uid).await.unwrap(), Some(made[0].id));
-        for nobody in ["second-token", "", "first-toke", &made[1].uid] {
-            assert_eq!(t.store.push_target(nobody).await.unwrap(), None, "{nobody:?} is no push monitor");
+        for nobody in ["second-token", "", "first-toke", &made[0].uid, &made[1].uid] {
+            assert_eq!(t.store.push_target(nobody).await.unwrap(), None, "{nobody:?} is no push token");
         }
+        let tenants = t.store.tenants().await.unwrap();
+        let scope = TenantScope(tenants[0].0);
+        assert_eq!(t.store.push_token(scope, made[0].id).await.unwrap().as_deref(), Some("first-token"));
+        assert_eq!(t.store.push_token(scope, made[1].id).await.unwrap(), None, "it is no push monitor");
+        assert_eq!(t.store.push_token(TenantScope(watchkeeper_core::TenantId(scope.0.0 + 1)), made[0].id).await.unwrap(), None, "it is another tenant's");
         apply(&*t.store, "files", vec![monitor("shop")], 2).await;
         assert_eq!(t.store.push_target("first-token").await.unwrap(), None, "a retired monitor takes no pushes");
     })

@@ -140,6 +140,10 @@ impl Store for ScriptedStore {
         self.script.around("push_target", self.inner.push_target(token)).await
     }
 
+    async fn push_token(&self, scope: TenantScope, monitor: MonitorId) -> Result<Option<String>> {
+        self.script.around("push_token", self.inner.push_token(scope, monitor)).await
+    }
+
     async fn insert_push(&self, push: &PushRow) -> Result<()> {
         self.script.around("insert_push", self.inner.insert_push(push)).await
     }
