@@ -2,6 +2,7 @@
 //!
 //! Both are published only after the commit that made them true.
 
+use crate::probe::Attempt;
 use crate::store::{BeatRow, LiveRow};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,35 @@ pub struct Latest {
     pub ip_protocol: u8,
     /// Round trip jitter in µs; -1 if not ICMP.
     pub jitter_us: i64,
+}
+
+impl Latest {
+    /// What metrics show of an attempt.
+    pub fn of(row: &BeatRow, attempt: &Attempt, health: Health) -> Self {
+        let http_version = match attempt.http.as_ref().map(|h| h.version.as_str()) {
+            Some("HTTP/1.0") => "1.0",
+            Some("HTTP/1.1") => "1.1",
+            Some("HTTP/2" | "HTTP/2.0") => "2",
+            Some(_) | None => "",
+        };
+        let tls_version = match attempt.certificate.as_ref().and_then(|c| c.protocol.as_deref()) {
+            Some("TLSv1.3" | "TLS 1.3") => "TLS 1.3",
+            Some("TLSv1.2" | "TLS 1.2") => "TLS 1.2",
+            Some(_) | None => "",
+        };
+        let address = attempt.hops.last().and_then(|h| h.address.as_deref());
+        Self {
+            beat: row.clone(),
+            health,
+            redirects: attempt.hops.len().saturating_sub(1) as u16,
+            http_version,
+            tls_version,
+            content_length: attempt.http.as_ref().and_then(|h| h.content_length).map_or(-1, |n| n as i64),
+            cert_earliest_expiry: attempt.certificate.as_ref().map_or(0, |c| c.not_after),
+            ip_protocol: address.map_or(0, |a| if a.matches(':').count() > 1 { 6 } else { 4 }),
+            jitter_us: attempt.icmp.as_ref().map_or(-1, |i| i.jitter_us as i64),
+        }
+    }
 }
 
 /// Slow readers of the stream lose the oldest events beyond this and are told so (they replay from the store).

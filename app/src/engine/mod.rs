@@ -6,18 +6,20 @@
 //! scopes this node holds, and every decision carries their epochs. It never sends, never repairs, never probes.
 
 mod commit;
+mod ours;
+mod pushes;
 mod watched;
 pub mod words;
 
 use crate::clock::Clock;
 use crate::executor::Observed;
-use crate::lease::{Held, Leases};
+use crate::lease::Leases;
 use crate::live::{Latest, Live};
 use crate::probe::Attempt;
 use crate::schedule::Command;
-use crate::spec::{Fleet, MonitorSpec, Source};
-use crate::store::{BeatRow, DETAIL_MAX, DetailRow, Fence, Joined, PushKind, PushRow, RetiredMonitor, Store, StoredState};
-use crate::telemetry::{ReasonLabel, SharedMetrics};
+use crate::spec::{Fleet, MonitorSpec};
+use crate::store::{BeatRow, DETAIL_MAX, DetailRow, Fence, Joined, PushRow, RetiredMonitor, Store, StoredState};
+use crate::telemetry::SharedMetrics;
 use commit::Stream;
 use smallvec::{SmallVec, smallvec};
 use std::cmp::Reverse;
@@ -26,19 +28,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use watched::{Place, Watched, keep_evidence, rebuilt, retire};
+use watched::{Place, Watched, keep_evidence};
 use watchkeeper_core::ids::IdBlock;
-use watchkeeper_core::quorum::Health;
-use watchkeeper_core::{Blind, ChannelId, Measure, Micros, MonitorId, Outcome, Reason};
+use watchkeeper_core::{ChannelId, Measure, Micros, MonitorId};
 
 /// Ids are fetched when fewer than this are left: more than one batch can need.
 const IDS_LOW: i64 = 20_000;
 /// So many ids are fetched at once.
 const IDS_BLOCK: i64 = 50_000;
-/// Pushes read at once.
-const PUSHES_MAX: i64 = 1_000;
-/// States loaded at once.
-const LOAD_MAX: usize = 1_000;
 
 /// A new configuration for the engine.
 pub struct FleetUpdate {
@@ -192,101 +189,6 @@ impl Engine {
         Some(smallvec![site, verdict])
     }
 
-    // --- configuration and leases: which monitors are ours
-
-    async fn adopt(&mut self, update: FleetUpdate) {
-        let (datacenter, code, now) = self.place();
-        let place = Place { datacenter, code: &code, now };
-        let mut gone: Vec<MonitorId> = self.watched.keys().filter(|id| !update.fleet.0.contains_key(id)).copied().collect();
-        gone.sort_unstable();
-        self.fleet = update.fleet;
-        if !gone.is_empty() {
-            self.tell_schedule(Command::Unwatch(gone)).await;
-        }
-        let mut changed = Vec::new();
-        for (id, watched) in &mut self.watched {
-            let Some(spec) = self.fleet.0.get(id) else { continue };
-            if Arc::ptr_eq(spec, &watched.spec) {
-                continue;
-            }
-            let decision = watched.reconfigure(spec.clone(), &place, &mut self.ids);
-            watched.push_due = push_due(spec, watched.last_at);
-            queue_wakes(&mut self.wakes, watched);
-            if let Some(decision) = decision {
-                self.stream.forming.decide(decision);
-            }
-            changed.push((spec.clone(), watched.pace()));
-        }
-        if !changed.is_empty() {
-            self.tell_schedule(Command::Watch(changed)).await;
-        }
-        self.retiring.extend(update.retired);
-        self.push_monitors = self.fleet.0.values().filter(|s| matches!(s.source, Source::Push { .. })).count();
-        self.load_missing();
-    }
-
-    async fn hold(&mut self, held: &Held) {
-        let lost: Vec<MonitorId> = self
-            .watched
-            .iter()
-            .filter(|(_, w)| !w.fences.iter().all(|f| held.epochs.get(&f.scope) == Some(&f.epoch)))
-            .map(|(id, _)| *id)
-            .collect();
-        self.drop_watched(lost).await;
-        self.load_missing();
-    }
-
-    async fn drop_watched(&mut self, ids: Vec<MonitorId>) {
-        if ids.is_empty() {
-            return;
-        }
-        tracing::warn!(monitors = ids.len(), "this node no longer decides for {} monitors", ids.len());
-        for id in &ids {
-            self.watched.remove(id);
-        }
-        self.tell_schedule(Command::Unwatch(ids)).await;
-    }
-
-    /// Reads the state of monitors that are ours but not in memory, a bounded number at a time.
-    fn load_missing(&mut self) {
-        let settled = self.watched.len() + self.loading.len() >= self.fleet.0.len() && self.retiring.is_empty();
-        if settled || !self.loading.is_empty() || Instant::now() < self.next_load {
-            return;
-        }
-        let mut specs = Vec::new();
-        for (id, spec) in self.fleet.0.iter() {
-            if specs.len() >= LOAD_MAX {
-                break;
-            }
-            if !self.watched.contains_key(id)
-                && let Some(fences) = self.shard_fences(spec.shard)
-            {
-                specs.push((spec.clone(), fences));
-            }
-        }
-        let retired = std::mem::take(&mut self.retiring);
-        let (retired, later): (Vec<_>, Vec<_>) =
-            retired.into_iter().partition(|r| self.shard_fences(shard_of(r.id, self.w.joined.shards)).is_some());
-        self.retiring = later;
-        if specs.is_empty() && retired.is_empty() {
-            return;
-        }
-        let ids: Vec<MonitorId> = specs.iter().map(|(s, _)| s.id).chain(retired.iter().map(|r| r.id)).collect();
-        self.loading = ids.iter().copied().collect();
-        let (store, out) = (self.w.store.clone(), self.results.0.clone());
-        tokio::spawn(async move {
-            let fetched = match store.load(&ids).await {
-                Ok(states) => Fetched::Loaded(Loaded { specs, retired, states }),
-                Err(error) => {
-                    tracing::warn!(error = %crate::chain(&error), "the state of {} monitors could not be loaded; trying again", ids.len());
-                    Fetched::LoadFailed(ids, retired)
-                }
-            };
-            // The engine is gone only at the end of the process.
-            let _ = out.send(fetched).await;
-        });
-    }
-
     async fn fetched(&mut self, fetched: Fetched) {
         match fetched {
             Fetched::Loaded(loaded) => self.take_up(loaded).await,
@@ -299,7 +201,7 @@ impl Engine {
             }
             Fetched::Pushes(rows) => {
                 self.fetching_pushes = false;
-                let full = rows.len() as i64 == PUSHES_MAX;
+                let full = rows.len() as i64 == pushes::PUSHES_MAX;
                 for row in rows {
                     self.fold_push(row);
                 }
@@ -315,53 +217,6 @@ impl Engine {
             }
             Fetched::IdsFailed => self.fetching_ids = false,
         }
-    }
-
-    async fn take_up(&mut self, loaded: Loaded) {
-        let (datacenter, code, now) = self.place();
-        let place = Place { datacenter, code: &code, now };
-        let mut states: HashMap<MonitorId, StoredState> = loaded.states.into_iter().map(|s| (s.monitor, s)).collect();
-        let mut watch = Vec::new();
-        for (spec, fences) in loaded.specs {
-            self.loading.remove(&spec.id);
-            // The configuration or the lease may have moved on while the state was read.
-            let current = self.fleet.0.get(&spec.id).is_some_and(|s| Arc::ptr_eq(s, &spec));
-            if !current || self.shard_fences(spec.shard).as_ref() != Some(&fences) {
-                continue;
-            }
-            let mut state = states.remove(&spec.id).unwrap_or_default();
-            state.monitor = spec.id;
-            let last_push = state.last_push;
-            let (mut watched, decision) = Watched::take_up(spec.clone(), fences, state, &place, &mut self.ids);
-            watched.push_due = push_due(&spec, last_push.unwrap_or_default());
-            queue_wakes(&mut self.wakes, &watched);
-            watch.push((spec.clone(), watched.pace()));
-            self.watched.insert(spec.id, watched);
-            if let Some(decision) = decision {
-                self.stream.forming.decide(decision);
-            }
-        }
-        for gone in loaded.retired {
-            self.loading.remove(&gone.id);
-            let Some(fences) = self.shard_fences(shard_of(gone.id, self.w.joined.shards)) else {
-                self.retiring.push(gone);
-                continue;
-            };
-            let state = states.remove(&gone.id).unwrap_or_default();
-            let (verdict, open) = match self.watched.remove(&gone.id) {
-                Some(watched) => (watched.verdict, watched.open),
-                None => {
-                    let policy =
-                        watchkeeper_core::verdict::Policy { quorum: watchkeeper_core::quorum::Quorum::default(), rules: Vec::new() };
-                    (state.verdict.unwrap_or_else(|| rebuilt(&policy, &state.open)), state.open.into())
-                }
-            };
-            let subject = words::Subject::from(&gone);
-            self.stream.forming.decide(retire(gone.id, gone.tenant, fences, &subject, verdict, open, &place));
-            self.w.live.with(|table| table.remove(&gone.id));
-        }
-        self.tell_schedule(Command::Watch(watch)).await;
-        self.load_missing();
     }
 
     async fn tell_schedule(&self, command: Command) {
@@ -426,7 +281,7 @@ impl Engine {
                 let (name, health) = (&watched.spec.name, watched.verdict.health.as_str());
                 tracing::info!(monitor.name = %name, health, "{name} is {health}{}{why}", if why.is_empty() { "" } else { ": " });
             }
-            forming.latest.push(latest(&row, attempt, watched.verdict.health));
+            forming.latest.push(Latest::of(&row, attempt, watched.verdict.health));
             if let Some(pace) = pace {
                 forming.paces.push((id, pace));
             }
@@ -452,90 +307,17 @@ impl Engine {
             }
             self.wakes.pop();
             let Some(watched) = self.watched.get_mut(&id) else { continue };
-            if watched.push_due.is_some_and(|due| due <= now) {
+            watched.queued = watched.queued.filter(|queued| *queued != at);
+            let (push_due, wake_due) = (watched.push_due.is_some_and(|due| due <= now), watched.wake.is_some_and(|due| due <= now));
+            if push_due {
                 self.push_overdue(id, now);
             }
             let Some(watched) = self.watched.get_mut(&id) else { continue };
-            if watched.wake.is_some_and(|due| due <= now) {
-                let decision = watched.wake(&place, &mut self.ids);
-                queue_wakes(&mut self.wakes, watched);
-                if let Some(decision) = decision {
-                    self.stream.forming.decide(decision);
-                }
+            if wake_due && let Some(decision) = watched.wake(&place, &mut self.ids) {
+                self.stream.forming.decide(decision);
             }
+            queue_wakes(&mut self.wakes, watched);
         }
-    }
-
-    // --- pushes
-
-    fn fetch_pushes(&mut self) {
-        if self.fetching_pushes || self.push_monitors == 0 {
-            return;
-        }
-        self.fetching_pushes = true;
-        let (store, out) = (self.w.store.clone(), self.results.0.clone());
-        tokio::spawn(async move {
-            let fetched = match store.unfolded_pushes(PUSHES_MAX).await {
-                Ok(rows) => Fetched::Pushes(rows),
-                Err(error) => {
-                    tracing::warn!(error = %crate::chain(&error), "pushes could not be read; trying again");
-                    Fetched::PushesFailed
-                }
-            };
-            let _ = out.send(fetched).await;
-        });
-    }
-
-    fn fold_push(&mut self, row: PushRow) {
-        // A push of a monitor that another node owns is that node's to fold; one on its way to the store is folded already.
-        let Some(watched) = self.watched.get_mut(&row.monitor) else { return };
-        if !self.folding.insert(row.id) {
-            return;
-        }
-        let spec = watched.spec.clone();
-        let outcome = match row.kind {
-            PushKind::Ok => Outcome::Up,
-            PushKind::Fail => Outcome::Down(Reason::PushFailed),
-            PushKind::Start | PushKind::Log => {
-                self.stream.forming.push_only(row.id);
-                return;
-            }
-        };
-        watched.push_due = push_due(&spec, row.at);
-        queue_wakes(&mut self.wakes, watched);
-        let error = match outcome {
-            Outcome::Up => None,
-            Outcome::Down(_) | Outcome::Unknown(_) => Some(if row.body.is_empty() {
-                row.exit.map_or_else(|| "the push reported a failure".to_owned(), |code| format!("the job ended with exit code {code}"))
-            } else {
-                format!("the push reported a failure: {}", row.body.chars().take(300).collect::<String>())
-            }),
-        };
-        let mut attempt = Attempt::ended(outcome, error);
-        attempt.total_us = row.ping_us.and_then(|us| u64::try_from(us).ok()).unwrap_or(0);
-        let mut beat = self.beat_row(&spec, row.at, row.at, &attempt);
-        beat.value = row.exit.map_or(-1, i64::from);
-        beat.flags = 1;
-        self.fold(row.monitor, beat, &attempt, Some(row.id));
-    }
-
-    /// A push did not come in time. If nobody was there to receive it, that is our fault.
-    fn push_overdue(&mut self, id: MonitorId, now: Micros) {
-        let Some(watched) = self.watched.get_mut(&id) else { return };
-        let Source::Push { expect_every, grace } = watched.spec.source else { return };
-        let due = watched.push_due.unwrap_or(now);
-        let spec = watched.spec.clone();
-        watched.push_due = Some(due.max(now - expect_every) + expect_every);
-        queue_wakes(&mut self.wakes, watched);
-        let expected_at = due - grace;
-        let outcome =
-            if self.receiving_since > expected_at { Outcome::Unknown(Blind::NoReceiver) } else { Outcome::Down(Reason::PushMissed) };
-        self.w.metrics.missed_windows.get_or_create(&ReasonLabel { reason: "push" }).inc();
-        let every = crate::config::decode::show_duration(expect_every + grace);
-        let attempt = Attempt::ended(outcome, Some(format!("no push came for {every}")));
-        let mut beat = self.beat_row(&spec, due, now, &attempt);
-        beat.flags = 1;
-        self.fold(id, beat, &attempt, None);
     }
 
     // --- ids
@@ -613,43 +395,11 @@ fn evidence_json(attempt: &Attempt) -> Option<String> {
     serde_json::to_string(&smaller).ok().filter(|json| json.len() <= DETAIL_MAX)
 }
 
-/// When the next push is overdue.
-fn push_due(spec: &MonitorSpec, last: Micros) -> Option<Micros> {
-    match spec.source {
-        Source::Push { expect_every, grace } if !spec.paused => Some(last.max(spec.created_at) + expect_every + grace),
-        Source::Push { .. } | Source::Probe(_) => None,
-    }
-}
-
-fn queue_wakes(wakes: &mut BinaryHeap<Reverse<(Micros, MonitorId)>>, watched: &Watched) {
-    for at in [watched.wake, watched.push_due].into_iter().flatten() {
-        wakes.push(Reverse((at, watched.spec.id)));
-    }
-}
-
-/// What metrics show of an attempt.
-fn latest(row: &BeatRow, attempt: &Attempt, health: Health) -> Latest {
-    let http_version = match attempt.http.as_ref().map(|h| h.version.as_str()) {
-        Some("HTTP/1.0") => "1.0",
-        Some("HTTP/1.1") => "1.1",
-        Some("HTTP/2" | "HTTP/2.0") => "2",
-        Some(_) | None => "",
-    };
-    let tls_version = match attempt.certificate.as_ref().and_then(|c| c.protocol.as_deref()) {
-        Some("TLSv1.3" | "TLS 1.3") => "TLS 1.3",
-        Some("TLSv1.2" | "TLS 1.2") => "TLS 1.2",
-        Some(_) | None => "",
-    };
-    let address = attempt.hops.last().and_then(|h| h.address.as_deref());
-    Latest {
-        beat: row.clone(),
-        health,
-        redirects: attempt.hops.len().saturating_sub(1) as u16,
-        http_version,
-        tls_version,
-        content_length: attempt.http.as_ref().and_then(|h| h.content_length).map_or(-1, |n| n as i64),
-        cert_earliest_expiry: attempt.certificate.as_ref().map_or(0, |c| c.not_after),
-        ip_protocol: address.map_or(0, |a| if a.matches(':').count() > 1 { 6 } else { 4 }),
-        jitter_us: attempt.icmp.as_ref().map_or(-1, |i| i.jitter_us as i64),
+/// Queues the monitor's next wake-up, unless it is queued for then or earlier already.
+fn queue_wakes(wakes: &mut BinaryHeap<Reverse<(Micros, MonitorId)>>, watched: &mut Watched) {
+    let Some(next) = watched.wake.into_iter().chain(watched.push_due).min() else { return };
+    if watched.queued.is_none_or(|queued| next < queued) {
+        watched.queued = Some(next);
+        wakes.push(Reverse((next, watched.spec.id)));
     }
 }

@@ -46,6 +46,10 @@ pub struct Watched {
     pub wake: Option<Micros>,
     /// When the next push is overdue; for push monitors.
     pub push_due: Option<Micros>,
+    /// When the run that is under way said that it began; forgotten by a restart, which then gives that run no duration.
+    pub push_started: Option<Micros>,
+    /// The earliest wake-up that is queued for it.
+    pub queued: Option<Micros>,
 }
 
 /// The heartbeat of an attempt as the folds see it.
@@ -92,6 +96,8 @@ impl Watched {
             open: state.open.into(),
             wake: None,
             push_due: None,
+            push_started: None,
+            queued: None,
         };
         let good_until = vote_good.max(state.last_beat.map(|at| at + this.spec.sight.vote_lasts));
         let Some(good_until) = good_until else { return (this, None) };
