@@ -195,24 +195,19 @@ async fn a_server_that_wants_a_client_certificate_refuses_until_it_gets_one() {
     always_up(&section(address, &with)).await;
 }
 
+/// A ServerHello of TLS 1.1 that chooses TLS_RSA_WITH_AES_128_CBC_SHA, in its record.
+const OLD_HELLO: &[u8] = &[
+    22, 3, 2, 0, 42, // record: handshake, TLS 1.1, length
+    2, 0, 0, 38, 3, 2, // ServerHello, length, TLS 1.1
+    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, // randomness
+    0, 0, 0x2f, 0, // no session id, the cipher suite, no compression
+];
+
 #[tokio::test]
 async fn a_protocol_that_is_too_old_is_named_however_the_server_says_it() {
     // As OpenSSL: the alert protocol_version.
     always_down(&answering(&[21, 3, 1, 0, 2, 2, 70]).await, PATIENT, Reason::TlsProtocolTooOld).await;
-    // As servers that only know TLS 1.1: a ServerHello of that version with TLS_RSA_WITH_AES_128_CBC_SHA.
-    const OLD_HELLO: &[u8] = &{
-        let mut hello = [0_u8; 5 + 4 + 38];
-        let head = [22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
-        let mut i = 0;
-        while i < head.len() {
-            hello[i] = head[i];
-            i += 1;
-        }
-        // After the version: 32 bytes of randomness, an empty session id, the cipher suite, no compression.
-        hello[44] = 0x00;
-        hello[45] = 0x2f;
-        hello
-    };
+    // As servers that know nothing newer.
     always_down(&answering(OLD_HELLO).await, PATIENT, Reason::TlsProtocolTooOld).await;
 }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use watchkeeper_core::Blind;
 
 /// Files are read again after so long. Longer lets a renewed client certificate wait; shorter reads the same bytes at every attempt.
-const FILES_FRESH: Duration = Duration::from_secs(60);
+const FILES_FRESH: Duration = Duration::from_mins(1);
 
 /// The oldest TLS version that a monitor accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
