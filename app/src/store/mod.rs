@@ -774,8 +774,9 @@ pub trait Store: Send + Sync {
     /// Reserves `count` ids for this node alone.
     async fn reserve_ids(&self, count: i64) -> Result<watchkeeper_core::ids::IdBlock>;
     /// Makes the objects of `source` be what is given: new ones are made, changed ones changed (`rev` + 1), missing ones retired. One transaction.
+    /// A retired monitor that comes back under its id or name is the same monitor again, with its history.
     async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied>;
-    /// The stored state of these monitors.
+    /// The stored state of these monitors: one entry each, empty if nothing is stored.
     async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>>;
 
     // --- leases
@@ -793,18 +794,20 @@ pub trait Store: Send + Sync {
 
     // --- the commit stream
 
-    /// Writes one batch in one transaction. Writing a batch number that has landed before changes nothing and succeeds.
+    /// Writes one batch in one transaction. Writing a batch number that has landed before changes nothing and succeeds; for the
+    /// newest number it says what it said the first time.
     async fn commit(&self, batch: &Batch) -> Result<Committed>;
 
     // --- pushes
 
-    /// The monitor that a push token opens. A public id opens none: whoever reads the API knows it.
+    /// The live monitor that a push token opens. A public id opens none: whoever reads the API knows it.
     async fn push_target(&self, token: &str) -> Result<Option<MonitorId>>;
     /// The token that opens a push monitor; for whoever may hand it out.
     async fn push_token(&self, scope: TenantScope, monitor: MonitorId) -> Result<Option<String>>;
     /// Records a push.
     async fn insert_push(&self, push: &PushRow) -> Result<()>;
-    /// Pushes that no batch has folded yet, oldest first.
+    /// Pushes that no batch has folded yet, oldest first, at most `limit`. Here and below, no `limit` goes beyond [`PAGE_MAX`], and a
+    /// negative one is zero.
     async fn unfolded_pushes(&self, limit: i64) -> Result<Vec<PushRow>>;
 
     // --- outbox
@@ -812,11 +815,12 @@ pub trait Store: Send + Sync {
     /// Notices due on this channel, most urgent first, oldest first; never one that must wait for an earlier notice of the same (channel, incident).
     /// Notices left in `sending` by a dead process are due again.
     async fn due_notices(&self, channel: ChannelId, now: Micros, limit: i64) -> Result<Vec<DueNotice>>;
-    /// When the next notice of this channel becomes due, if any waits.
+    /// When the next notice of this channel becomes due, if any waits; one that must wait for an earlier notice does not count.
     async fn next_due(&self, channel: ChannelId) -> Result<Option<Micros>>;
     /// Marks an attempt as begun, under the channel's lease. False if the lease is no longer ours or the notice is no longer waiting: do not send.
     async fn begin_attempt(&self, notice: i64, fence: &Fence, now: Micros) -> Result<bool>;
-    /// Records how it ended, with an entry on the incident's timeline.
+    /// Records how it ended, with an entry on the incident's timeline. That the provider took it is a fact, recorded whoever holds the
+    /// lease by now; anything else is a decision, ignored once the attempt is no longer ours.
     async fn end_attempt(&self, notice: i64, fence: &Fence, attempted: &Attempted, now: Micros) -> Result<()>;
     /// How full the outbox is.
     async fn outbox_depth(&self) -> Result<OutboxDepth>;
@@ -839,7 +843,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<(BeatRow, Option<String>)>>;
     /// Its history in buckets of `span` over [from, to): from rollups for closed hours and days, from raw for what is younger or finer.
     async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>>;
-    /// How long it was in which state within [from, to).
+    /// How long it was in which state within [from, to); before its first state it was unknown.
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes>;
     /// Incidents, newest first.
     async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>>;
@@ -869,11 +873,12 @@ pub trait Store: Send + Sync {
     // --- keeping
 
     /// One bounded slice of housekeeping: moves beats, computes closed hours and days that are dirty, deletes what is too old, makes partitions ahead.
+    /// Heartbeats that come after their hour's raw ones were deleted never make the rollup smaller.
     async fn housekeep(&self, retention: Retention, now: Micros) -> Result<Housekept>;
     /// Answers if the store is reached; used by `/ready`.
     async fn ping(&self) -> Result<()>;
     /// What an integrity check found wrong; empty is good. Includes the schema's own rules (one open incident per rule, every notice with its incident).
     async fn verify(&self) -> Result<Vec<String>>;
-    /// Closes it, so that everything is on disk.
+    /// Closes it, so that everything is on disk and another process may open it.
     async fn close(&self);
 }

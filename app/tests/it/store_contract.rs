@@ -6,5 +6,6 @@ mod keeping;
 mod leases;
 mod objects;
 mod outbox;
+mod races;
 mod reading;
 pub mod world;

@@ -137,10 +137,11 @@ async fn a_batch_lands_once() {
         decision.interval = Some(IntervalRow { start: sec(1), health: Health::Down });
         let batch =
             Batch { beats: vec![w.beat(w.shop, sec(1), Outcome::Down(Reason::TcpRefused))], decisions: vec![decision], ..w.batch() };
-        w.store().commit(&batch).await.unwrap();
-        w.store().commit(&batch).await.unwrap();
+        let first = w.store().commit(&batch).await.unwrap();
+        assert_eq!(first.live_ids.len(), 1);
+        assert_eq!(w.store().commit(&batch).await.unwrap(), first, "and says the same of it");
         w.t.reopen().await;
-        w.store().commit(&batch).await.unwrap();
+        assert_eq!(w.store().commit(&batch).await.unwrap(), first);
         let joined = w.store().join("node-a", "local", "boot-2", sec(2)).await.unwrap();
         assert_eq!(joined.last_batch, batch.number, "a node can see that it landed");
         // Nor does a number that has passed bring anything new.
@@ -323,6 +324,42 @@ async fn pushes_wait_until_a_batch_has_folded_them() {
         w.store().commit(&batch).await.unwrap();
         let left = w.store().unfolded_pushes(10).await.unwrap();
         assert_eq!(left, [waiting[1].clone(), waiting[3].clone()]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn text_from_outside_cannot_stop_the_stream() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let odd = "nul \0 and \u{1f600} and ' \" \\ and \u{202e}";
+        let (mut decision, _, uid) = w.opens(w.shop, "down", sec(1));
+        if let IncidentWrite::Open { summary, reason, evidence, .. } = &mut decision.incidents[0] {
+            *summary = odd.into();
+            *reason = Some(odd.into());
+            *evidence = Some(serde_json::json!({ "said": odd }).to_string());
+        }
+        decision.notices[0].message.summary = odd.into();
+        decision.notices[0].message.detail = Some(odd.into());
+        decision.live[0].data = serde_json::json!({ "said": odd });
+        let json = serde_json::json!({ "said": odd }).to_string();
+        let detail = DetailRow { monitor: w.shop, datacenter: w.me.datacenter, at: sec(1), json };
+        let found = vec![w.beat(w.shop, sec(1), Outcome::Down(Reason::HttpTextMissing))];
+        let batch = Batch { beats: found, details: vec![detail], decisions: vec![decision], ..w.batch() };
+        w.store().commit(&batch).await.unwrap();
+        let push = PushRow { id: 0, monitor: w.shop, kind: PushKind::Fail, exit: None, ping_us: None, body: odd.into(), at: sec(2) };
+        w.store().insert_push(&push).await.unwrap();
+        assert_eq!(w.store().push_target(odd).await.unwrap(), None);
+
+        let tail = "and \u{1f600} and ' \" \\ and \u{202e}";
+        assert!(w.incident(&uid).await.summary.ends_with(tail));
+        assert!(w.store().due_notices(w.hook, sec(1), 1).await.unwrap()[0].message.summary.ends_with(tail));
+        assert!(w.store().unfolded_pushes(1).await.unwrap()[0].body.ends_with(tail));
+        let live = w.store().live_after(w.acme(), 0, 1).await.unwrap().0;
+        assert!(live[0].event.data["said"].as_str().unwrap().ends_with(tail));
+        let detail = beats(&w, w.shop).await.remove(0).1.unwrap();
+        let said: serde_json::Value = serde_json::from_str(&detail).unwrap();
+        assert!(said["said"].as_str().unwrap().ends_with(tail));
     })
     .await;
 }

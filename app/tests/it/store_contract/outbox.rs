@@ -217,3 +217,19 @@ async fn what_a_dead_process_was_sending_is_due_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn that_it_was_told_is_a_fact_also_from_one_who_lost_the_lease() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let (opened, _, uid) = w.opens(w.shop, "down", sec(1));
+        w.commit_decisions(vec![opened]).await;
+        let notice = due(&w, w.hook, sec(1)).await[0].id;
+        assert!(w.store().begin_attempt(notice, &w.hook_lease, sec(1)).await.unwrap());
+        take(&w.t.store, "channel/hook", "node-b#1").await;
+        w.store().end_attempt(notice, &w.hook_lease, &sent(), sec(2)).await.unwrap();
+        assert_eq!(due(&w, w.hook, sec(3)).await, [], "telling it again would be telling it twice");
+        assert_eq!(w.incident(&uid).await.notices[0].state, "sent");
+    })
+    .await;
+}

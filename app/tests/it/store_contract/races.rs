@@ -1,0 +1,107 @@
+//! Several nodes at once: what is decided under a lost lease never lands after the taking, and nobody waits for ever.
+
+use super::world::*;
+use crate::support::store::each_store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use watchkeeper::store::*;
+use watchkeeper_core::Outcome;
+
+#[tokio::test]
+async fn nothing_lands_under_an_epoch_after_it_was_taken() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let other = w.t.as_another_node().await;
+        for round in 0..5 {
+            let mut batches = Vec::new();
+            for n in 0..40 {
+                let (decision, _, _) = w.opens(w.shop, &format!("rule-{round}-{n}"), sec(round));
+                batches.push(Batch { decisions: vec![decision], ..w.batch() });
+            }
+            let open = IncidentFilter { limit: PAGE_MAX, ..IncidentFilter::default() };
+            let before = other.incidents(w.acme(), &open).await.unwrap().len();
+            let begun = tokio::sync::Notify::new();
+            let frozen = async {
+                let mut landed = 0;
+                for (n, batch) in batches.iter().enumerate() {
+                    let stale = w.store().commit(batch).await.unwrap().stale;
+                    landed += usize::from(stale.is_empty());
+                    if n == 5 {
+                        begun.notify_one();
+                    }
+                }
+                landed
+            };
+            let taker = async {
+                begun.notified().await;
+                let fence = take(&other, "verdict/0", "node-b#1").await;
+                (fence, other.incidents(w.acme(), &open).await.unwrap().len() - before)
+            };
+            let (landed, (fence, visible)) = tokio::join!(frozen, taker);
+            assert_eq!(landed, visible, "round {round}: what landed was there when the scope was taken, and nothing came after");
+            assert!(landed > 5);
+            w.verdict = fence;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nodes_that_bring_the_same_facts_do_not_stop_each_other() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let other = w.t.as_another_node().await;
+        let b = other.join("node-b", "local", "b", T0).await.unwrap();
+        for round in 0..10_i64 {
+            let mine: Vec<BeatRow> =
+                (0..200).map(|n| w.beat(if n % 2 == 0 { w.shop } else { w.api }, sec(round * 10_000 + n * 40), Outcome::Up)).collect();
+            let mut theirs = mine.clone();
+            theirs.reverse();
+            let (one, two) =
+                (Batch { beats: mine, ..w.batch() }, Batch { agent: b.agent, number: round as u64 + 1, beats: theirs, ..Batch::default() });
+            let (one, two) = tokio::join!(w.store().commit(&one), other.commit(&two));
+            one.unwrap();
+            two.unwrap();
+        }
+        for monitor in [w.shop, w.api] {
+            let stored = w.store().heartbeats(w.acme(), monitor, LATER, PAGE_MAX).await.unwrap();
+            assert_eq!(stored.len(), 1_000, "each fact once");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readers_and_housekeeping_do_not_disturb_the_commit_stream() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let batches: Vec<Batch> = (0..40_i64)
+            .map(|round| {
+                let beats = (0..100).map(|n| w.beat(w.shop, sec(round * 3_600 + n * 36), Outcome::Up)).collect();
+                Batch { beats, ..w.batch() }
+            })
+            .collect();
+        let over = Arc::new(AtomicBool::new(false));
+        let writer = async {
+            for batch in &batches {
+                w.store().commit(batch).await.unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+        };
+        let reader = async {
+            let mut last = 0;
+            while !over.load(Ordering::Relaxed) {
+                w.housekeep(sec(40 * 3_600)).await;
+                let page = w.store().heartbeats(w.acme(), w.shop, LATER, PAGE_MAX).await.unwrap();
+                assert!(page.len() >= last, "what is being moved is seen in one place or the other");
+                last = page.len();
+            }
+        };
+        tokio::join!(writer, reader);
+        w.housekeep(sec(41 * 3_600)).await;
+        let hours = w.store().metrics(w.acme(), w.shop, T0, sec(40 * 3_600), watchkeeper_core::Dur::secs(3_600)).await.unwrap();
+        assert!(hours.iter().all(|hour| hour.up == 100), "no mark was used up without its heartbeats");
+        assert_eq!(hours.len(), 40);
+    })
+    .await;
+}
