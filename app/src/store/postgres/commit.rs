@@ -2,7 +2,7 @@
 
 use super::super::flat::{self, Flat};
 use super::super::rows::{Columns, Sql};
-use super::super::{Batch, BeatRow, Committed, Fence, Scope};
+use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, Scope};
 use super::{clean, query};
 use sqlx::PgConnection;
 use std::borrow::Cow;
@@ -60,7 +60,10 @@ async fn beats(tx: &mut PgConnection, batch: &Batch) -> Sql<()> {
     if batch.beats.is_empty() {
         return Ok(());
     }
-    let column = |of: fn(&BeatRow) -> i64| batch.beats.iter().map(of).collect::<Vec<i64>>();
+    // In the order of the key: two nodes that bring the same facts in different orders would wait for each other.
+    let mut beats: Vec<&BeatRow> = batch.beats.iter().collect();
+    beats.sort_by_key(|beat| (beat.monitor, beat.datacenter, beat.at));
+    let column = |of: fn(&BeatRow) -> i64| beats.iter().map(|beat| of(beat)).collect::<Vec<i64>>();
     query(
         "INSERT INTO wk_beat (monitor_id, datacenter_id, at, agent_id, outcome, reason, lag_us, dns_us, connect_us, tls_us,
              first_byte_us, transfer_us, total_us, code, size, value, flags)
@@ -94,14 +97,16 @@ async fn details(tx: &mut PgConnection, batch: &Batch) -> Sql<()> {
     if batch.details.is_empty() {
         return Ok(());
     }
+    let mut details: Vec<&DetailRow> = batch.details.iter().collect();
+    details.sort_by_key(|row| (row.monitor, row.datacenter, row.at));
     query(
         "INSERT INTO wk_beat_detail (monitor_id, datacenter_id, at, json)
          SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[]) ON CONFLICT DO NOTHING",
     )
-    .bind(batch.details.iter().map(|row| row.monitor.0).collect::<Vec<_>>())
-    .bind(batch.details.iter().map(|row| row.datacenter.0).collect::<Vec<_>>())
-    .bind(batch.details.iter().map(|row| row.at.0).collect::<Vec<_>>())
-    .bind(batch.details.iter().map(|row| text(&row.json)).collect::<Vec<_>>())
+    .bind(details.iter().map(|row| row.monitor.0).collect::<Vec<_>>())
+    .bind(details.iter().map(|row| row.datacenter.0).collect::<Vec<_>>())
+    .bind(details.iter().map(|row| row.at.0).collect::<Vec<_>>())
+    .bind(details.iter().map(|row| text(&row.json)).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await?;
     Ok(())
