@@ -49,24 +49,13 @@ impl Client {
     pub fn with_token(listen: SocketAddr, file: &Path, clock: Clock) -> anyhow::Result<Self> {
         let text = match std::env::var(TOKEN_VARIABLE) {
             Ok(text) => text,
-            Err(_) => std::fs::read_to_string(file).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => {
-                    anyhow!(
-                        "there is no token: {} does not exist; set {TOKEN_VARIABLE} to one made by `watchkeeper token create`",
-                        file.display()
-                    )
-                }
-                ErrorKind::PermissionDenied => {
-                    anyhow!("{} may only be read by the user that runs the server; be that user, or set {TOKEN_VARIABLE}", file.display())
-                }
-                _ => anyhow!("{} cannot be read: {error}", file.display()),
-            })?,
+            Err(_) => std::fs::read_to_string(file).map_err(|error| no_token(file, &error))?,
         };
         Ok(Self { token: Some(SecretString::from(text.trim())), ..Self::open(listen, clock)? })
     }
 
     /// The status and body of a GET.
-    pub async fn get_raw(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<(StatusCode, Bytes)> {
+    async fn get_raw(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<(StatusCode, Bytes)> {
         let mut url = self.base.join(path).context("the path makes no URL")?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -111,6 +100,18 @@ impl Client {
             }
         }
         bail!("the server on {} has more than {PAGES_MAX} pages at {path}", self.base.authority())
+    }
+}
+
+/// Says what to do when the token file cannot be read.
+fn no_token(file: &Path, error: &std::io::Error) -> anyhow::Error {
+    let file = file.display();
+    if error.kind() == ErrorKind::NotFound {
+        anyhow!("there is no token: {file} does not exist; set {TOKEN_VARIABLE} to one made by `watchkeeper token create`")
+    } else if error.kind() == ErrorKind::PermissionDenied {
+        anyhow!("{file} may only be read by the user that runs the server; be that user, or set {TOKEN_VARIABLE}")
+    } else {
+        anyhow!("{file} cannot be read: {error}")
     }
 }
 

@@ -62,7 +62,7 @@ pub async fn status(listen: SocketAddr, token_file: &Path, json: bool, term: Ter
     for status in ["open", "acknowledged"] {
         incidents.extend(client.all::<Incident>("/api/v1/incidents", &[("limit", PAGE), ("status", status)], "before").await?);
     }
-    incidents.sort_by(|a, b| b.opened_at.cmp(&a.opened_at));
+    incidents.sort_by_key(|incident| std::cmp::Reverse(incident.opened_at));
     let status = Status { summary: summary(&monitors), incidents, monitors };
     if json {
         let text = serde_json::to_string_pretty(&status).context("the status makes no JSON")?;

@@ -61,7 +61,7 @@ fn cut<T>(items: &mut Vec<T>, limit: i64) -> bool {
 
 /// The monitor of the path, if it is the caller's.
 pub(super) async fn own_monitor(web: &Web, caller: &Caller, id: &str) -> Result<MonitorView, ApiError> {
-    web.store.monitor(caller.scope, &without_nul(id)?).await?.ok_or_else(|| ApiError::not_found("monitor"))
+    web.store.monitor(caller.scope, without_nul(id)?).await?.ok_or_else(|| ApiError::not_found("monitor"))
 }
 
 /// A NUL is in no name, and PostgreSQL takes none in a text.

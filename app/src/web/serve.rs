@@ -29,7 +29,7 @@ pub const CONNECTIONS_MAX: usize = 1_024;
 
 /// Sent data that nobody acknowledges for so long ends the connection: a client that went away without a word must not
 /// hold its place. Shorter would cut off links with long gaps.
-pub const SILENT_PEER: Duration = Duration::from_secs(60);
+pub const SILENT_PEER: Duration = Duration::from_mins(1);
 
 /// At shutdown, requests under way may take so long; then they are cut.
 pub const DRAIN: Duration = Duration::from_secs(5);

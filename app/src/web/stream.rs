@@ -38,7 +38,7 @@ const GATHER: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_secs(2);
 
 /// A stream ends after so long; the client comes back by itself with its place. Longer would let a withdrawn token read on.
-const LIFE: Duration = Duration::from_secs(3_600);
+const LIFE: Duration = Duration::from_hours(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

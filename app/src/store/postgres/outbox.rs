@@ -12,10 +12,7 @@ pub(super) async fn push_target(tx: &mut PgConnection, token: &str) -> Sql<Optio
     if token.contains('\0') {
         return Ok(None);
     }
-    let row = query("SELECT id FROM wk_monitor WHERE push_token = $1 AND retired_at IS NULL")
-        .bind(token)
-        .fetch_optional(&mut *tx)
-        .await?;
+    let row = query("SELECT id FROM wk_monitor WHERE push_token = $1 AND retired_at IS NULL").bind(token).fetch_optional(&mut *tx).await?;
     row.map(|row| row.int(0).map(MonitorId)).transpose()
 }
 

@@ -7,10 +7,7 @@ use sqlx::{SqliteConnection, query};
 use watchkeeper_core::{ChannelId, Micros, MonitorId};
 
 pub(super) async fn push_target(tx: &mut SqliteConnection, token: &str) -> Sql<Option<MonitorId>> {
-    let row = query("SELECT id FROM wk_monitor WHERE push_token = $1 AND retired_at IS NULL")
-        .bind(token)
-        .fetch_optional(&mut *tx)
-        .await?;
+    let row = query("SELECT id FROM wk_monitor WHERE push_token = $1 AND retired_at IS NULL").bind(token).fetch_optional(&mut *tx).await?;
     row.map(|row| row.int(0).map(MonitorId)).transpose()
 }
 

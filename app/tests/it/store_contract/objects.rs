@@ -249,7 +249,11 @@ async fn a_push_token_is_kept_and_found() {
         let scope = TenantScope(tenants[0].0);
         assert_eq!(t.store.push_token(scope, made[0].id).await.unwrap().as_deref(), Some("first-token"));
         assert_eq!(t.store.push_token(scope, made[1].id).await.unwrap(), None, "it is no push monitor");
-        assert_eq!(t.store.push_token(TenantScope(watchkeeper_core::TenantId(scope.0.0 + 1)), made[0].id).await.unwrap(), None, "it is another tenant's");
+        assert_eq!(
+            t.store.push_token(TenantScope(watchkeeper_core::TenantId(scope.0.0 + 1)), made[0].id).await.unwrap(),
+            None,
+            "it is another tenant's"
+        );
         apply(&*t.store, "files", vec![monitor("shop")], 2).await;
         assert_eq!(t.store.push_target("first-token").await.unwrap(), None, "a retired monitor takes no pushes");
     })
