@@ -10,6 +10,7 @@ mod crash;
 mod detect;
 mod image;
 mod nginx;
+mod phases;
 mod postgres;
 mod report;
 mod standin;
@@ -54,6 +55,8 @@ enum Name {
     Detect,
     /// SIGKILL at random moments on both stores: nothing is lost or doubled
     Crash,
+    /// Injected delays against measured phases
+    Phases,
     /// The container image: size, start, health check, stop
     Image,
 }
@@ -95,7 +98,7 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Image];
+    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Phases, Name::Image];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
@@ -104,6 +107,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Cost => cost::prove(&setup)?,
             Name::Detect => detect::prove(&setup)?,
             Name::Crash => crash::prove(&setup)?,
+            Name::Phases => phases::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
         };
         good &= section.good;

@@ -9,6 +9,8 @@ mod config_files;
 mod config_meaning;
 mod crash_points;
 mod deliver;
+mod metrics;
+mod docs;
 mod flow;
 mod metrics;
 mod phases;
