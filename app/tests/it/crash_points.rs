@@ -18,7 +18,7 @@ use watchkeeper::reload::Source;
 use watchkeeper::store::{self, IncidentFilter, IncidentView, Store, TenantScope};
 
 /// A life needs about three seconds, on a busy machine many times that.
-const LIFE_LIMIT: Duration = Duration::from_secs(60);
+const LIFE_LIMIT: Duration = Duration::from_mins(1);
 /// Lives that run at the same time. They mostly wait.
 const AT_ONCE: usize = 12;
 /// Calls that time repeats are stopped at their first few only: the others come at the same states of the flow.
