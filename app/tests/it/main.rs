@@ -9,7 +9,6 @@ mod config_files;
 mod config_meaning;
 mod crash_points;
 mod deliver;
-mod metrics;
 mod docs;
 mod flow;
 mod metrics;
