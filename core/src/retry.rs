@@ -10,7 +10,7 @@ pub const FIRST: Dur = Dur::secs(1);
 /// The longest pause. Longer would leave a person untold for longer after the provider is back;
 /// shorter would hammer a provider that is down for hours.
 pub const LONGEST: Dur = Dur::secs(300);
-/// A delivery is given up as a dead letter after so many attempts: with the pauses above about a day.
+/// A delivery is given up as a dead letter after so many attempts: with the pauses above about eighteen hours.
 pub const ATTEMPTS_MAX: u32 = 300;
 
 /// The pause after the `attempt`-th failed attempt (from 1). `spread` is any number: it moves the pause

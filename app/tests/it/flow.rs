@@ -199,6 +199,40 @@ async fn what_is_our_own_fault_is_unknown_and_only_blindness_is_told() {
     assert_eq!(hook.finish().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_stops_reporting_is_missed_and_one_that_fails_is_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let hook = webhook::start(false).await;
+    let yaml = format!(
+        "channels:\n  - name: hook\n    webhook: {{ url: '{}/hook' }}\n\
+         defaults: {{ notify: [hook] }}\n\
+         monitors:\n  - name: backup\n    id: 0190a0c4-0000-4000-8000-000000000001\n    probe: {{ push: {{ expect_every: 2s, grace: 1s }} }}\n",
+        hook.url
+    );
+    let store = sqlite(&folder).await;
+    let app = TestApp::start(&yaml, store.clone()).await;
+    let scope = app.scope().await;
+    let view = app.store.monitor(scope, "backup").await.unwrap().unwrap();
+    let token = app.store.push_token(scope, view.id).await.unwrap().expect("a push monitor has a token");
+    let answer = get(&app, &format!("/api/push/{token}?status=up&msg=OK&ping=12")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    app.until_health("backup", "up").await;
+    hook.wait_for(1).await;
+    get(&app, &format!("/ping/{token}")).await;
+    hook.wait_for(2).await;
+    get(&app, &format!("/ping/{token}/3")).await;
+    hook.wait_for(3).await;
+    get(&app, &format!("/ping/{token}")).await;
+    hook.wait_for(4).await;
+    app.stop().await;
+    let told: Vec<(String, String)> = hook.finish()[..4]
+        .iter()
+        .map(|c| (c.json()["event"].as_str().unwrap_or_default().to_owned(), c.json()["incident"]["rule"].as_str().unwrap_or_default().to_owned()))
+        .collect();
+    let told: Vec<(&str, &str)> = told.iter().map(|(e, r)| (e.as_str(), r.as_str())).collect();
+    assert_eq!(told, [("opened", "missed_push"), ("resolved", "missed_push"), ("opened", "down"), ("resolved", "down")]);
+}
+
 async fn get(app: &TestApp, path: &str) -> String {
     use tokio::io::AsyncReadExt;
     let mut stream = tokio::net::TcpStream::connect(app.address).await.unwrap();
