@@ -40,7 +40,12 @@ pub const SHARED: [Key; 10] = [
         default: "10s",
         doc: "An attempt is ended after so long; an inherited one is shortened to `every`.",
     },
-    Key { name: "down_after", form: "a number from 1 to 100", default: "3", doc: "So many failures in a row make it down." },
+    Key {
+        name: "down_after",
+        form: "a number from 1 to 100",
+        default: "3",
+        doc: "So many failures in a row make it down. A push monitor has only its own: 1 if not given, for its grace is its patience.",
+    },
     Key { name: "up_after", form: "a number from 1 to 100", default: "1", doc: "So many successes in a row make it up again." },
     Key {
         name: "notify",
@@ -239,7 +244,7 @@ impl MonitorConfig {
             labels,
             cadence,
             timeout,
-            down_after: own.down_after.or(defaults.down_after).unwrap_or(3),
+            down_after: own.down_after.unwrap_or_else(|| inherited_down_after(defaults, &probe)),
             up_after: own.up_after.or(defaults.up_after).unwrap_or(1),
             alerts,
             quorum: own.quorum.or(defaults.quorum).unwrap_or_default(),
@@ -279,6 +284,16 @@ fn labels(node: &Node, problems: &mut Problems) -> Option<BTreeMap<String, Strin
 }
 
 /// The monitor's rules: its own, which must fit its kind, or those inherited that do.
+/// A push that did not come, or that reports a failure, is not looked at again sooner: one is enough.
+fn inherited_down_after(defaults: &Shared, probe: &ProbeConfig) -> u16 {
+    match probe {
+        ProbeConfig::Push(_) => 1,
+        ProbeConfig::Http(_) | ProbeConfig::Tcp(_) | ProbeConfig::Tls(_) | ProbeConfig::Dns(_) | ProbeConfig::Icmp(_) => {
+            defaults.down_after.unwrap_or(3)
+        }
+    }
+}
+
 fn alerts(own: &Shared, defaults: &Shared, probe: &ProbeConfig, at: &Pos, problems: &mut Problems) -> Vec<AlertConfig> {
     let Some(written) = &own.alerts else {
         let mut rules = defaults.alerts.clone().unwrap_or_else(|| vec![AlertConfig::plain(AlertKind::Down, at)]);

@@ -206,7 +206,7 @@ async fn a_job_that_stops_reporting_is_missed_and_one_that_fails_is_down() {
     let yaml = format!(
         "channels:\n  - name: hook\n    webhook: {{ url: '{}/hook' }}\n\
          defaults: {{ notify: [hook] }}\n\
-         monitors:\n  - name: backup\n    id: 0190a0c4-0000-4000-8000-000000000001\n    probe: {{ push: {{ expect_every: 2s, grace: 1s }} }}\n",
+         monitors:\n  - name: backup\n    id: 0190a0c4-0000-4000-8000-000000000001\n    probe: {{ push: {{ expect_every: 6s, grace: 1s }} }}\n",
         hook.url
     );
     let store = sqlite(&folder).await;
@@ -217,6 +217,7 @@ async fn a_job_that_stops_reporting_is_missed_and_one_that_fails_is_down() {
     let answer = get(&app, &format!("/api/push/{token}?status=up&msg=OK&ping=12")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     app.until_health("backup", "up").await;
+    // It stops reporting.
     hook.wait_for(1).await;
     get(&app, &format!("/ping/{token}")).await;
     hook.wait_for(2).await;
@@ -227,7 +228,12 @@ async fn a_job_that_stops_reporting_is_missed_and_one_that_fails_is_down() {
     app.stop().await;
     let told: Vec<(String, String)> = hook.finish()[..4]
         .iter()
-        .map(|c| (c.json()["event"].as_str().unwrap_or_default().to_owned(), c.json()["incident"]["rule"].as_str().unwrap_or_default().to_owned()))
+        .map(|c| {
+            (
+                c.json()["event"].as_str().unwrap_or_default().to_owned(),
+                c.json()["incident"]["rule"].as_str().unwrap_or_default().to_owned(),
+            )
+        })
         .collect();
     let told: Vec<(&str, &str)> = told.iter().map(|(e, r)| (e.as_str(), r.as_str())).collect();
     assert_eq!(told, [("opened", "missed_push"), ("resolved", "missed_push"), ("opened", "down"), ("resolved", "down")]);
