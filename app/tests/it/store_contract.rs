@@ -8,4 +8,5 @@ mod objects;
 mod outbox;
 mod races;
 mod reading;
+mod speed;
 pub mod world;

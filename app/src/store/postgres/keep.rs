@@ -5,6 +5,7 @@ use super::super::history::{RawCount, Rollup, Tally, floor};
 use super::super::keep::{DAY_LATE, EVENTS_AGE, EVENTS_MAX, EXPIRE_EVERY, EXPIRE_SLICE, Expiry, HOUR_LATE, ROLLUP_SLICE, ROLLUPS, RULES};
 use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
+use super::belong::forsaken_notices;
 use super::{BEGIN, GIVE_UP, PostgresStore, held, query, within};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -315,7 +316,8 @@ async fn expire_strays(tx: &mut PgConnection, before: Micros) -> Sql<u64> {
     Ok(deleted)
 }
 
-/// Everything but heartbeats: hourly rollups, live events, folded pushes except each monitor's newest.
+/// Everything but heartbeats: hourly rollups, live events, pushes except each monitor's newest. Notices for channels that are no more
+/// are given up here: nobody delivers to those.
 async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -> Sql<u64> {
     let rollups =
         query("DELETE FROM wk_rollup WHERE span = $1 AND start < $2").bind(HOUR).bind((now - retention.hours).0).execute(&mut *tx).await?;
@@ -325,12 +327,13 @@ async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -
         .execute(&mut *tx)
         .await?;
     let pushes = query(
-        "DELETE FROM wk_push WHERE folded AND at < $1
+        "DELETE FROM wk_push WHERE at < $1
            AND EXISTS (SELECT 1 FROM wk_push n WHERE n.monitor_id = wk_push.monitor_id AND n.at > wk_push.at AND n.kind <> 3)",
     )
     .bind((now - retention.raw).0)
     .execute(&mut *tx)
     .await?;
+    forsaken_notices(tx).await?;
     Ok(rollups.rows_affected() + events.rows_affected() + pushes.rows_affected())
 }
 

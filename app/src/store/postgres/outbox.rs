@@ -39,11 +39,13 @@ pub(super) async fn insert_push(tx: &mut PgConnection, push: &PushRow) -> Sql<()
 }
 
 pub(super) async fn unfolded_pushes(tx: &mut PgConnection, limit: i64) -> Sql<Vec<PushRow>> {
-    let rows =
-        query("SELECT id, monitor_id, kind::int8, exit::int8, ping_us, body, at FROM wk_push WHERE NOT folded ORDER BY at, id LIMIT $1")
-            .bind(limit.max(0))
-            .fetch_all(&mut *tx)
-            .await?;
+    let rows = query(
+        "SELECT id, monitor_id, kind::int8, exit::int8, ping_us, body, at FROM wk_push
+         WHERE NOT folded AND monitor_id IN (SELECT id FROM wk_monitor WHERE retired_at IS NULL) ORDER BY at, id LIMIT $1",
+    )
+    .bind(limit.clamp(0, PAGE_MAX))
+    .fetch_all(&mut *tx)
+    .await?;
     rows.iter().map(rows::push).collect()
 }
 

@@ -214,21 +214,21 @@ async fn known_monitors(tx: &mut SqliteConnection, tenant: TenantId, objects: &[
 }
 
 async fn retire_channels(tx: &mut SqliteConnection, source: i64, kept: &[i64], now: Micros) -> Sql<()> {
-    let retired = query(
-        "UPDATE wk_channel SET retired_at = $3, rev = rev + 1
-         WHERE source_id = $1 AND retired_at IS NULL AND id NOT IN (SELECT value FROM json_each($2)) RETURNING id",
-    )
-    .bind(source)
-    .bind(list(kept))
-    .bind(now.0)
-    .fetch_all(&mut *tx)
-    .await?;
-    let retired = retired.iter().map(|row| row.int(0)).collect::<Sql<Vec<_>>>()?;
+    query("UPDATE wk_channel SET retired_at = $3, rev = rev + 1 WHERE source_id = $1 AND retired_at IS NULL AND id NOT IN (SELECT value FROM json_each($2))")
+        .bind(source)
+        .bind(list(kept))
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await?;
+    forsaken_notices(tx).await
+}
+
+/// Suppresses what waits for a channel that is no more: nobody delivers to it.
+pub(super) async fn forsaken_notices(tx: &mut SqliteConnection) -> Sql<()> {
     query(
         "UPDATE wk_notice SET state = 'suppressed', why = 'the channel was removed'
-         WHERE state IN ('due', 'held') AND channel_id IN (SELECT value FROM json_each($1))",
+         WHERE state IN ('due', 'held') AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at IS NOT NULL)",
     )
-    .bind(list(&retired))
     .execute(&mut *tx)
     .await?;
     Ok(())

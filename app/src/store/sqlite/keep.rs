@@ -8,6 +8,7 @@ use super::super::keep::{
 };
 use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
+use super::belong::forsaken_notices;
 use super::{SqliteStore, held};
 use futures_util::TryStreamExt;
 use sqlx::{SqliteConnection, query};
@@ -343,7 +344,8 @@ async fn expire_pair(tx: &mut SqliteConnection, (monitor, datacenter): (i64, i64
     Ok(details.rows_affected() + beats.rows_affected())
 }
 
-/// Everything but heartbeats: hourly rollups, live events, folded pushes except each monitor's newest.
+/// Everything but heartbeats: hourly rollups, live events, pushes except each monitor's newest. Notices for channels that are no more
+/// are given up here: nobody delivers to those.
 async fn expire_rest(store: &SqliteStore, retention: Retention, now: Micros, done: &mut Housekept) -> Sql<()> {
     let mut tx = store.begin_write().await?;
     let rollups =
@@ -355,12 +357,13 @@ async fn expire_rest(store: &SqliteStore, retention: Retention, now: Micros, don
             .execute(&mut *tx)
             .await?;
     let pushes = query(
-        "DELETE FROM wk_push WHERE folded = 1 AND at < $1
+        "DELETE FROM wk_push WHERE at < $1
            AND EXISTS (SELECT 1 FROM wk_push n WHERE n.monitor_id = wk_push.monitor_id AND n.at > wk_push.at AND n.kind <> 3)",
     )
     .bind((now - retention.raw).0)
     .execute(&mut *tx)
     .await?;
+    forsaken_notices(&mut tx).await?;
     tx.commit().await?;
     done.deleted += rollups.rows_affected() + events.rows_affected() + pushes.rows_affected();
     Ok(())

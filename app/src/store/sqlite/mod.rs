@@ -35,6 +35,8 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 /// miss; less makes the move of heartbeats read pages again.
 const WRITER_CACHE: &str = "-4096";
 const READER_CACHE: &str = "-1024";
+/// After a burst the write-ahead log is cut back to so many bytes; SQLite alone would keep it at its largest for ever.
+const WAL_KEPT: &str = "67108864";
 
 /// One open file.
 pub(super) struct SqliteStore {
@@ -64,7 +66,10 @@ pub(super) async fn open(path: &str) -> Result<SqliteStore> {
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .disable_statement_logging();
-    let writer = pool(1).connect_with(options.clone().pragma("cache_size", WRITER_CACHE)).await.map_err(failed(doing))?;
+    let writer = pool(1)
+        .connect_with(options.clone().pragma("cache_size", WRITER_CACHE).pragma("journal_size_limit", WAL_KEPT))
+        .await
+        .map_err(failed(doing))?;
     migrate(&writer).await.map_err(failed("migrating the database"))?;
     let reader = options.pragma("cache_size", READER_CACHE).pragma("query_only", "ON");
     let readers = pool(READERS).connect_with(reader).await.map_err(failed(doing))?;

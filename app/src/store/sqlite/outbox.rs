@@ -34,10 +34,13 @@ pub(super) async fn insert_push(tx: &mut SqliteConnection, push: &PushRow) -> Sq
 }
 
 pub(super) async fn unfolded_pushes(tx: &mut SqliteConnection, limit: i64) -> Sql<Vec<PushRow>> {
-    let rows = query("SELECT id, monitor_id, kind, exit, ping_us, body, at FROM wk_push WHERE folded = 0 ORDER BY at, id LIMIT $1")
-        .bind(limit.clamp(0, PAGE_MAX))
-        .fetch_all(&mut *tx)
-        .await?;
+    let rows = query(
+        "SELECT id, monitor_id, kind, exit, ping_us, body, at FROM wk_push
+         WHERE folded = 0 AND monitor_id IN (SELECT id FROM wk_monitor WHERE retired_at IS NULL) ORDER BY at, id LIMIT $1",
+    )
+    .bind(limit.clamp(0, PAGE_MAX))
+    .fetch_all(&mut *tx)
+    .await?;
     rows.iter().map(rows::push).collect()
 }
 

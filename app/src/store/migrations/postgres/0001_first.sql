@@ -265,6 +265,7 @@ CREATE TABLE wk_notice (
     UNIQUE (cause, channel_id)
 );
 CREATE INDEX wk_notice_due ON wk_notice (channel_id, next_at) WHERE state IN ('due', 'held');
+CREATE INDEX wk_notice_waiting ON wk_notice (created_at) WHERE state IN ('due', 'held', 'sending');
 CREATE INDEX wk_notice_sending ON wk_notice (begun_scope) WHERE state = 'sending';
 CREATE INDEX wk_notice_dead ON wk_notice (id) WHERE state = 'dead';
 CREATE INDEX wk_notice_incident ON wk_notice (incident_id, channel_id, nth);
