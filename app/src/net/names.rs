@@ -75,7 +75,8 @@ impl Names {
         if self.servers.is_empty() {
             return Err(Fault::unknown(Blind::NoResolver, format!("resolving {host}: no name server is configured")));
         }
-        self.ask_all(host, name, family, deadline).await
+        // Boxed: most attempts of a node with many monitors by address never come here, and would carry its size.
+        Box::pin(self.ask_all(host, name, family, deadline)).await
     }
 
     fn look_in_hosts(&self, name: &Name, family: Family) -> Vec<IpAddr> {

@@ -101,6 +101,7 @@ pub async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
 pub fn reset(stream: TcpStream) {
     // Zero seconds to linger: what is unsent is thrown away and the peer is told so (tcp(7)).
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
 }
 
 /// A port on which nothing listens.
@@ -253,6 +254,6 @@ impl Identity {
 
     /// The path of the CA file, as YAML.
     pub fn ca_path(&self) -> String {
-        format!("{:?}", self.ca_file.path())
+        format!("\"{}\"", self.ca_file.path().display())
     }
 }
