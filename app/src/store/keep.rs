@@ -3,8 +3,8 @@
 use super::flat::{DAY, HOUR};
 use watchkeeper_core::{Dur, Micros};
 
-/// A move of heartbeats begins with so many rows waiting (or with [`MOVE_AGE`]). More makes every read scan a longer tail; fewer
-/// makes each page of the clustered table be written more often.
+/// A move of heartbeats begins with so many rows waiting (or with [`MOVE_AGE`]) and takes no more at once. More makes every read and
+/// every slice of the move scan a longer tail; fewer makes each page of the clustered table be written more often.
 pub(super) const MOVE_ROWS: i64 = 100_000;
 /// A move begins when the oldest heartbeat has waited for so long.
 pub(super) const MOVE_AGE: Dur = Dur::secs(60);

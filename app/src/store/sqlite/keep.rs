@@ -19,6 +19,8 @@ use watchkeeper_core::Micros;
 /// begins again and changes nothing the second time.
 pub(super) struct Moving {
     upto: i64,
+    /// Whether as many wait behind it.
+    behind: bool,
     /// Ranges of monitors still to be copied, the next one last.
     left: Vec<(i64, i64)>,
 }
@@ -48,6 +50,7 @@ async fn move_beats(store: &SqliteStore, now: Micros, force: bool, done: &mut Ho
         let Some((from, to)) = moving.left.last().copied() else {
             done.moved += clear_moved(&mut tx, moving.upto).await?;
             tx.commit().await?;
+            done.more |= moving.behind;
             return Ok(());
         };
         query(
@@ -81,10 +84,11 @@ async fn begin_move(store: &SqliteStore, now: Micros, force: bool) -> Sql<Option
     let mut tx = store.readers.begin().await?;
     let row =
         query("SELECT min(seq), max(seq), (SELECT at FROM wk_beat_new ORDER BY seq LIMIT 1) FROM wk_beat_new").fetch_one(&mut *tx).await?;
-    let (Some(first), Some(upto), Some(oldest)) = (row.maybe_int(0)?, row.maybe_int(1)?, row.maybe_int(2)?) else { return Ok(None) };
-    if !force && upto - first < MOVE_ROWS && now - Micros(oldest) < MOVE_AGE {
+    let (Some(first), Some(last), Some(oldest)) = (row.maybe_int(0)?, row.maybe_int(1)?, row.maybe_int(2)?) else { return Ok(None) };
+    if !force && last - first < MOVE_ROWS && now - Micros(oldest) < MOVE_AGE {
         return Ok(None);
     }
+    let upto = last.min(first + MOVE_ROWS);
     let rows = query("SELECT monitor_id, count(*) FROM wk_beat_new WHERE seq <= $1 GROUP BY monitor_id ORDER BY monitor_id")
         .bind(upto)
         .fetch_all(&mut *tx)
@@ -92,7 +96,7 @@ async fn begin_move(store: &SqliteStore, now: Micros, force: bool) -> Sql<Option
     let counts = rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?))).collect::<Sql<Vec<_>>>()?;
     let mut left = slices(&counts, MOVE_SLICE);
     left.reverse();
-    Ok(Some(Moving { upto, left }))
+    Ok(Some(Moving { upto, behind: last - upto >= MOVE_ROWS, left }))
 }
 
 /// Computes closed hours that are dirty from raw heartbeats, and closed days from their hours.
