@@ -231,12 +231,11 @@ fn breached(verdict: &Verdict, policy: &Policy, rule: &Rule, health: Health, now
             let missed = verdict.reason == Some(Reason::PushMissed);
             let mine = missed == matches!(rule.trigger, Trigger::MissedPush);
             match health {
-                Health::Unknown => None,
                 Health::Down => Some((mine, None)),
                 Health::Up | Health::Degraded => Some((false, None)),
-                // Failing again below the threshold, or not by enough datacenters: an open incident
+                // Not known, failing again below the threshold, or not by enough datacenters: an open incident
                 // stays open until they agree that it is up; a quiet one stays quiet.
-                Health::Pending => None,
+                Health::Unknown | Health::Pending => None,
             }
         }
         Trigger::Above { .. } | Trigger::AtMost { .. } => {

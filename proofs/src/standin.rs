@@ -88,6 +88,7 @@ impl StandIn {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the connection ends here")]
     fn talk(&self, stream: TcpStream) {
         let Some((path, body)) = read_request(&stream) else { return };
         let at = self.clock.now();
@@ -116,7 +117,7 @@ fn read_request(stream: &TcpStream) -> Option<(String, Vec<u8>)> {
             break;
         }
         if path.is_empty() {
-            path = line.strip_prefix("POST ")?.split(' ').next()?.to_owned();
+            line.strip_prefix("POST ")?.split(' ').next()?.clone_into(&mut path);
         } else if let Some((name, value)) = line.split_once(':')
             && name.eq_ignore_ascii_case("content-length")
         {

@@ -47,8 +47,10 @@ pub fn histogram_percentile(before: &str, after: &str, name: &str, percent: f64)
             .collect()
     };
     let (old, new) = (buckets(before), buckets(after));
-    let grown: Vec<(f64, f64)> =
-        new.iter().map(|(bound, count)| (*bound, count - old.iter().find(|(b, _)| b == bound).map_or(0.0, |(_, c)| *c))).collect();
+    let grown: Vec<(f64, f64)> = new
+        .iter()
+        .map(|(bound, count)| (*bound, count - old.iter().find(|(b, _)| b.to_bits() == bound.to_bits()).map_or(0.0, |(_, c)| *c)))
+        .collect();
     let all = grown.last().map_or(0.0, |(_, count)| *count);
     let found = grown.iter().find(|(_, count)| *count >= all * percent / 100.0);
     (found.map_or(f64::INFINITY, |(bound, _)| *bound), all)

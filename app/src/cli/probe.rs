@@ -172,7 +172,7 @@ mod tests {
         let Value::Map(fields) = &inner.value else { panic!("a mapping") };
         let fields = fields.iter().map(|(key, _, node)| match &node.value {
             Value::Scalar { text, .. } => format!(" {key}={text}"),
-            other => panic!("{other:?}"),
+            other @ (Value::Null | Value::Broken | Value::Seq(_) | Value::Map(_)) => panic!("{other:?}"),
         });
         format!("{kind}{}", fields.collect::<String>())
     }

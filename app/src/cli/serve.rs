@@ -43,9 +43,10 @@ pub fn demo() -> Result<(), Ended> {
 }
 
 async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
-    match &path {
-        Some(path) => tracing::info!(path = %path.display(), "configuration read from {}", path.display()),
-        None => tracing::info!("no configuration found; starting with the defaults and nothing to watch"),
+    if let Some(path) = &path {
+        tracing::info!(path = %path.display(), "configuration read from {}", path.display());
+    } else {
+        tracing::info!("no configuration found; starting with the defaults and nothing to watch");
     }
     let token_file = token_file_of(&config);
     let app = App::build(config, path.map_or(Source::Fixed, Source::Path), Given::default()).await?;

@@ -45,6 +45,9 @@ pub struct FleetUpdate {
     pub retired: Vec<RetiredMonitor>,
 }
 
+/// Wakes the deliverers of these channels.
+pub type WakeChannels = Arc<dyn Fn(&[ChannelId]) + Send + Sync>;
+
 /// How the store is doing, for `/ready`.
 pub type StoreHealth = Option<String>;
 
@@ -71,7 +74,7 @@ pub struct Wiring {
     /// Rung when a push was recorded.
     pub pushes: Arc<Notify>,
     /// Called with the channels of notices that were committed.
-    pub outbox: Arc<dyn Fn(&[ChannelId]) + Send + Sync>,
+    pub outbox: WakeChannels,
     /// How the store is doing.
     pub store_health: watch::Sender<StoreHealth>,
     /// Called every round, for the watchdog.
@@ -203,7 +206,7 @@ impl Engine {
                 self.fetching_pushes = false;
                 let full = rows.len() as i64 == pushes::PUSHES_MAX;
                 for row in rows {
-                    self.fold_push(row);
+                    self.fold_push(&row);
                 }
                 if full {
                     self.w.pushes.notify_one();
@@ -295,7 +298,7 @@ impl Engine {
     // --- time
 
     fn next_wake(&self) -> Instant {
-        self.wakes.peek().map_or_else(|| Instant::now() + Duration::from_secs(60), |Reverse((at, _))| self.w.clock.instant_of(*at))
+        self.wakes.peek().map_or_else(|| Instant::now() + Duration::from_mins(1), |Reverse((at, _))| self.w.clock.instant_of(*at))
     }
 
     fn wake_due(&mut self) {

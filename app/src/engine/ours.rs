@@ -143,13 +143,11 @@ impl Engine {
                 continue;
             };
             let state = states.remove(&gone.id).unwrap_or_default();
-            let (verdict, open) = match self.watched.remove(&gone.id) {
-                Some(watched) => (watched.verdict, watched.open),
-                None => {
-                    let policy =
-                        watchkeeper_core::verdict::Policy { quorum: watchkeeper_core::quorum::Quorum::default(), rules: Vec::new() };
-                    (state.verdict.unwrap_or_else(|| rebuilt(&policy, &state.open)), state.open.into())
-                }
+            let (verdict, open) = if let Some(watched) = self.watched.remove(&gone.id) {
+                (watched.verdict, watched.open)
+            } else {
+                let policy = watchkeeper_core::verdict::Policy { quorum: watchkeeper_core::quorum::Quorum::default(), rules: Vec::new() };
+                (state.verdict.unwrap_or_else(|| rebuilt(&policy, &state.open)), state.open.into())
             };
             let subject = words::Subject::from(&gone);
             self.stream.forming.decide(retire(gone.id, gone.tenant, fences, &subject, verdict, open, &place));

@@ -29,7 +29,7 @@ impl Engine {
         });
     }
 
-    pub(super) fn fold_push(&mut self, row: PushRow) {
+    pub(super) fn fold_push(&mut self, row: &PushRow) {
         // A push of a monitor that another node owns is that node's to fold; one on its way to the store is folded already.
         let Some(watched) = self.watched.get_mut(&row.monitor) else { return };
         if !self.folding.insert(row.id) {

@@ -101,7 +101,7 @@ fn alert_word(alert: AlertDescription) -> String {
     word
 }
 
-/// The fault inside an I/O error of a [`TlsStream`], if TLS is what went wrong.
+/// The fault inside an I/O error of a TLS stream, if TLS is what went wrong.
 pub fn stream_fault(error: &std::io::Error) -> Option<Fault> {
     error.get_ref().and_then(|e| e.downcast_ref::<Error>()).and_then(error_fault)
 }

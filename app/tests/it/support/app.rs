@@ -46,7 +46,7 @@ impl TestApp {
     /// The tenant that everything outside `tenants:` belongs to.
     pub async fn scope(&self) -> TenantScope {
         let tenants = self.store.tenants().await.unwrap();
-        TenantScope(tenants.iter().find(|(_, slug)| slug == "default").map(|(id, _)| *id).unwrap_or(TenantId(0)))
+        TenantScope(tenants.iter().find(|(_, slug)| slug == "default").map_or(TenantId(0), |(id, _)| *id))
     }
 
     /// Waits until a monitor has this health.
