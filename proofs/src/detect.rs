@@ -186,6 +186,5 @@ fn report(section: &mut Section, rounds: &[Round], told: &StandIn) {
         ),
     );
     section.aim(true, "every round: exactly one webhook and one Telegram call when it went down, and one each when it came back");
-    let malformed = told.malformed();
-    section.aim(malformed.is_empty(), &format!("{} calls with a wrong form {malformed:?}", malformed.len()));
+    section.none(&told.malformed(), "calls with a wrong form");
 }

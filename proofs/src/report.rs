@@ -40,6 +40,13 @@ impl Section {
         self.notes.push(format!("{} {what}", if met { "Met:" } else { "**Missed:**" }));
     }
 
+    /// Judges that nothing was found, and shows what was.
+    pub fn none(&mut self, found: &[String], what: &str) {
+        let shown: Vec<&str> = found.iter().take(FOUND_SHOWN).map(String::as_str).collect();
+        let shown = if shown.is_empty() { String::new() } else { format!(": {}", shown.join("; ")) };
+        self.aim(found.is_empty(), &format!("{what}: {} found{shown}", found.len()));
+    }
+
     /// As Markdown, without the heading.
     pub fn show(&self) -> String {
         let mut out = format!("{}\n\n", self.what);
@@ -78,6 +85,9 @@ impl Section {
         std::fs::write(path, new).with_context(|| format!("writing {}", path.display()))
     }
 }
+
+/// So much of what was wrong is shown; the rest is counted.
+const FOUND_SHOWN: usize = 5;
 
 const PREFACE: &str = "# Proofs
 
