@@ -20,11 +20,13 @@ use crate::store::{self, Applied, Joined, Retention, Store};
 use crate::telemetry::{Metrics, SharedMetrics};
 use crate::web::{self, Control, Readiness, WebState};
 use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -35,10 +37,8 @@ use watchkeeper_core::Dur;
 const GRACE: Duration = Duration::from_secs(5);
 /// How often `/ready` is brought up to date.
 const READY_EVERY: Duration = Duration::from_millis(500);
-/// How often the clock moves towards the wall clock.
-const SLEW_EVERY: Duration = Duration::from_secs(10);
-/// How often the store is kept when nothing is waiting; and the pause between slices when something is.
-const HOUSEKEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often the store is kept, and the clock moved towards the wall clock, when nothing is waiting; and the pause between slices when something is.
+const HOUSEKEEP_EVERY: Duration = Duration::from_secs(10);
 const HOUSEKEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// The scope of housekeeping: one node of the installation does it.
@@ -218,77 +218,34 @@ impl App {
 
     /// Runs until `stop`, or until a part fails: then everything else stops in good order and the failure is returned.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let token = CancellationToken::new;
-        let (taking_in, deciding, holding) = (token(), token(), token());
+        // Cancelled when any part ends, also by a panic; none should before it is told to.
+        let over = CancellationToken::new();
+        let part = |name, work| named(name, over.clone(), work);
+        let (taking_in, deciding, holding) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let problem = self.reloader.problem.subscribe();
-        let mut intake = vec![
-            named("schedule", {
-                let t = taking_in.clone();
-                async move {
-                    self.scheduler.run(self.schedule_rx, t, GRACE).await;
-                    Ok(())
-                }
-            }),
-            named("web", {
-                let t = taking_in.clone();
-                async move { web::serve(self.listener, self.web, t).await.map_err(anyhow::Error::from) }
-            }),
-            named("reload", {
-                let t = taking_in.clone();
-                async move {
-                    self.reloader.run(t).await;
-                    Ok(())
-                }
-            }),
-        ];
-        let mut engine = vec![named("engine", {
-            let t = deciding.clone();
-            async move { self.engine.run(t, GRACE).await }
-        })];
-        let mut rest = vec![
-            named("leases", {
-                let t = holding.clone();
-                async move {
-                    self.keeper.run(t).await;
-                    Ok(())
-                }
-            }),
-            named(
-                "housekeeping",
-                housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock.clone(), holding.clone()),
-            ),
-            named(
-                "readiness",
-                readiness(
-                    self.ready,
-                    self.store_health,
-                    self.leases.clone(),
-                    self.schedule_lag,
-                    problem,
-                    self.clock.clone(),
-                    holding.clone(),
-                ),
-            ),
-        ];
         let deliverers = self.deliverers;
         deliverers.apply(self.channels);
-        let woken = {
-            let (d, mut held) = (deliverers.clone(), self.leases.watch());
-            let t = holding.clone();
-            async move {
-                // A lease that comes to us may bring notices that another node decided.
-                while t.run_until_cancelled(held.changed()).await.is_some_and(|r| r.is_ok()) {
-                    d.wake_all();
-                }
-                Ok(())
-            }
-        };
-        rest.push(named("wake", woken));
+        let intake = vec![
+            part("schedule", self.scheduler.run(self.schedule_rx, taking_in.clone(), GRACE).map(Ok).boxed()),
+            part("web", web::serve(self.listener, self.web, taking_in.clone()).map_err(anyhow::Error::from).boxed()),
+            part("reload", self.reloader.run(taking_in.clone()).map(Ok).boxed()),
+        ];
+        let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
+        let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock, holding.clone());
+        let readiness = readiness(self.ready, self.store_health, self.leases.clone(), self.schedule_lag, problem, holding.clone());
+        let rest = vec![
+            part("leases", self.keeper.run(holding.clone()).map(Ok).boxed()),
+            part("housekeeping", housekeeping.map(Ok).boxed()),
+            part("readiness", readiness.map(Ok).boxed()),
+            part("wake", wake_on_leases(deliverers.clone(), self.leases, holding.clone()).map(Ok).boxed()),
+        ];
 
-        let failed = first_end(&mut intake, &mut engine, &mut rest, &stop).await;
+        let by_itself = tokio::select! {
+            () = stop.cancelled() => false,
+            () = over.cancelled() => true,
+        };
         taking_in.cancel();
-        let mut result = failed;
-        result = result.and(ended(intake).await);
+        let mut result = ended(intake).await;
         deciding.cancel();
         result = result.and(ended(engine).await);
         let late = deliverers.shutdown(GRACE).await;
@@ -299,7 +256,7 @@ impl App {
         holding.cancel();
         result = result.and(ended(rest).await);
         self.store.close().await;
-        result
+        if by_itself { result.and(Err(anyhow::anyhow!("a part of the program ended by itself"))) } else { result }
     }
 }
 
@@ -324,26 +281,20 @@ struct Task {
     handle: JoinHandle<anyhow::Result<()>>,
 }
 
-fn named(name: &'static str, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> Task {
-    Task { name, handle: tokio::spawn(work) }
+fn named(name: &'static str, over: CancellationToken, work: BoxFuture<'static, anyhow::Result<()>>) -> Task {
+    let over = over.drop_guard();
+    let watched = async move {
+        let _over = over;
+        work.await
+    };
+    Task { name, handle: tokio::spawn(watched) }
 }
 
-/// Waits for `stop`, or for the first part that ends by itself, which none should.
-async fn first_end(intake: &mut [Task], engine: &mut [Task], rest: &mut [Task], stop: &CancellationToken) -> anyhow::Result<()> {
-    let all = intake.iter_mut().chain(engine.iter_mut()).chain(rest.iter_mut());
-    let ends = all.map(|task| {
-        let name = task.name;
-        Box::pin(async move {
-            // A finished handle is not polled again: it is taken out by `ended` through `is_finished`.
-            while !task.handle.is_finished() {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            name
-        })
-    });
-    tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        (name, _, _) = futures_util::future::select_all(ends) => { tracing::error!(task = name, "the {name} task ended; stopping"); Ok(()) }
+/// A lease that comes to us may bring notices that another node decided.
+async fn wake_on_leases(deliverers: Arc<Deliverers>, leases: Leases, stop: CancellationToken) {
+    let mut held = leases.watch();
+    while stop.run_until_cancelled(held.changed()).await.is_some_and(|changed| changed.is_ok()) {
+        deliverers.wake_all();
     }
 }
 
@@ -366,26 +317,23 @@ async fn housekeeping(
     retention: Retention,
     clock: Clock,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let (mut pause, mut last_slew) = (HOUSEKEEP_EVERY, tokio::time::Instant::now());
-    while stop.run_until_cancelled(tokio::time::sleep(pause.min(SLEW_EVERY))).await.is_some() {
-        if last_slew.elapsed() >= SLEW_EVERY {
-            clock.slew(last_slew.elapsed());
-            last_slew = tokio::time::Instant::now();
+) {
+    let (mut pause, mut slewed) = (HOUSEKEEP_EVERY, Instant::now());
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        if slewed.elapsed() >= HOUSEKEEP_EVERY {
+            clock.slew(slewed.elapsed());
+            slewed = Instant::now();
         }
+        pause = HOUSEKEEP_EVERY;
         if leases.fence(HOUSEKEEPING).is_none() {
             continue;
         }
-        pause = match store.housekeep(retention, clock.now()).await {
-            Ok(done) if done.more => HOUSEKEEP_PAUSE,
-            Ok(_) => HOUSEKEEP_EVERY,
-            Err(error) => {
-                tracing::warn!(error = %crate::chain(&error), "housekeeping did not come through; trying again later");
-                HOUSEKEEP_EVERY
-            }
-        };
+        match store.housekeep(retention, clock.now()).await {
+            Ok(done) if done.more => pause = HOUSEKEEP_PAUSE,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = %crate::chain(&error), "housekeeping did not come through; trying again later"),
+        }
     }
-    Ok(())
 }
 
 async fn readiness(
@@ -394,15 +342,13 @@ async fn readiness(
     leases: Leases,
     lag: Arc<AtomicI64>,
     problem: watch::Receiver<Option<String>>,
-    clock: Clock,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let _ = clock;
+) {
     loop {
         let held = leases.watch();
         let leases_now = {
             let held = held.borrow();
-            if std::time::Instant::now() >= held.good_until { Err("the leases ran out".to_owned()) } else { Ok(()) }
+            if Instant::now() >= held.good_until { Err("the leases ran out".to_owned()) } else { Ok(()) }
         };
         let store_now = match store.borrow().as_ref() {
             Some(_) => Err("a batch could not be committed".to_owned()),
@@ -426,7 +372,7 @@ async fn readiness(
             }
         });
         if stop.run_until_cancelled(tokio::time::sleep(READY_EVERY)).await.is_none() {
-            return Ok(());
+            return;
         }
     }
 }
