@@ -311,13 +311,7 @@ async fn ended(tasks: Vec<Task>) -> anyhow::Result<()> {
     result
 }
 
-async fn housekeeping(
-    store: Arc<dyn Store>,
-    leases: Leases,
-    retention: Retention,
-    clock: Clock,
-    stop: CancellationToken,
-) {
+async fn housekeeping(store: Arc<dyn Store>, leases: Leases, retention: Retention, clock: Clock, stop: CancellationToken) {
     let (mut pause, mut slewed) = (HOUSEKEEP_EVERY, Instant::now());
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         if slewed.elapsed() >= HOUSEKEEP_EVERY {

@@ -17,8 +17,9 @@ use watchkeeper_core::{AgentId, ChannelId, MonitorId, Outcome, TenantId};
 pub const CLOSE_AFTER: Duration = Duration::from_millis(250);
 /// A batch holds at most so many heartbeats. More makes a commit long; fewer makes a storm many commits.
 pub const ROWS_MAX: usize = 8_192;
-/// The engine stops reading attempts while so many decisions wait for a store that is out of reach.
-const DECISIONS_MAX: usize = 16_384;
+/// The engine stops reading attempts while so many decisions wait for the commit before them. More makes one commit of a storm so
+/// long that leases and deliveries wait behind it; fewer makes a storm many commits.
+const DECISIONS_MAX: usize = 1_024;
 /// The pauses between attempts to commit while the store is out of reach.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -105,9 +106,12 @@ impl Stream {
         Self { store, metrics, agent, number: last, health, forming: Forming::default(), flying: None }
     }
 
-    /// Whether another attempt may be folded.
+    /// Whether another attempt may be folded. A store that is only slow holds the attempts back, so that their next windows coalesce;
+    /// while it is out of reach quiet heartbeats make room, so that failures are still seen.
     pub fn has_room(&self) -> bool {
-        self.flying.is_none() || self.forming.batch.decisions.len() < DECISIONS_MAX
+        let batch = &self.forming.batch;
+        let full = batch.decisions.len() >= DECISIONS_MAX || (batch.beats.len() >= ROWS_MAX && self.health.borrow().is_none());
+        self.flying.is_none() || !full
     }
 
     /// Whether a batch forms that only waits for its time.

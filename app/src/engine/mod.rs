@@ -34,6 +34,8 @@ use watchkeeper_core::{ChannelId, Measure, Micros, MonitorId};
 
 /// Ids are fetched when fewer than this are left: more than one batch can need.
 const IDS_LOW: i64 = 20_000;
+/// So many gathered attempts are folded before anything else gets its turn.
+const FOLDED_AT_ONCE: usize = 1_024;
 /// So many ids are fetched at once.
 const IDS_BLOCK: i64 = 50_000;
 
@@ -161,9 +163,12 @@ impl Engine {
                 Some(observed) = self.w.observed.recv(), if self.stream.has_room() => {
                     self.observe(observed);
                     // What has gathered meanwhile is folded in one go.
-                    for _ in 0..1_024 {
-                        let Ok(more) = self.w.observed.try_recv() else { break };
+                    for _ in 0..FOLDED_AT_ONCE {
+                        let Some(more) = self.w.observed.try_recv().ok() else { break };
                         self.observe(more);
+                        if !self.stream.has_room() {
+                            break;
+                        }
                     }
                 }
                 () = self.w.pushes.notified() => self.fetch_pushes(),

@@ -29,8 +29,9 @@ const READERS: u32 = 3;
 /// How long a statement waits for another process (a backup) that holds the file. Longer stalls the commit stream unseen;
 /// shorter fails where waiting would have done.
 const BUSY: Duration = Duration::from_secs(5);
-/// How long a use case waits for its connection before it is [`StoreError::Unavailable`].
-const ACQUIRE: Duration = Duration::from_secs(10);
+/// How long a use case waits for its connection before it is [`StoreError::Unavailable`]. Well under the watchdog's ten seconds:
+/// a slow disk must not look like a stalled loop; shorter would give up behind one long commit.
+const ACQUIRE: Duration = Duration::from_secs(5);
 /// Page cache of the writer and of each reader in KiB (the pragma's sign says KiB). More is memory that small installations
 /// miss; less makes the move of heartbeats read pages again.
 const WRITER_CACHE: &str = "-4096";
