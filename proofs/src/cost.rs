@@ -94,7 +94,7 @@ pub fn prove(setup: &Setup) -> Result<Section> {
 fn compare(section: &mut Section, setup: &Setup, case: &Case, nginx: &Nginx, dir: &Path, rounds: u32, core: Option<usize>) -> Result<()> {
     let (mut bare, mut ours) = (Used::default(), Used::default());
     for round in 0..rounds {
-        run_bare(&mut bare, &url(nginx, case.https), case.rate(), core)?;
+        run_bare(&mut bare, nginx, case, core)?;
         let folder = dir.join(format!("{}-{}-{}-{round}", case.https, case.monitors, case.every_s));
         run_ours(&mut ours, setup, case, nginx, &folder, core)?;
     }
@@ -119,11 +119,12 @@ fn url(nginx: &Nginx, https: bool) -> String {
     if https { format!("https://127.0.0.1:{}/", nginx.https) } else { format!("http://127.0.0.1:{}/", nginx.http) }
 }
 
-fn run_bare(used: &mut Used, url: &str, rate: f64, core: Option<usize>) -> Result<()> {
+fn run_bare(used: &mut Used, nginx: &Nginx, case: &Case, core: Option<usize>) -> Result<()> {
     let myself = std::env::current_exe()?;
     let seconds = WINDOW.as_secs();
     let output = on_core(core, &myself)
-        .args(["--bare", url, &rate.to_string(), &seconds.to_string()])
+        .args(["--bare", &url(nginx, case.https), &case.rate().to_string(), &seconds.to_string()])
+        .arg(nginx.ca_file())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

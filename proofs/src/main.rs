@@ -40,8 +40,8 @@ struct Args {
     /// Where random moments come from; drawn anew if not given
     #[arg(long)]
     seed: Option<u64>,
-    /// Be the yardstick of `cost`: URL, checks per second, seconds
-    #[arg(long, num_args = 3, value_names = ["URL", "RATE", "SECONDS"], hide = true)]
+    /// Be the yardstick of `cost`: URL, checks per second, seconds, PEM file of the one root that is trusted
+    #[arg(long, num_args = 4, value_names = ["URL", "RATE", "SECONDS", "CA"], hide = true)]
     bare: Option<Vec<String>>,
 }
 
@@ -84,7 +84,12 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<bool> {
     if let Some(bare) = args.bare {
-        bare::run(&bare[0], bare[1].parse().context("RATE is a number")?, bare[2].parse().context("SECONDS is a number")?)?;
+        bare::run(
+            &bare[0],
+            bare[1].parse().context("RATE is a number")?,
+            bare[2].parse().context("SECONDS is a number")?,
+            bare[3].as_ref(),
+        )?;
         return Ok(true);
     }
     let seed = match args.seed {

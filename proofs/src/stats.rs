@@ -31,7 +31,8 @@ pub fn rss_anon_mib(pid: u32) -> Result<f64> {
 
 /// The sum of a series over its labels in Prometheus' text form.
 pub fn series_sum(metrics: &str, name: &str) -> f64 {
-    lines_of(metrics, name).filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+    // From a positive zero: the sum of nothing would be a negative one.
+    lines_of(metrics, name).filter_map(|(_, value)| value.parse::<f64>().ok()).fold(0.0, |sum, value| sum + value)
 }
 
 /// The upper bound of the bucket that holds the percentile of a histogram between two scrapes, and how many fell in all.
