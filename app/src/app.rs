@@ -131,7 +131,7 @@ impl App {
         let schedule_lag = Arc::new(AtomicI64::new(0));
         let scheduler = Scheduler::new(executor, clock.clone(), metrics.clone(), schedule_lag.clone());
         let (fleets_tx, fleets) = mpsc::channel(4);
-        let pushes = Arc::new(Notify::new());
+        let (pushes, actions) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (store_health_tx, store_health) = watch::channel(None);
         let outbox = {
             let deliverers = deliverers.clone();
@@ -148,6 +148,7 @@ impl App {
             observed,
             fleets,
             pushes: pushes.clone(),
+            actions: actions.clone(),
             outbox,
             store_health: store_health_tx,
             alive: pulse.engine(),
@@ -162,13 +163,17 @@ impl App {
         let (fleet_tx, fleet_rx) = watch::channel(fleet);
         let (ready, ready_rx) = watch::channel(Readiness::default());
         let (reload_tx, reload_rx) = mpsc::channel(1);
+        let wake_channels = {
+            let deliverers = deliverers.clone();
+            Arc::new(move || deliverers.wake_all())
+        };
         let web = WebState {
             store: store.clone(),
             live: live.clone(),
             fleet: fleet_rx.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
-            control: Control { wake_pushes: pushes, reload: reload_tx, ready: ready_rx },
+            control: Control { wake_pushes: pushes, wake_actions: actions, wake_channels, reload: reload_tx, ready: ready_rx },
             metrics_token: config.server.metrics_token.clone(),
         };
         let retention = config.store.retention;

@@ -64,6 +64,16 @@ pub struct MonitorSpec {
     pub hash: [u8; 32],
 }
 
+/// A rule that is breached again so soon after its end flaps.
+const FLAP_WINDOW: Dur = Dur::secs(600);
+
+impl MonitorSpec {
+    /// When a notice of this rule to this channel may be told at the earliest, and why, if not at once.
+    pub fn not_before(&self, _rule: &RuleKey, _channel: ChannelId, _now: Micros) -> Option<(Micros, String)> {
+        None
+    }
+}
+
 /// Everything that is watched, by id.
 #[derive(Clone, Default)]
 pub struct Fleet(pub Arc<HashMap<MonitorId, Arc<MonitorSpec>>>);
@@ -80,6 +90,7 @@ fn tenant_objects(tenant: &TenantConfig) -> Result<TenantObjects, getrandom::Err
         kind: channel.kind.kind().to_owned(),
         config: channel.kind.canonical().to_string(),
         budget: channel.kind.budget_key(),
+        last_resort: false,
         origin: origin(&channel.at),
     });
     let monitors = tenant.monitors.iter().map(|monitor| {
@@ -94,10 +105,12 @@ fn tenant_objects(tenant: &TenantConfig) -> Result<TenantObjects, getrandom::Err
             paused: monitor.paused,
             origin: origin(&monitor.at),
             hash: monitor.hash,
+            depends_on: Vec::new(),
             push_token: if matches!(monitor.probe, ProbeConfig::Push(_)) { Some(crate::web::new_push_token()?) } else { None },
         })
     });
-    Ok(TenantObjects { tenant: tenant.slug.clone(), channels: channels.collect(), monitors: monitors.collect::<Result<_, _>>()? })
+    let (channels, monitors) = (channels.collect(), monitors.collect::<Result<_, _>>()?);
+    Ok(TenantObjects { tenant: tenant.slug.clone(), channels, monitors, maintenance: Vec::new() })
 }
 
 fn origin(at: &Pos) -> String {
@@ -137,6 +150,10 @@ fn policy(monitor: &MonitorConfig, channels: &HashMap<&str, ChannelId>) -> Polic
         severity: alert.severity,
         hold: alert.hold,
         channels: alert.notify.iter().flatten().filter_map(|(name, _)| channels.get(name.as_str()).copied()).collect(),
+        remind: None,
+        escalate: Vec::new(),
+        flap_window: FLAP_WINDOW,
+        cooldown: Dur::ZERO,
     });
     Policy { quorum: monitor.quorum, rules: rules.collect() }
 }

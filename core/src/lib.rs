@@ -6,11 +6,13 @@
 //! so every decision can be replayed from what was recorded.
 //!
 //! Read in this order: [`heartbeat`] (the fact), [`sight`] (fold 1: what one datacenter sees),
-//! [`verdict`] (fold 2: what is true of the monitor, and what must be told), [`quorum`].
+//! [`verdict`] (fold 2: what is true of the monitor, and what must be told), [`quorum`], [`plan`] (who is disturbed by it).
 
 pub mod heartbeat;
 pub mod ids;
+pub mod matcher;
 pub mod outcome;
+pub mod plan;
 pub mod quorum;
 pub mod retry;
 pub mod rule;

@@ -130,4 +130,22 @@ pub struct Rule {
     pub hold: Dur,
     /// Who is told.
     pub channels: SmallVec<[ChannelId; 2]>,
+    /// While it lasts and nobody has acknowledged it, it is told again after so long.
+    pub remind: Option<Dur>,
+    /// Who else is told when nobody acknowledges it, by how long after its beginning; in that order.
+    pub escalate: Vec<Step>,
+    /// Breached again within so long after its end, the rule *flaps*: its incident then ends only after it has been clear for so
+    /// long. Zero: it never does.
+    pub flap_window: Dur,
+    /// So long after a word about it, the same word is not repeated; a change always is told.
+    pub cooldown: Dur,
+}
+
+/// One step of an escalation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How long after the beginning.
+    pub after: Dur,
+    /// Who is told then.
+    pub channels: SmallVec<[ChannelId; 2]>,
 }

@@ -2,7 +2,9 @@
 //!
 //! Everything a decision causes comes out of the same call, so that it can be one transaction.
 //! At most one incident is open per (monitor, rule); every end follows a beginning; a verdict of
-//! `Unknown` neither opens nor ends an incident about the target.
+//! `Unknown` neither opens nor ends an incident about the target. A rule that is breached again soon after its end flaps:
+//! that is told once, and its incident ends only when things have stayed well. Who is *not* told (silence, maintenance, a dead
+//! parent) is not decided here, but when a notice is delivered: the truth does not depend on who listens.
 
 use crate::ids::{ChannelId, DatacenterId, IdBlock, IncidentId};
 use crate::outcome::{Blind, Reason};
@@ -23,12 +25,59 @@ pub enum RuleState {
         since: Micros,
     },
     /// An incident is open.
-    Open {
-        /// Which.
-        incident: IncidentId,
-        /// Who was told that it opened, and so will be told that it ended.
-        told: SmallVec<[ChannelId; 2]>,
+    Open(Standing),
+    /// A person ended the incident while the rule was still breached: nothing opens before it has been clear once.
+    Dismissed {
+        /// Since when.
+        since: Micros,
     },
+    /// It ended so recently that a new breach means it flaps.
+    Ended {
+        /// When.
+        at: Micros,
+    },
+}
+
+/// Where an open incident stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Which.
+    pub incident: IncidentId,
+    /// Who was told of it, and so will be told that it ended.
+    pub told: SmallVec<[ChannelId; 2]>,
+    /// When it began.
+    #[serde(default)]
+    pub opened_at: Micros,
+    /// How many words have been said about it: the next one's place in the order.
+    #[serde(default = "one")]
+    pub words: u32,
+    /// Somebody has taken it on: no reminder, no escalation.
+    #[serde(default)]
+    pub acknowledged: bool,
+    /// Steps of the escalation that have been taken.
+    #[serde(default)]
+    pub step: u16,
+    /// When it is told again.
+    #[serde(default)]
+    pub remind_at: Option<Micros>,
+    /// Set while the rule flaps.
+    #[serde(default)]
+    pub flap: Option<Flap>,
+}
+
+/// Every stored standing has had its first word.
+const fn one() -> u32 {
+    1
+}
+
+/// What a flapping rule does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flap {
+    /// Breached without a break since then.
+    Breached(Micros),
+    /// Clear without a break since then.
+    Clear(Micros),
 }
 
 /// What is true of one monitor. Serialised whole as the stored fold; a quiet rule has no entry.
@@ -66,10 +115,40 @@ pub enum Event {
     Vote(DatacenterId, Vote),
     /// A time that the last call asked for has come.
     Wake,
+    /// A person acted on an incident.
+    Operator(IncidentId, Action),
     /// The monitor's configuration changed.
     Reconfigured,
     /// The monitor is no longer watched.
     Retired,
+}
+
+/// What a person can do with an open incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// "I am on it": reminders and escalation stop.
+    Acknowledge,
+    /// "I am not": they go on.
+    Unacknowledge,
+    /// "It is over": it ends now, and does not open again before it has been clear once.
+    Resolve,
+}
+
+impl Action {
+    /// The word in API and store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Acknowledge => "acknowledge",
+            Self::Unacknowledge => "unacknowledge",
+            Self::Resolve => "resolve",
+        }
+    }
+
+    /// Reads that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Acknowledge, Self::Unacknowledge, Self::Resolve].into_iter().find(|action| action.as_str() == word)
+    }
 }
 
 /// Why an incident ended.
@@ -82,6 +161,8 @@ pub enum ResolvedWhy {
     RuleRemoved,
     /// The monitor is no longer watched.
     Retired,
+    /// A person said so.
+    Operator,
 }
 
 impl ResolvedWhy {
@@ -91,6 +172,7 @@ impl ResolvedWhy {
             Self::Recovered => "recovered",
             Self::RuleRemoved => "rule_removed",
             Self::Retired => "retired",
+            Self::Operator => "operator",
         }
     }
 }
@@ -114,6 +196,36 @@ pub enum IncidentChange {
         blind: Option<Blind>,
         /// The deciding value, for rules on a measure.
         value: Option<i64>,
+        /// It ended only recently: the rule flaps.
+        flapping: bool,
+    },
+    /// Somebody took it on, or gave it back.
+    Acknowledged {
+        /// Which.
+        id: IncidentId,
+        /// Which rule.
+        rule: RuleKey,
+        /// How bad.
+        severity: Severity,
+        /// When.
+        at: Micros,
+        /// Whether it is taken on now.
+        on: bool,
+    },
+    /// It lasts, and those concerned are told so.
+    Lasts {
+        /// Which.
+        id: IncidentId,
+        /// Which rule.
+        rule: RuleKey,
+        /// How bad.
+        severity: Severity,
+        /// When.
+        at: Micros,
+        /// Which word about it.
+        event: NoticeEvent,
+        /// It flapped, and has now been breached without a break.
+        settled: bool,
     },
     /// It ended.
     Resolved {
@@ -131,22 +243,39 @@ pub enum IncidentChange {
 }
 
 /// What kind of word about an incident a notice carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeEvent {
     /// It began.
     Opened,
+    /// It lasts, and nobody has acknowledged it.
+    Reminded,
+    /// It lasts, and further people are told.
+    Escalated,
+    /// Somebody is on it.
+    Acknowledged,
     /// It ended.
     Resolved,
 }
 
 impl NoticeEvent {
+    /// Every one of them.
+    pub const ALL: [Self; 5] = [Self::Opened, Self::Reminded, Self::Escalated, Self::Acknowledged, Self::Resolved];
+
     /// The word in API, payloads and notice keys.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Opened => "opened",
+            Self::Reminded => "reminded",
+            Self::Escalated => "escalated",
+            Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",
         }
+    }
+
+    /// Reads that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == word)
     }
 }
 
@@ -157,8 +286,8 @@ pub struct Notice {
     pub incident: IncidentId,
     /// What happened to it.
     pub event: NoticeEvent,
-    /// Its place among the incident's notices to this channel: 0 opened, 1 resolved.
-    pub nth: u16,
+    /// Its place among the words about the incident: 0 opened, the highest resolved.
+    pub nth: u32,
     /// Where to.
     pub channel: ChannelId,
     /// How urgent.
@@ -190,6 +319,7 @@ pub fn judge(verdict: &Verdict, policy: &Policy, event: Event, now: Micros, ids:
             }
         }
         Event::Wake | Event::Reconfigured => {}
+        Event::Operator(incident, action) => operate(&mut out, policy, incident, action, now),
         Event::Retired => {
             let open = std::mem::take(&mut out.verdict.rules);
             for (key, state) in open {
@@ -210,10 +340,11 @@ pub fn judge(verdict: &Verdict, policy: &Policy, event: Event, now: Micros, ids:
     out.verdict.blind = count.blind;
     for rule in &policy.rules {
         judge_rule(&mut out, policy, rule, count.health, now, ids);
+        go_on(&mut out, rule, now);
     }
     let degraded = count.health == Health::Up
         && out.verdict.rules.iter().any(|(key, state)| {
-            matches!(state, RuleState::Open { .. })
+            matches!(state, RuleState::Open(_))
                 && policy.rules.iter().any(|r| r.key == *key && !matches!(r.trigger, Trigger::Blind { .. }))
         });
     let health = if degraded { Health::Degraded } else { count.health };
@@ -275,38 +406,139 @@ fn judge_rule(out: &mut Judged, policy: &Policy, rule: &Rule, health: Health, no
     }
     let Some((breach, value)) = breached(&out.verdict, policy, rule, health, now) else { return };
     let at = out.verdict.rules.iter().position(|(key, _)| *key == rule.key);
-    match (breach, at) {
+    let state = at.map(|i| out.verdict.rules[i].1.clone());
+    match (breach, state) {
         (false, None) => {}
-        (false, Some(at)) => {
-            let (key, state) = out.verdict.rules.remove(at);
-            resolve(out, policy, &key, state, now, ResolvedWhy::Recovered);
+        (false, Some(RuleState::Open(standing))) => clear(out, policy, rule, standing, now),
+        (false, Some(RuleState::Ended { at })) if now < at + rule.flap_window => wake_at(out, at + rule.flap_window),
+        (false, Some(RuleState::Waiting { .. } | RuleState::Dismissed { .. } | RuleState::Ended { .. })) => {
+            out.verdict.rules.retain(|(key, _)| *key != rule.key);
         }
-        (true, at) => {
-            let since = match at.map(|i| &out.verdict.rules[i].1) {
-                Some(RuleState::Open { .. }) => return,
-                Some(RuleState::Waiting { since }) => *since,
-                None => now,
-            };
+        (true, Some(RuleState::Open(standing))) => {
+            if let Some(Flap::Clear(_)) = standing.flap {
+                put(out, rule, RuleState::Open(Standing { flap: Some(Flap::Breached(now)), ..standing }));
+            }
+        }
+        (true, Some(RuleState::Dismissed { .. })) => {}
+        (true, state) => {
+            let since = if let Some(RuleState::Waiting { since }) = state { since } else { now };
+            let ended = if let Some(RuleState::Ended { at }) = state { Some(at) } else { None };
             if now < since + rule.hold {
-                if at.is_none() {
-                    out.verdict.rules.push((rule.key.clone(), RuleState::Waiting { since }));
-                }
+                // A rule with a hold has its own protection against flapping; its end need not be remembered beside it.
+                put(out, rule, RuleState::Waiting { since });
                 wake_at(out, since + rule.hold);
                 return;
             }
             // The caller keeps the block filled; without an id the rule waits for the next event.
             let Some(id) = ids.draw().map(IncidentId) else { return };
-            open(out, rule, id, at, now, value);
+            let flapping = ended.is_some_and(|at| now < at + rule.flap_window);
+            open(out, rule, id, now, value, flapping);
         }
     }
 }
 
-fn open(out: &mut Judged, rule: &Rule, id: IncidentId, at: Option<usize>, now: Micros, value: Option<i64>) {
-    let state = RuleState::Open { incident: id, told: rule.channels.clone() };
-    match at {
-        Some(i) => out.verdict.rules[i].1 = state,
-        None => out.verdict.rules.push((rule.key.clone(), state)),
+/// The rule is clear again: the incident ends, unless it flaps and has not been clear for long enough.
+fn clear(out: &mut Judged, policy: &Policy, rule: &Rule, standing: Standing, now: Micros) {
+    let since = match standing.flap {
+        // A shorter window may have been configured since.
+        Some(Flap::Clear(since)) if now < since + rule.flap_window => since,
+        Some(Flap::Breached(_)) if rule.flap_window > Dur::ZERO => {
+            put(out, rule, RuleState::Open(Standing { flap: Some(Flap::Clear(now)), ..standing }));
+            now
+        }
+        Some(Flap::Clear(_) | Flap::Breached(_)) | None => {
+            let flapped = standing.flap.is_some();
+            resolve(out, policy, &rule.key, RuleState::Open(standing), now, ResolvedWhy::Recovered);
+            if flapped || rule.flap_window == Dur::ZERO {
+                out.verdict.rules.retain(|(key, _)| *key != rule.key);
+            } else {
+                put(out, rule, RuleState::Ended { at: now });
+                wake_at(out, now + rule.flap_window);
+            }
+            return;
+        }
+    };
+    wake_at(out, since + rule.flap_window);
+}
+
+/// What an incident that lasts asks for: the next step of the escalation, a reminder, the end of its flapping.
+fn go_on(out: &mut Judged, rule: &Rule, now: Micros) {
+    let Some((_, RuleState::Open(standing))) = out.verdict.rules.iter().find(|(key, _)| *key == rule.key) else { return };
+    let mut standing = standing.clone();
+    if let Some(Flap::Clear(_)) = standing.flap {
+        return;
     }
+    let all_channels = standing.told.clone();
+    if let Some(Flap::Breached(since)) = standing.flap {
+        if now >= since + rule.flap_window {
+            standing.flap = None;
+            let told = standing.told.clone();
+            lasts(out, rule, &mut standing, now, NoticeEvent::Reminded, &told, true);
+        } else {
+            wake_at(out, since + rule.flap_window);
+        }
+    }
+    if !standing.acknowledged {
+        while let Some(step) = rule.escalate.get(usize::from(standing.step)) {
+            let due = standing.opened_at + step.after;
+            if now < due {
+                wake_at(out, due);
+                break;
+            }
+            standing.step += 1;
+            lasts(out, rule, &mut standing, now, NoticeEvent::Escalated, &step.channels, false);
+            for channel in &step.channels {
+                if !standing.told.contains(channel) {
+                    standing.told.push(*channel);
+                }
+            }
+        }
+        if let Some(pause) = rule.remind {
+            let due = *standing.remind_at.get_or_insert(now + pause);
+            if now >= due {
+                // Reminders that no node was there to give are not made up for.
+                standing.remind_at = Some(now + pause);
+                lasts(out, rule, &mut standing, now, NoticeEvent::Reminded, &all_channels, false);
+            }
+            wake_at(out, standing.remind_at.unwrap_or(now + pause));
+        } else {
+            standing.remind_at = None;
+        }
+    }
+    put(out, rule, RuleState::Open(standing));
+}
+
+/// One more word about an incident that lasts.
+fn lasts(out: &mut Judged, rule: &Rule, standing: &mut Standing, now: Micros, event: NoticeEvent, to: &[ChannelId], settled: bool) {
+    out.incidents.push(IncidentChange::Lasts {
+        id: standing.incident,
+        rule: rule.key.clone(),
+        severity: rule.severity,
+        at: now,
+        event,
+        settled,
+    });
+    say(out, standing, event, rule.severity, to);
+}
+
+/// Puts a word about an incident in the outbox of each channel.
+fn say(out: &mut Judged, standing: &mut Standing, event: NoticeEvent, severity: Severity, to: &[ChannelId]) {
+    for channel in to {
+        out.notices.push(Notice { incident: standing.incident, event, nth: standing.words, channel: *channel, severity });
+    }
+    standing.words = standing.words.saturating_add(1);
+}
+
+fn open(out: &mut Judged, rule: &Rule, id: IncidentId, now: Micros, value: Option<i64>, flapping: bool) {
+    let mut standing = Standing {
+        incident: id,
+        told: rule.channels.clone(),
+        opened_at: now,
+        words: 0,
+        remind_at: rule.remind.map(|pause| now + pause),
+        flap: flapping.then_some(Flap::Breached(now)),
+        ..Standing::default()
+    };
     let on_health = matches!(rule.trigger, Trigger::Down | Trigger::MissedPush);
     out.incidents.push(IncidentChange::Opened {
         id,
@@ -316,18 +548,54 @@ fn open(out: &mut Judged, rule: &Rule, id: IncidentId, at: Option<usize>, now: M
         reason: out.verdict.reason.filter(|_| on_health),
         blind: out.verdict.blind.filter(|_| matches!(rule.trigger, Trigger::Blind { .. })),
         value,
+        flapping,
     });
-    for channel in &rule.channels {
-        out.notices.push(Notice { incident: id, event: NoticeEvent::Opened, nth: 0, channel: *channel, severity: rule.severity });
-    }
+    say(out, &mut standing, NoticeEvent::Opened, rule.severity, &rule.channels);
+    put(out, rule, RuleState::Open(standing));
 }
 
 fn resolve(out: &mut Judged, policy: &Policy, key: &RuleKey, state: RuleState, now: Micros, why: ResolvedWhy) {
-    let RuleState::Open { incident, told } = state else { return };
+    let RuleState::Open(mut standing) = state else { return };
     let severity = policy.rules.iter().find(|r| r.key == *key).map_or(Severity::Warning, |r| r.severity);
-    out.incidents.push(IncidentChange::Resolved { id: incident, rule: key.clone(), severity, at: now, why });
-    for channel in told {
-        out.notices.push(Notice { incident, event: NoticeEvent::Resolved, nth: 1, channel, severity });
+    out.incidents.push(IncidentChange::Resolved { id: standing.incident, rule: key.clone(), severity, at: now, why });
+    let told = std::mem::take(&mut standing.told);
+    say(out, &mut standing, NoticeEvent::Resolved, severity, &told);
+}
+
+/// A person's action on an incident that is still open; on any other it changes nothing.
+fn operate(out: &mut Judged, policy: &Policy, incident: IncidentId, action: Action, now: Micros) {
+    let found = out.verdict.rules.iter().position(|(_, state)| matches!(state, RuleState::Open(s) if s.incident == incident));
+    let Some(at) = found else { return };
+    let (key, state) = out.verdict.rules[at].clone();
+    let RuleState::Open(mut standing) = state else { return };
+    let rule = policy.rules.iter().find(|r| r.key == key);
+    let severity = rule.map_or(Severity::Warning, |r| r.severity);
+    match action {
+        Action::Resolve => {
+            resolve(out, policy, &key, RuleState::Open(standing), now, ResolvedWhy::Operator);
+            out.verdict.rules[at].1 = RuleState::Dismissed { since: now };
+        }
+        Action::Acknowledge | Action::Unacknowledge => {
+            let on = action == Action::Acknowledge;
+            if standing.acknowledged == on {
+                return;
+            }
+            standing.acknowledged = on;
+            standing.remind_at = rule.and_then(|r| r.remind).filter(|_| !on).map(|pause| now + pause);
+            out.incidents.push(IncidentChange::Acknowledged { id: incident, rule: key, severity, at: now, on });
+            if on {
+                let told = standing.told.clone();
+                say(out, &mut standing, NoticeEvent::Acknowledged, severity, &told);
+            }
+            out.verdict.rules[at].1 = RuleState::Open(standing);
+        }
+    }
+}
+
+fn put(out: &mut Judged, rule: &Rule, state: RuleState) {
+    match out.verdict.rules.iter_mut().find(|(key, _)| *key == rule.key) {
+        Some(place) => place.1 = state,
+        None => out.verdict.rules.push((rule.key.clone(), state)),
     }
 }
 

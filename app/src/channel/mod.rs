@@ -5,10 +5,12 @@
 //! No secret (token, URL with a token, signature key) ever appears in an error or a log.
 
 mod answer;
+pub mod content;
 pub mod telegram;
 pub mod text;
 pub mod webhook;
 
+use self::content::{Content, TestWord};
 use crate::clock::Clock;
 use crate::config::decode::{self, Fields, Key, Problems, Value};
 use crate::config::tagged::{Family, Kind};
@@ -26,8 +28,8 @@ use watchkeeper_core::{Dur, Micros, Severity};
 /// What a notice says, fixed when it was decided: a later change of the configuration does not change it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Whether it began or ended; `None` for a test message.
-    pub event: Option<NoticeEvent>,
+    /// Which word about it.
+    pub event: NoticeEvent,
     /// The incident's public id (UUID text).
     pub incident: String,
     /// The tenant's slug.
@@ -56,46 +58,28 @@ pub struct Message {
     pub opened_at: Micros,
     /// When it ended.
     pub resolved_at: Option<Micros>,
-    /// Why it ended: `recovered`, `rule_removed`, `retired`. Only the first means that things are well again.
+    /// Why it ended: `recovered`, `rule_removed`, `retired`, `operator`. Only the first means that things are well again.
     #[serde(default)]
     pub resolved_why: Option<String>,
+    /// It began soon after its last end: the rule flaps, and its end will be told once things have stayed well.
+    #[serde(default)]
+    pub flapping: bool,
+    /// Who acknowledged or ended it, if a person did.
+    #[serde(default)]
+    pub actor: Option<String>,
     /// Who saw it: code of each datacenter with what it sees.
     pub seen_by: BTreeMap<String, String>,
-}
-
-impl Message {
-    /// The message of `channel test`.
-    pub fn test(channel: &str, kind: &str, now: Micros) -> Self {
-        Self {
-            event: None,
-            incident: String::new(),
-            tenant: String::new(),
-            monitor_uid: String::new(),
-            monitor: String::new(),
-            kind: kind.to_owned(),
-            target: String::new(),
-            labels: BTreeMap::new(),
-            rule: String::new(),
-            severity: Severity::Info,
-            reason: None,
-            summary: format!("The channel {channel} works"),
-            detail: None,
-            opened_at: now,
-            resolved_at: None,
-            resolved_why: None,
-            seen_by: BTreeMap::new(),
-        }
-    }
 }
 
 /// Sends one test message now, without retry and without the store. What the provider said is for a person.
 pub async fn send_test(net: &Arc<Net>, clock: &Clock, name: &str, kind: &ChannelKind) -> Result<Accepted, Refused> {
     let now = clock.now();
     let delivery = Delivery {
-        message: Message::test(name, kind.kind(), now),
+        content: Content::Test(TestWord { channel: name.to_owned(), kind: kind.kind().to_owned(), at: now }),
         key: format!("test/{}", now.0),
         deadline: Instant::now() + ATTEMPT_MAX.to_std(),
         now,
+        thread: None,
     };
     kind.build().deliver(net, &delivery).await
 }
@@ -104,13 +88,15 @@ pub async fn send_test(net: &Arc<Net>, clock: &Clock, name: &str, kind: &Channel
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// What to tell.
-    pub message: Message,
+    pub content: Content,
     /// The same for every attempt of one notice.
     pub key: String,
     /// When the call must have ended.
     pub deadline: Instant,
     /// UTC now, for timestamps in signatures.
     pub now: Micros,
+    /// The provider's id of this channel's first message about the incident, to edit or to answer.
+    pub thread: Option<String>,
 }
 
 /// The provider took it.
@@ -291,7 +277,7 @@ pub(crate) mod sample {
     /// The shop went down at 03:12:07.
     pub(crate) fn opened() -> Message {
         Message {
-            event: Some(NoticeEvent::Opened),
+            event: NoticeEvent::Opened,
             incident: "019aa2b4-7e0c-7d3a-9c55-0d1f6c1b2a3e".to_owned(),
             tenant: "default".to_owned(),
             monitor_uid: "019aa2b4-0000-7000-8000-000000000001".to_owned(),
@@ -307,6 +293,8 @@ pub(crate) mod sample {
             opened_at: Micros(1_795_317_127_123_456),
             resolved_at: None,
             resolved_why: None,
+            flapping: false,
+            actor: None,
             seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
         }
     }
@@ -314,7 +302,7 @@ pub(crate) mod sample {
     /// … and came back 3m12s later.
     pub(crate) fn resolved() -> Message {
         Message {
-            event: Some(NoticeEvent::Resolved),
+            event: NoticeEvent::Resolved,
             summary: "over after 3m12s".to_owned(),
             resolved_at: Some(Micros(1_795_317_127_123_456 + 192_400_000)),
             resolved_why: Some("recovered".to_owned()),

@@ -5,7 +5,8 @@
 //! A group that became a supergroup has a new id: it is remembered until the process ends, and said.
 //! Source: <https://core.telegram.org/bots/api>.
 
-use super::{Accepted, Channel, ChannelKind, Delivery, MASK, Message, Refused, RefusedClass, Retry, answer, text};
+use super::content::Content;
+use super::{Accepted, Channel, ChannelKind, Delivery, MASK, Refused, RefusedClass, Retry, answer, text};
 use crate::config::decode::{self, Fields, Key, Node, Problems};
 use crate::config::tagged::Kind;
 use crate::net::{Net, Request};
@@ -144,12 +145,12 @@ enum Markup {
 }
 
 /// The parameters of `sendMessage`.
-fn payload(chat: &Chat, topic: Option<i64>, message: &Message, markup: Markup) -> Value {
+fn payload(chat: &Chat, topic: Option<i64>, message: &Content, markup: Markup) -> Value {
     let mut out = json!({
         "chat_id": chat.json(),
         "text": match markup {
             Markup::Html => html(message),
-            Markup::Plain => text::cut_utf16(&text::text(message).plain(), TEXT_MAX),
+            Markup::Plain => text::cut_utf16(&text::words(message).plain(), TEXT_MAX),
         },
         // A preview of a page that is down helps nobody.
         "link_preview_options": { "is_disabled": true },
@@ -165,8 +166,8 @@ fn payload(chat: &Chat, topic: Option<i64>, message: &Message, markup: Markup) -
 
 /// The title bold and the lines below it. The text is cut before it is escaped and marked up, so that no tag and no
 /// entity is ever cut.
-fn html(message: &Message) -> String {
-    let whole = text::text(message);
+fn html(message: &Content) -> String {
+    let whole = text::words(message);
     let title = text::cut_utf16(&whole.title, TEXT_MAX);
     let mut left = TEXT_MAX - title.encode_utf16().count();
     let mut out = format!("<b>{}</b>", escape(&title));
@@ -267,7 +268,7 @@ impl Telegram {
     async fn call(&self, net: &Arc<Net>, delivery: &Delivery, markup: Markup) -> Result<Meant, Refused> {
         let moved = self.moved_to.load(Ordering::Relaxed);
         let chat = if moved == 0 { self.config.chat.clone() } else { Chat::Id(moved) };
-        let body = payload(&chat, self.config.topic, &delivery.message, markup);
+        let body = payload(&chat, self.config.topic, &delivery.content, markup);
         let token = self.config.token.expose_secret();
         let url = Url::parse(&format!("{}/bot{token}/sendMessage", self.config.api_url))
             .map_err(|_| answer::refused(RefusedClass::Client, Retry::Never, "api_url and bot_token make no URL"))?;

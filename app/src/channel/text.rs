@@ -4,6 +4,7 @@
 //! where, since when, and who saw it. Nothing is told as well again that merely stopped being watched.
 
 use super::Message;
+use super::content::Content;
 use crate::config::decode::show_duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -38,28 +39,39 @@ impl Text {
     }
 }
 
+/// The words of one delivery.
+pub fn words(content: &Content) -> Text {
+    let (title, lines) = match content {
+        Content::Incident(message) => return text(message),
+        Content::Digest(digest) => {
+            (format!("{} incidents at once", digest.open + digest.resolved), digest.words.iter().map(title).collect())
+        }
+        Content::Report(report) => (format!("Status report {}", report.name), Vec::new()),
+        Content::Node(word) => (format!("Node {} {}", word.node, word.event.as_str()), vec![word.summary.clone()]),
+        Content::Test(test) => (
+            "🔔 Test message from Watchkeeper".to_owned(),
+            vec![format!("The channel {} works", test.channel), format!("Sent at {}", moment(test.at))],
+        ),
+    };
+    Text { title: one_line(&title), lines: lines.iter().map(|l| one_line(l)).collect() }
+}
+
 /// The words of one message.
 pub fn text(message: &Message) -> Text {
     let mut lines = Vec::new();
+    let (why, when) = (why(message), when(message, message.event));
     match message.event {
-        None => {
-            lines.push(message.summary.clone());
-            lines.push(format!("Sent at {}", moment(message.opened_at)));
+        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged => {
+            lines.extend(why.into_iter().chain([when]));
         }
-        Some(event) => {
-            let (why, when) = (why(message), when(message, event));
-            match event {
-                NoticeEvent::Opened => lines.extend(why.into_iter().chain([when])),
-                NoticeEvent::Resolved => lines.extend([when].into_iter().chain(why)),
-            }
-            if !message.target.is_empty() {
-                lines.push(message.target.clone());
-            }
-            lines.extend(seen_by(message));
-            lines.extend(belonging(message));
-            lines.push(format!("Incident {}", message.incident));
-        }
+        NoticeEvent::Resolved => lines.extend([when].into_iter().chain(why)),
     }
+    if !message.target.is_empty() {
+        lines.push(message.target.clone());
+    }
+    lines.extend(seen_by(message));
+    lines.extend(belonging(message));
+    lines.push(format!("Incident {}", message.incident));
     Text { title: one_line(&title(message)), lines: lines.iter().map(|l| one_line(l)).collect() }
 }
 
@@ -88,8 +100,8 @@ fn title(message: &Message) -> String {
     let name = &message.monitor;
     let meaning = meaning(&message.rule);
     match message.event {
-        None => "🔔 Test message from Watchkeeper".to_owned(),
-        Some(NoticeEvent::Opened) => {
+        NoticeEvent::Acknowledged => format!("👀 {name}: {}", message.summary),
+        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated => {
             let mark = match (&meaning, message.severity) {
                 (Meaning::Blind, _) => "❓",
                 (_, Severity::Critical) => "🔴",
@@ -107,7 +119,7 @@ fn title(message: &Message) -> String {
             };
             format!("{mark} {name} {what}")
         }
-        Some(NoticeEvent::Resolved) => match message.resolved_why.as_deref() {
+        NoticeEvent::Resolved => match message.resolved_why.as_deref() {
             Some("retired") => format!("⚪ {name} is no longer watched"),
             Some("rule_removed") => format!("⚪ {name} is no longer watched for {}", message.rule),
             _ => {
@@ -130,7 +142,7 @@ fn title(message: &Message) -> String {
 /// it lasted, which has a line of its own.
 fn why(message: &Message) -> Vec<String> {
     let mut lines = Vec::new();
-    let well = message.event == Some(NoticeEvent::Resolved) && !over_without_recovery(message);
+    let well = message.event == NoticeEvent::Resolved && !over_without_recovery(message);
     let repeats = well && message.detail.is_some();
     if !message.summary.is_empty() && !repeats {
         lines.push(message.summary.clone());
@@ -156,7 +168,7 @@ fn when(message: &Message, event: NoticeEvent) -> String {
             };
             format!("{was} {}, since {}", rough(end - message.opened_at), moment(message.opened_at))
         }
-        (NoticeEvent::Opened | NoticeEvent::Resolved, _) => format!("Since {}", moment(message.opened_at)),
+        (_, _) => format!("Since {}", moment(message.opened_at)),
     }
 }
 
@@ -257,7 +269,7 @@ mod tests {
     fn a_message_says_what_why_where_and_since_when() {
         insta::assert_snapshot!("opened", text(&sample::opened()).plain());
         insta::assert_snapshot!("resolved", text(&sample::resolved()).plain());
-        insta::assert_snapshot!("test", text(&Message::test("ops", "telegram", Micros(1_795_317_127_000_000))).plain());
+        insta::assert_snapshot!("test", words(&Content::Test(crate::channel::content::TestWord { channel: "ops".into(), kind: "telegram".into(), at: Micros(1_795_317_127_000_000) })).plain());
     }
 
     #[test]

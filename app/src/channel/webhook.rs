@@ -5,7 +5,8 @@
 //! often hold credentials and the path of a hook often is one: of the URL only the origin is ever shown, and of the
 //! headers only the names.
 
-use super::{ATTEMPT_MAX, Accepted, Channel, ChannelKind, Delivery, MASK, Message, Refused, RefusedClass, Retry, answer, text};
+use super::content::Content;
+use super::{ATTEMPT_MAX, Accepted, Channel, ChannelKind, Delivery, MASK, Refused, RefusedClass, Retry, answer, text};
 use crate::config::decode::{self, Fields, Key, Node, Problems};
 use crate::config::tagged::Kind;
 use crate::net::{Net, Request};
@@ -156,12 +157,15 @@ fn decode_headers(node: &Node, problems: &mut Problems) -> Option<Vec<(HeaderNam
 }
 
 /// The body, version 1. `docs/channels.md` describes it field by field.
-pub fn body(message: &Message, key: &str, now: Micros) -> Value {
+pub fn body(content: &Content, key: &str, now: Micros) -> Value {
+    let Content::Incident(message) = content else {
+        return json!({ "version": VERSION, "key": key, "event": "test", "sent_at": text::iso(now), "incident": null, "monitor": null, "tenant": null, "seen_by": {}, "text": text::words(content).plain() });
+    };
     let seconds = |from: Micros, to: Micros| (to - from).0.max(0) as f64 / 1e6;
-    let mut body = json!({
+    json!({
         "version": VERSION,
         "key": key,
-        "event": message.event.map_or("test", |e| e.as_str()),
+        "event": message.event.as_str(),
         "sent_at": text::iso(now),
         "incident": {
             "id": message.incident,
@@ -185,14 +189,7 @@ pub fn body(message: &Message, key: &str, now: Micros) -> Value {
         "tenant": message.tenant,
         "seen_by": message.seen_by,
         "text": text::text(message).plain(),
-    });
-    if message.event.is_none() {
-        // A test is about nothing but the channel.
-        for part in ["incident", "monitor", "tenant"] {
-            body[part] = Value::Null;
-        }
-    }
-    body
+    })
 }
 
 /// `v1=` and the hex HMAC-SHA256 over `timestamp.body`: a receiver that also checks the time cannot be fooled by a
@@ -223,7 +220,7 @@ impl Webhook {
     fn request(&self, delivery: &Delivery) -> Result<Request, Refused> {
         let bad = |what: &str| answer::refused(RefusedClass::Client, Retry::Never, format!("the webhook's {what} cannot be sent"));
         let config = &self.config;
-        let body = body(&delivery.message, &delivery.key, delivery.now).to_string();
+        let body = body(&delivery.content, &delivery.key, delivery.now).to_string();
         let timestamp = delivery.now.0.div_euclid(1_000_000).to_string();
         let mut headers = HeaderMap::new();
         for (name, value) in &config.headers {
@@ -290,9 +287,9 @@ mod tests {
     #[test]
     fn the_body_of_version_1_stays_as_it_is() {
         let now = Micros(1_795_317_130_000_000);
-        insta::assert_snapshot!("opened", format!("{:#}", body(&sample::opened(), "incident/x/opened/0/1", now)));
-        insta::assert_snapshot!("resolved", format!("{:#}", body(&sample::resolved(), "incident/x/resolved/1/1", now)));
-        insta::assert_snapshot!("test", format!("{:#}", body(&Message::test("hook", "webhook", now), "test/hook/1", now)));
+        insta::assert_snapshot!("opened", format!("{:#}", body(&Content::Incident(sample::opened()), "incident/x/opened/0/1", now)));
+        insta::assert_snapshot!("resolved", format!("{:#}", body(&Content::Incident(sample::resolved()), "incident/x/resolved/1/1", now)));
+        insta::assert_snapshot!("test", format!("{:#}", body(&Content::Test(crate::channel::content::TestWord { channel: "hook".into(), kind: "webhook".into(), at: now }), "test/hook/1", now)));
     }
 
     #[test]

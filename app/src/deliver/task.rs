@@ -1,10 +1,10 @@
 //! One channel's task: reads what is due, calls the channel, records how it ended.
 
 use super::{ChannelSpec, DeliverContext, POLL, scope};
-use crate::channel::text::text;
+use crate::channel::text::words;
 use crate::channel::{ATTEMPT_MAX, Accepted, Delivery, Refused, RefusedClass, Retry};
 use crate::config::decode::show_duration;
-use crate::store::{Attempted, DueNotice, Fence, StoreError};
+use crate::store::{AttemptEnd, Attempted, DueNotice, Fence, StoreError};
 use crate::telemetry::ChannelLabel;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -131,7 +131,7 @@ impl Deliverer {
 
     /// One attempt for one notice. False if the notice or the lease is no longer ours.
     async fn attempt(&mut self, spec: &ChannelSpec, fence: &Fence, notice: &DueNotice) -> Result<bool, StoreError> {
-        if !self.cx.store.begin_attempt(notice.id, fence, self.cx.clock.now()).await? {
+        if self.cx.store.begin_attempt(&[notice.id], fence, self.cx.clock.now()).await?.is_empty() {
             return Ok(false);
         }
         self.in_hand = Some((notice.id, fence.clone()));
@@ -143,8 +143,8 @@ impl Deliverer {
             Ok(accepted) => {
                 self.failures = 0;
                 self.cx.metrics.notification_delay.observe((now - notice.created_at).0.max(0) as f64 / 1e6);
-                let (name, title) = (&spec.name, text(&notice.message).title);
-                tracing::info!(channel = %name, notice = notice.id, incident = %notice.message.incident, attempts, "told {name}: {title}");
+                let (name, title) = (&spec.name, words(&notice.content).title);
+                tracing::info!(channel = %name, notice = notice.id, attempts, "told {name}: {title}");
                 (Attempted::Sent { provider_id: accepted.provider_id }, "sent")
             }
             Err(refused) => self.refused(spec, notice, attempts, &refused, now),
@@ -165,7 +165,7 @@ impl Deliverer {
         now: Micros,
     ) -> (Attempted, &'static str) {
         let error = refused.text.clone();
-        let (name, title) = (&spec.name, text(&notice.message).title);
+        let (name, title) = (&spec.name, words(&notice.content).title);
         let (asked, never) = match refused.retry {
             Retry::Never => (None, true),
             Retry::Soon => (None, false),
@@ -182,14 +182,14 @@ impl Deliverer {
         }
         if never || attempts >= ATTEMPTS_MAX {
             tracing::error!(
-                channel = %name, notice = notice.id, incident = %notice.message.incident, attempts, class = refused.class.as_str(),
+                channel = %name, notice = notice.id, attempts, class = refused.class.as_str(),
                 "{name} was not told, and it is given up: {title}: {error}",
             );
             return (Attempted::Dead { error }, "dead");
         }
         let wait = pause(attempts, asked, draw());
         tracing::warn!(
-            channel = %name, notice = notice.id, incident = %notice.message.incident, attempts, class = refused.class.as_str(),
+            channel = %name, notice = notice.id, attempts, class = refused.class.as_str(),
             "{name} was not told yet, again in {}: {title}: {error}", show_duration(Dur::millis(wait.0 / 1_000)),
         );
         (Attempted::Again { next_at: now + wait, error }, "retried")
@@ -199,10 +199,11 @@ impl Deliverer {
     async fn call(&self, spec: &ChannelSpec, notice: &DueNotice) -> Result<Accepted, Refused> {
         let deadline = Instant::now() + ATTEMPT_MAX.to_std();
         let delivery = Delivery {
-            message: notice.message.clone(),
+            content: notice.content.clone(),
             key: format!("{}/{}", notice.cause, notice.channel.0),
             deadline,
             now: self.cx.clock.now(),
+            thread: notice.told.as_ref().and_then(|(_, first)| first.clone()),
         };
         let call = AssertUnwindSafe(spec.channel.deliver(&self.cx.net, &delivery)).catch_unwind();
         match tokio::time::timeout_at((deadline + OVERRUN).into(), call).await {
@@ -221,7 +222,8 @@ impl Deliverer {
     /// was not sent is worth nothing once another holds the lease or the program ends: it is due again then.
     async fn record(&mut self, notice: i64, fence: &Fence, attempted: &Attempted) {
         loop {
-            let Err(error) = self.cx.store.end_attempt(notice, fence, attempted, self.cx.clock.now()).await else { return };
+            let end = AttemptEnd { notices: &[notice], fence, attempted, key: "", digest: false, at: self.cx.clock.now() };
+            let Err(error) = self.cx.store.end_attempt(&end).await else { return };
             self.note_outage(&error);
             let sent = matches!(attempted, Attempted::Sent { .. });
             if !sent && (self.stop.is_cancelled() || (self.cx.fence)(&fence.scope).as_ref() != Some(fence)) {

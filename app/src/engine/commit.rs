@@ -67,6 +67,12 @@ impl Forming {
         self.batch.folded_pushes.push(id);
     }
 
+    /// A person's action that changes nothing.
+    pub fn action_only(&mut self, id: i64) {
+        self.begin();
+        self.batch.folded_actions.push(id);
+    }
+
     fn begin(&mut self) {
         self.since.get_or_insert_with(Instant::now);
     }
@@ -82,6 +88,8 @@ pub struct Landed {
     pub paces: Vec<(MonitorId, Pace)>,
     /// Pushes that are folded now.
     pub pushes: Vec<i64>,
+    /// People's actions that are folded now, or are another node's by now.
+    pub actions: Vec<i64>,
     /// Channels with something to deliver.
     pub told: Vec<ChannelId>,
     /// Scopes that are no longer ours.
@@ -222,10 +230,12 @@ fn landed(forming: Forming, committed: Committed) -> Landed {
     let mut told: Vec<ChannelId> = forming.batch.decisions.iter().flat_map(|d| d.notices.iter().map(|n| n.channel)).collect();
     told.sort_unstable();
     told.dedup();
+    let mut actions = forming.batch.folded_actions;
+    actions.extend(forming.batch.decisions.iter().filter_map(|d| d.action));
     let stale_monitors: Vec<MonitorId> = forming.batch.decisions.iter().filter(|d| !written(d)).map(|d| d.monitor).collect();
     let events =
         forming.batch.decisions.into_iter().filter(|d| written(d)).flat_map(|d| d.live.into_iter().map(move |event| (d.tenant, event)));
     let live = events.zip(committed.live_ids).map(|((tenant, event), id)| (tenant, LiveRow { id, event })).collect();
     let paces = forming.paces.into_iter().filter(|(id, _)| !stale_monitors.contains(id)).collect();
-    Landed { live, latest: forming.latest, paces, pushes: forming.batch.folded_pushes, told, stale: committed.stale }
+    Landed { live, latest: forming.latest, paces, pushes: forming.batch.folded_pushes, actions, told, stale: committed.stale }
 }

@@ -5,6 +5,7 @@
 //! wake-ups of deliverers are published only after the commit that made them true. It decides only for monitors whose
 //! scopes this node holds, and every decision carries their epochs. It never sends, never repairs, never probes.
 
+mod actions;
 mod commit;
 mod ours;
 mod pushes;
@@ -18,7 +19,7 @@ use crate::live::{Latest, Live};
 use crate::probe::Attempt;
 use crate::schedule::Command;
 use crate::spec::{Fleet, MonitorSpec};
-use crate::store::{BeatRow, DETAIL_MAX, DetailRow, Fence, Joined, PushRow, RetiredMonitor, Store, StoredState};
+use crate::store::{ActionRow, BeatRow, DETAIL_MAX, DetailRow, Fence, Joined, PushRow, RetiredMonitor, Store, StoredState};
 use crate::telemetry::SharedMetrics;
 use commit::Stream;
 use smallvec::{SmallVec, smallvec};
@@ -75,6 +76,8 @@ pub struct Wiring {
     pub fleets: mpsc::Receiver<FleetUpdate>,
     /// Rung when a push was recorded.
     pub pushes: Arc<Notify>,
+    /// Rung when a person acted on an incident.
+    pub actions: Arc<Notify>,
     /// Called with the channels of notices that were committed.
     pub outbox: WakeChannels,
     /// How the store is doing.
@@ -99,10 +102,12 @@ pub struct Engine {
     ids: IdBlock,
     wakes: BinaryHeap<Reverse<(Micros, MonitorId)>>,
     folding: HashSet<i64>,
+    acting: HashSet<i64>,
     stream: Stream,
     receiving_since: Micros,
     results: (mpsc::Sender<Fetched>, mpsc::Receiver<Fetched>),
     fetching_pushes: bool,
+    fetching_actions: bool,
     fetching_ids: bool,
     push_monitors: usize,
     next_load: Instant,
@@ -114,6 +119,8 @@ enum Fetched {
     LoadFailed(Vec<MonitorId>, Vec<RetiredMonitor>),
     Pushes(Vec<PushRow>),
     PushesFailed,
+    Actions(Vec<ActionRow>),
+    ActionsFailed,
     Ids(IdBlock),
     IdsFailed,
 }
@@ -132,10 +139,12 @@ impl Engine {
             ids: IdBlock::default(),
             wakes: BinaryHeap::new(),
             folding: HashSet::new(),
+            acting: HashSet::new(),
             stream,
             receiving_since,
             results: mpsc::channel(16),
             fetching_pushes: false,
+            fetching_actions: false,
             fetching_ids: false,
             push_monitors: 0,
             next_load: Instant::now(),
@@ -172,10 +181,12 @@ impl Engine {
                     }
                 }
                 () = self.w.pushes.notified() => self.fetch_pushes(),
+                () = self.w.actions.notified() => self.fetch_actions(),
                 () = tokio::time::sleep_until(wake.into()) => self.wake_due(),
                 () = tokio::time::sleep_until(close.into()), if self.stream.waits_to_close() => {}
                 _ = tick.tick() => {
                     self.fetch_pushes();
+                    self.fetch_actions();
                     self.load_missing();
                     self.w.metrics.incidents_open.set(self.watched.values().map(|w| w.open.len() as i64).sum());
                 }
@@ -218,6 +229,17 @@ impl Engine {
                 }
             }
             Fetched::PushesFailed => self.fetching_pushes = false,
+            Fetched::Actions(rows) => {
+                self.fetching_actions = false;
+                let full = rows.len() as i64 == actions::ACTIONS_MAX;
+                for row in rows {
+                    self.fold_action(&row);
+                }
+                if full {
+                    self.w.actions.notify_one();
+                }
+            }
+            Fetched::ActionsFailed => self.fetching_actions = false,
             Fetched::Ids(block) => {
                 self.fetching_ids = false;
                 self.ids = block;
@@ -354,6 +376,9 @@ impl Engine {
     async fn publish(&mut self, landed: commit::Landed) {
         for id in landed.pushes {
             self.folding.remove(&id);
+        }
+        for id in landed.actions {
+            self.acting.remove(&id);
         }
         self.w.live.with(|table| table.extend(landed.latest.into_iter().map(|l| (l.beat.monitor, l))));
         for (tenant, row) in landed.live {

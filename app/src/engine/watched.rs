@@ -5,13 +5,14 @@
 use super::words::{self, Subject, Told};
 use crate::probe::Attempt;
 use crate::spec::MonitorSpec;
-use crate::store::{Decision, Fence, IncidentWrite, IntervalRow, NoticeWrite, OpenIncident, SightRow, StoredState, VerdictRow};
+use crate::channel::content::Content;
+use crate::store::{ActionRow, Decision, Fence, IncidentWrite, IntervalRow, NoticeWrite, OpenIncident, SightRow, StoredState, VerdictRow};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::sight::{self, Pace, Sight};
-use watchkeeper_core::verdict::{Event, IncidentChange, Judged, NoticeEvent, Policy, RuleState, Verdict, judge};
+use watchkeeper_core::verdict::{Event, IncidentChange, Judged, Notice, NoticeEvent, Policy, RuleState, Standing, Verdict, judge};
 use watchkeeper_core::{DatacenterId, Dur, Heartbeat, IncidentId, Measure, Micros, MonitorId, Outcome, TenantId};
 
 /// Where a step takes place.
@@ -127,7 +128,7 @@ impl Watched {
             judge(&self.verdict, &self.spec.policy, Event::Reconfigured, place.now, ids)
         };
         let changed = sight_changed || judged.verdict != before || !judged.incidents.is_empty();
-        let decision = self.decide(judged, place, None, sight_changed);
+        let decision = self.decide(judged, place, Cause::Time, sight_changed);
         changed.then_some(decision)
     }
 
@@ -152,7 +153,7 @@ impl Watched {
         }
         self.sight = seen.sight;
         let judged = judge(&self.verdict, &self.spec.policy, Event::Vote(place.datacenter, seen.vote), place.now, ids);
-        let decision = self.decide(judged, place, Some((at, attempt)), true);
+        let decision = self.decide(judged, place, Cause::Attempt(at, attempt), true);
         let pace = self.pace();
         (Some(decision), (pace != old_pace).then_some(pace))
     }
@@ -165,17 +166,27 @@ impl Watched {
         }
     }
 
+    /// Folds what a person did about an incident. `None` if that changes nothing any more.
+    pub fn operate(&mut self, done: &ActionRow, place: &Place<'_>, ids: &mut IdBlock) -> Option<Decision> {
+        let before = self.verdict.clone();
+        let judged = judge(&self.verdict, &self.spec.policy, Event::Operator(done.incident, done.action), place.now, ids);
+        let changed = judged.verdict != before || !judged.incidents.is_empty();
+        let mut decision = self.decide(judged, place, Cause::Person(&done.actor), false);
+        decision.action = Some(done.id);
+        changed.then_some(decision)
+    }
+
     /// The time that the fold asked for has come.
     pub fn wake(&mut self, place: &Place<'_>, ids: &mut IdBlock) -> Option<Decision> {
         self.wake = None;
         let before = self.verdict.clone();
         let judged = judge(&self.verdict, &self.spec.policy, Event::Wake, place.now, ids);
         let changed = judged.verdict != before || !judged.incidents.is_empty();
-        let decision = self.decide(judged, place, None, false);
+        let decision = self.decide(judged, place, Cause::Time, false);
         changed.then_some(decision)
     }
 
-    fn decide(&mut self, judged: Judged, place: &Place<'_>, attempt: Option<(Micros, &Attempt)>, sight_changed: bool) -> Decision {
+    fn decide(&mut self, judged: Judged, place: &Place<'_>, cause: Cause<'_>, sight_changed: bool) -> Decision {
         let subject = Subject::from(&*self.spec);
         let step = Step {
             monitor: self.spec.id,
@@ -183,8 +194,9 @@ impl Watched {
             fences: self.fences.clone(),
             subject: &subject,
             policy: &self.spec.policy,
+            spec: Some(&self.spec),
             place,
-            attempt,
+            cause,
         };
         let before = self.verdict.health;
         self.wake = judged.wake;
@@ -210,7 +222,7 @@ pub fn retire(
     let policy = Policy { quorum: watchkeeper_core::quorum::Quorum::default(), rules: Vec::new() };
     let judged = judge(&verdict, &policy, Event::Retired, place.now, &mut IdBlock::default());
     let before = verdict.health;
-    Step { monitor: id, tenant, fences, subject, policy: &policy, place, attempt: None }.decision(judged, before, &mut verdict, &mut open)
+    Step { monitor: id, tenant, fences, subject, policy: &policy, spec: None, place, cause: Cause::Time }.decision(judged, before, &mut verdict, &mut open)
 }
 
 /// The verdict of a monitor whose stored fold could not be read: open incidents are the truth.
@@ -218,9 +230,32 @@ pub fn rebuilt(policy: &Policy, open: &[OpenIncident]) -> Verdict {
     let mut verdict = Verdict::default();
     for incident in open {
         let told = policy.rules.iter().find(|r| r.key == incident.rule).map(|r| r.channels.clone()).unwrap_or_default();
-        verdict.rules.push((incident.rule.clone(), RuleState::Open { incident: incident.id, told }));
+        let standing = Standing {
+            incident: incident.id,
+            told,
+            opened_at: incident.opened_at,
+            // Every word that may have been said has a smaller number.
+            words: WORDS_BEFORE_LOSS,
+            acknowledged: incident.acknowledged_by.is_some(),
+            ..Standing::default()
+        };
+        verdict.rules.push((incident.rule.clone(), RuleState::Open(standing)));
     }
     verdict
+}
+
+/// Where the words of an incident are numbered on from when its fold was lost: beyond any that reminders can have reached.
+const WORDS_BEFORE_LOSS: u32 = 1 << 20;
+
+/// What brought a step about.
+#[derive(Clone, Copy)]
+enum Cause<'a> {
+    /// An attempt, and when it began.
+    Attempt(Micros, &'a Attempt),
+    /// A person, by name.
+    Person(&'a str),
+    /// The clock, or a new configuration.
+    Time,
 }
 
 struct Step<'a> {
@@ -229,8 +264,10 @@ struct Step<'a> {
     fences: SmallVec<[Fence; 2]>,
     subject: &'a Subject,
     policy: &'a Policy,
+    /// `None` once it is no longer watched.
+    spec: Option<&'a MonitorSpec>,
     place: &'a Place<'a>,
-    attempt: Option<(Micros, &'a Attempt)>,
+    cause: Cause<'a>,
 }
 
 impl Step<'_> {
@@ -246,93 +283,115 @@ impl Step<'_> {
             incidents: SmallVec::new(),
             notices: SmallVec::new(),
             live: SmallVec::new(),
+            action: None,
         };
         if verdict.health != before {
             decision.interval = Some(IntervalRow { start: verdict.since, health: verdict.health });
             let why = verdict.reason.map(watchkeeper_core::Reason::as_str).or(verdict.blind.map(watchkeeper_core::Blind::as_str));
             decision.live.push(words::live_state(self.subject, verdict.health, verdict.since, why));
         }
+        // The words about an incident are in the order in which the fold said them.
+        let mut said = judged.notices.as_slice();
         for change in judged.incidents {
-            self.incident(change, &judged.notices, verdict, open, &mut decision);
+            self.incident(change, &mut said, verdict, open, &mut decision);
         }
         decision
+    }
+
+    const fn attempt(&self) -> Option<(Micros, &Attempt)> {
+        match self.cause {
+            Cause::Attempt(at, attempt) => Some((at, attempt)),
+            Cause::Person(_) | Cause::Time => None,
+        }
+    }
+
+    fn actor(&self) -> Option<String> {
+        match self.cause {
+            Cause::Person(name) => Some(name.to_owned()),
+            Cause::Attempt(..) | Cause::Time => None,
+        }
     }
 
     fn incident(
         &self,
         change: IncidentChange,
-        notices: &[watchkeeper_core::verdict::Notice],
+        said: &mut &[Notice],
         verdict: &Verdict,
         open: &mut SmallVec<[OpenIncident; 1]>,
         decision: &mut Decision,
     ) {
-        let detail = self.attempt.and_then(|(_, a)| a.error.clone());
         match change {
-            IncidentChange::Opened { id, rule, severity, at, reason, blind, value } => {
-                let uid = uuid::Uuid::now_v7().to_string();
+            IncidentChange::Opened { id, rule, severity, at, reason, blind, value, flapping } => {
+                let detail = self.attempt().and_then(|(_, a)| a.error.clone());
                 let summary = words::opened(self.policy, &rule, reason, blind, value, detail.as_deref());
-                let word = reason.map(|r| r.as_str().to_owned()).or_else(|| blind.map(|b| b.as_str().to_owned()));
-                let evidence = self.attempt.and_then(|(_, a)| super::evidence_json(a));
-                let told = Told {
-                    event: NoticeEvent::Opened,
-                    incident: &uid,
-                    rule: &rule,
-                    severity,
-                    reason: word.clone(),
-                    summary: summary.clone(),
-                    detail,
+                let known = OpenIncident {
+                    id,
+                    uid: uuid::Uuid::now_v7().to_string(),
+                    rule: rule.clone(),
                     opened_at: at,
-                    resolved_at: None,
-                    resolved_why: None,
+                    summary: summary.clone(),
+                    reason: reason.map(|r| r.as_str().to_owned()).or_else(|| blind.map(|b| b.as_str().to_owned())),
+                    acknowledged_by: None,
                 };
-                self.tell(id, &told, notices, verdict, decision);
+                let told = Told { detail, flapping, ..Told::about(&known, NoticeEvent::Opened, severity, summary.clone()) };
+                self.tell(id, at, &told, said, verdict, decision);
                 decision.incidents.push(IncidentWrite::Open {
                     id,
-                    uid: uid.clone(),
-                    rule: rule.clone(),
+                    uid: known.uid.clone(),
+                    rule,
                     severity,
                     at,
-                    deciding_at: self.attempt.map_or(at, |(began, _)| began),
-                    reason: word.clone(),
+                    deciding_at: self.attempt().map_or(at, |(began, _)| began),
+                    reason: known.reason.clone(),
                     value,
-                    summary: summary.clone(),
-                    evidence,
+                    summary,
+                    evidence: self.attempt().and_then(|(_, a)| super::evidence_json(a)),
                 });
-                open.push(OpenIncident { id, uid, rule, opened_at: at, summary, reason: word });
+                open.push(known);
             }
-            IncidentChange::Resolved { id, rule, severity, at, why } => {
-                let was = open.iter().position(|o| o.id == id).map(|i| open.remove(i));
-                let Some(was) = was else { return };
-                let summary = words::resolved(why, at - was.opened_at);
+            IncidentChange::Acknowledged { id, rule: _, severity, at, on } => {
+                let actor = self.actor();
+                let Some(known) = open.iter_mut().find(|o| o.id == id) else { return };
+                known.acknowledged_by = actor.clone().filter(|_| on);
+                let summary = words::acknowledged(on, actor.as_deref());
+                if on {
+                    let told = Told { actor: actor.clone(), ..Told::about(known, NoticeEvent::Acknowledged, severity, summary.clone()) };
+                    self.tell(id, at, &told, said, verdict, decision);
+                }
+                decision.incidents.push(IncidentWrite::Acknowledge { id, at, on, actor, summary });
+            }
+            IncidentChange::Lasts { id, rule: _, severity, at, event, settled } => {
+                let Some(known) = open.iter().find(|o| o.id == id) else { return };
+                let summary = words::lasts(at - known.opened_at, settled, &known.summary);
+                self.tell(id, at, &Told::about(known, event, severity, summary.clone()), said, verdict, decision);
+                decision.incidents.push(IncidentWrite::Note { id, at, kind: event.as_str(), summary });
+            }
+            IncidentChange::Resolved { id, rule: _, severity, at, why } => {
+                let Some(known) = open.iter().position(|o| o.id == id).map(|i| open.remove(i)) else { return };
+                let actor = self.actor();
+                let summary = words::resolved(why, at - known.opened_at, actor.as_deref());
                 let told = Told {
-                    event: NoticeEvent::Resolved,
-                    incident: &was.uid,
-                    rule: &rule,
-                    severity,
-                    reason: was.reason.clone(),
-                    summary: summary.clone(),
-                    detail: Some(was.summary.clone()),
-                    opened_at: was.opened_at,
+                    detail: Some(known.summary.clone()),
                     resolved_at: Some(at),
                     resolved_why: Some(why),
+                    actor: actor.clone(),
+                    ..Told::about(&known, NoticeEvent::Resolved, severity, summary.clone())
                 };
-                self.tell(id, &told, notices, verdict, decision);
-                decision.incidents.push(IncidentWrite::Resolve { id, at, why: why.as_str(), summary });
+                self.tell(id, at, &told, said, verdict, decision);
+                decision.incidents.push(IncidentWrite::Resolve { id, at, why: why.as_str(), actor, summary });
             }
         }
     }
 
-    fn tell(
-        &self,
-        id: IncidentId,
-        told: &Told<'_>,
-        notices: &[watchkeeper_core::verdict::Notice],
-        verdict: &Verdict,
-        decision: &mut Decision,
-    ) {
-        let at = told.resolved_at.unwrap_or(told.opened_at);
+    /// Takes the notices of one word off the front of what the fold said, and writes them.
+    fn tell(&self, id: IncidentId, at: Micros, told: &Told<'_>, said: &mut &[Notice], verdict: &Verdict, decision: &mut Decision) {
         decision.live.push(words::live_incident(self.subject, told, at));
-        for notice in notices.iter().filter(|n| n.incident == id && n.event == told.event) {
+        while let Some((notice, rest)) = said.split_first()
+            && notice.incident == id
+            && notice.event == told.event
+        {
+            *said = rest;
+            let rule = self.policy.rules.iter().find(|r| r.key == *told.rule);
             decision.notices.push(NoticeWrite {
                 cause: format!("incident/{}/{}/{}", told.incident, told.event.as_str(), notice.nth),
                 incident: id,
@@ -340,9 +399,21 @@ impl Step<'_> {
                 nth: notice.nth,
                 channel: notice.channel,
                 severity: notice.severity,
-                message: words::message(self.subject, verdict, (self.place.datacenter, self.place.code), told.clone()),
+                content: Content::Incident(words::message(
+                    self.subject,
+                    verdict,
+                    (self.place.datacenter, self.place.code),
+                    told.clone(),
+                )),
                 at,
+                rule: told.rule.clone(),
+                cooldown: rule.map_or(Dur::ZERO, |r| r.cooldown),
+                not_before: self.spec.and_then(|spec| spec.not_before(told.rule, notice.channel, at)),
             });
+            // Two words of one kind may follow each other; their places tell them apart.
+            if rest.first().is_none_or(|next| next.nth != notice.nth) {
+                return;
+            }
         }
     }
 }

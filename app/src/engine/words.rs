@@ -5,7 +5,7 @@
 use crate::channel::Message;
 use crate::config::decode::show_duration;
 use crate::spec::MonitorSpec;
-use crate::store::{LiveWrite, RetiredMonitor};
+use crate::store::{LiveWrite, OpenIncident, RetiredMonitor};
 use crate::web::types::Time;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -98,13 +98,31 @@ pub fn opened(
     }
 }
 
+/// That somebody has taken an incident on, or given it back.
+pub fn acknowledged(on: bool, actor: Option<&str>) -> String {
+    let who = actor.unwrap_or("somebody");
+    if on { format!("{who} is on it") } else { format!("{who} is no longer on it") }
+}
+
+/// That an incident lasts. `was` is why it opened.
+pub fn lasts(lasted: Dur, settled: bool, was: &str) -> String {
+    let lasted = seconds(lasted);
+    if settled { format!("no longer flapping: it stays, {lasted} after it began: {was}") } else { format!("for {lasted} now: {was}") }
+}
+
+/// A length of time without fractions of seconds.
+fn seconds(length: Dur) -> String {
+    show_duration(Dur(length.0.max(0) / 1_000_000 * 1_000_000))
+}
+
 /// Why and after how long an incident ended.
-pub fn resolved(why: ResolvedWhy, lasted: Dur) -> String {
-    let lasted = show_duration(Dur(lasted.0.max(0) / 1_000_000 * 1_000_000));
+pub fn resolved(why: ResolvedWhy, lasted: Dur, actor: Option<&str>) -> String {
+    let lasted = seconds(lasted);
     match why {
         ResolvedWhy::Recovered => format!("over after {lasted}"),
         ResolvedWhy::RuleRemoved => format!("ended after {lasted} because its rule was taken out of the configuration"),
         ResolvedWhy::Retired => format!("ended after {lasted} because the monitor is no longer watched"),
+        ResolvedWhy::Operator => format!("ended by {} after {lasted}", actor.unwrap_or("somebody")),
     }
 }
 
@@ -125,7 +143,7 @@ fn days_of(days: i64) -> String {
 /// What is told about one incident.
 #[derive(Clone, Debug)]
 pub struct Told<'a> {
-    /// Opened or resolved.
+    /// Which word.
     pub event: NoticeEvent,
     /// The incident's public id.
     pub incident: &'a str,
@@ -145,6 +163,30 @@ pub struct Told<'a> {
     pub resolved_at: Option<Micros>,
     /// Why it ended.
     pub resolved_why: Option<ResolvedWhy>,
+    /// It began soon after its last end.
+    pub flapping: bool,
+    /// Who acknowledged or ended it.
+    pub actor: Option<String>,
+}
+
+impl<'a> Told<'a> {
+    /// A word about an incident that is open.
+    pub fn about(known: &'a OpenIncident, event: NoticeEvent, severity: Severity, summary: String) -> Self {
+        Self {
+            event,
+            incident: &known.uid,
+            rule: &known.rule,
+            severity,
+            reason: known.reason.clone(),
+            summary,
+            detail: None,
+            opened_at: known.opened_at,
+            resolved_at: None,
+            resolved_why: None,
+            flapping: false,
+            actor: None,
+        }
+    }
 }
 
 /// The message of a notice.
@@ -155,7 +197,7 @@ pub fn message(subject: &Subject, verdict: &Verdict, here: (watchkeeper_core::Da
         .map(|(dc, vote)| (if *dc == here.0 { here.1.to_owned() } else { format!("#{}", dc.0) }, vote.health.as_str().to_owned()))
         .collect();
     Message {
-        event: Some(told.event),
+        event: told.event,
         incident: told.incident.to_owned(),
         tenant: subject.tenant.clone(),
         monitor_uid: subject.uid.clone(),
@@ -171,6 +213,8 @@ pub fn message(subject: &Subject, verdict: &Verdict, here: (watchkeeper_core::Da
         opened_at: told.opened_at,
         resolved_at: told.resolved_at,
         resolved_why: told.resolved_why.map(|why| why.as_str().to_owned()),
+        flapping: told.flapping,
+        actor: told.actor,
         seen_by,
     }
 }
@@ -184,7 +228,7 @@ pub fn live_state(subject: &Subject, health: Health, at: Micros, why: Option<&st
     }
 }
 
-/// The live event of an incident that began or ended.
+/// The live event of a word about an incident.
 pub fn live_incident(subject: &Subject, told: &Told<'_>, at: Micros) -> LiveWrite {
     LiveWrite {
         at,
@@ -192,7 +236,7 @@ pub fn live_incident(subject: &Subject, told: &Told<'_>, at: Micros) -> LiveWrit
         data: json!({
             "incident": told.incident, "monitor": subject.uid, "name": subject.name, "rule": told.rule.as_str(),
             "severity": told.severity.as_str(), "summary": told.summary, "opened_at": Time(told.opened_at),
-            "resolved_at": told.resolved_at.map(Time),
+            "resolved_at": told.resolved_at.map(Time), "actor": told.actor,
         }),
     }
 }

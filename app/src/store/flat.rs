@@ -6,7 +6,7 @@
 
 use super::rows::{self, Sql};
 use super::{Batch, Committed, Decision, Fence, IncidentWrite, LiveWrite, NoticeWrite, Scope, fold};
-use crate::channel::Message;
+use crate::channel::content::Content;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use watchkeeper_core::{Blind, Micros, MonitorId, Reason, TenantId};
 
@@ -166,7 +166,8 @@ fn incident<'a>(flat: &mut Flat<'a>, opened: &mut HashMap<i64, usize>, decision:
             });
             flat.entries.push(EntryOut { incident: id.0, nth: 0, at: at.0, kind: "opened", text: summary, evidence: evidence.as_deref() });
         }
-        IncidentWrite::Resolve { id, at, why, summary } => match opened.get(&id.0) {
+        IncidentWrite::Acknowledge { .. } | IncidentWrite::Note { .. } => {}
+        IncidentWrite::Resolve { id, at, why, summary, actor: _ } => match opened.get(&id.0) {
             None => flat.resolved.push(ResolveOut { id: id.0, at: at.0, why, summary }),
             Some(place) => {
                 let incident = &mut flat.opened[*place];
@@ -225,8 +226,8 @@ pub(super) fn live_counts(live: &[(TenantId, &LiveWrite)]) -> BTreeMap<i64, i64>
 }
 
 /// A notice's message as it is stored.
-pub(super) fn message(message: &Message) -> String {
-    serde_json::to_string(message).expect("messages have text keys only, so they are JSON")
+pub(super) fn message(content: &Content) -> String {
+    serde_json::to_string(content).expect("messages have text keys only, so they are JSON")
 }
 
 /// What became of a batch, stored beside its number for whoever asks again; `None` when there is nothing worth telling.

@@ -15,11 +15,16 @@ pub(super) struct Migration {
 }
 
 /// The schema of SQLite.
-pub(super) const SQLITE: &[Migration] = &[Migration { version: 1, name: "first", sql: include_str!("migrations/sqlite/0001_first.sql") }];
+pub(super) const SQLITE: &[Migration] = &[
+    Migration { version: 1, name: "first", sql: include_str!("migrations/sqlite/0001_first.sql") },
+    Migration { version: 2, name: "alerting", sql: include_str!("migrations/sqlite/0002_alerting.sql") },
+];
 
 /// The schema of PostgreSQL.
-pub(super) const POSTGRES: &[Migration] =
-    &[Migration { version: 1, name: "first", sql: include_str!("migrations/postgres/0001_first.sql") }];
+pub(super) const POSTGRES: &[Migration] = &[
+    Migration { version: 1, name: "first", sql: include_str!("migrations/postgres/0001_first.sql") },
+    Migration { version: 2, name: "alerting", sql: include_str!("migrations/postgres/0002_alerting.sql") },
+];
 
 /// The table that says which were applied; the same text on both stores.
 pub(super) const TABLE: &str =

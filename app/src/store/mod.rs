@@ -5,6 +5,7 @@
 //! checked inside the transaction. Times are UTC microseconds. Every query for a tenant goes through [`TenantScope`].
 //! Only this module knows SQL. It never decides anything.
 
+pub mod alerting;
 mod apply;
 mod error;
 mod flat;
@@ -17,7 +18,11 @@ mod postgres;
 mod rows;
 mod sqlite;
 
-use crate::channel::Message;
+pub use alerting::{
+    ActionRow, AttemptEnd, DeadLetter, Deferred, DueNotice, MaintenanceObject, Mutes, SentMessage, Silence, WordWrite,
+};
+
+use crate::channel::content::Content;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -127,6 +132,8 @@ pub struct Batch {
     pub details: Vec<DetailRow>,
     /// Pushes that these beats came from.
     pub folded_pushes: Vec<i64>,
+    /// Actions of people that changed nothing any more, because their incident was over.
+    pub folded_actions: Vec<i64>,
     /// Decisions in the order in which they were made.
     pub decisions: Vec<Decision>,
 }
@@ -205,6 +212,8 @@ pub struct Decision {
     pub notices: SmallVec<[NoticeWrite; 1]>,
     /// What the live stream shows. The store adds the id.
     pub live: SmallVec<[LiveWrite; 1]>,
+    /// The person's action that this decision folded.
+    pub action: Option<i64>,
 }
 
 /// A sight and where it belongs.
@@ -268,8 +277,34 @@ pub enum IncidentWrite {
         id: IncidentId,
         /// When.
         at: Micros,
-        /// `recovered`, `rule_removed`, `retired`.
+        /// `recovered`, `rule_removed`, `retired`, `operator`.
         why: &'static str,
+        /// Who, if a person.
+        actor: Option<String>,
+        /// One sentence.
+        summary: String,
+    },
+    /// Somebody took it on, or gave it back.
+    Acknowledge {
+        /// Which.
+        id: IncidentId,
+        /// When.
+        at: Micros,
+        /// Whether it is taken on now.
+        on: bool,
+        /// Who.
+        actor: Option<String>,
+        /// One sentence.
+        summary: String,
+    },
+    /// An entry of the timeline that changes nothing else: `reminded`, `escalated`.
+    Note {
+        /// Which.
+        id: IncidentId,
+        /// When.
+        at: Micros,
+        /// What kind of entry.
+        kind: &'static str,
         /// One sentence.
         summary: String,
     },
@@ -285,15 +320,21 @@ pub struct NoticeWrite {
     /// What happened.
     pub event: NoticeEvent,
     /// Its place in the order of (channel, incident).
-    pub nth: u16,
+    pub nth: u32,
     /// Where to.
     pub channel: ChannelId,
     /// How urgent.
     pub severity: Severity,
     /// What it says.
-    pub message: Message,
+    pub content: Content,
     /// When it was decided.
     pub at: Micros,
+    /// Of which rule, for its cooldown.
+    pub rule: RuleKey,
+    /// The rule's cooldown.
+    pub cooldown: Dur,
+    /// Not to be told before then, and why: the route's hours.
+    pub not_before: Option<(Micros, String)>,
 }
 
 /// One line of the live stream.
@@ -341,6 +382,8 @@ pub struct MonitorObject {
     pub hash: [u8; 32],
     /// The token of a push monitor (kept if it already has one).
     pub push_token: Option<String>,
+    /// Names of the monitors that it depends on, in the same tenant.
+    pub depends_on: Vec<String>,
 }
 
 /// A channel as a source says it should be. Secrets stay in the file and in memory.
@@ -354,6 +397,8 @@ pub struct ChannelObject {
     pub config: String,
     /// Which lease and budget its deliveries share: one per bot token or host.
     pub budget: String,
+    /// It is told what no other channel of an alert could be.
+    pub last_resort: bool,
     /// `file:line`.
     pub origin: String,
 }
@@ -367,6 +412,8 @@ pub struct TenantObjects {
     pub channels: Vec<ChannelObject>,
     /// Its monitors.
     pub monitors: Vec<MonitorObject>,
+    /// Its maintenance windows.
+    pub maintenance: Vec<MaintenanceObject>,
 }
 
 /// What the store made of a source, in the order of the objects given.
@@ -454,6 +501,8 @@ pub struct OpenIncident {
     pub summary: String,
     /// Why.
     pub reason: Option<String>,
+    /// Whether somebody has taken it on, and who.
+    pub acknowledged_by: Option<String>,
 }
 
 /// What kind of push came in.
@@ -513,27 +562,6 @@ pub struct PushRow {
 
 /// So much of a push's body is kept, as Healthchecks does (10 KiB); more is cut, not refused.
 pub const PUSH_BODY_MAX: usize = 10 * 1024;
-
-/// A notice that is to be delivered now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueNotice {
-    /// Row id.
-    pub id: i64,
-    /// Its key: unique with the channel.
-    pub cause: String,
-    /// Where to.
-    pub channel: ChannelId,
-    /// About which incident.
-    pub incident: IncidentId,
-    /// How urgent.
-    pub severity: Severity,
-    /// What it says.
-    pub message: Message,
-    /// Attempts begun before this one.
-    pub attempts: u32,
-    /// When it was decided.
-    pub created_at: Micros,
-}
 
 /// How one attempt to deliver ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -666,6 +694,10 @@ pub struct NoticeView {
     pub attempts: u32,
     /// The newest error.
     pub last_error: Option<String>,
+    /// Why it is held or was suppressed.
+    pub why: Option<String>,
+    /// When it is looked at again, while it waits.
+    pub next_at: Option<Micros>,
     /// When it was decided.
     pub created_at: Micros,
     /// When the provider took it.
@@ -817,11 +849,49 @@ pub trait Store: Send + Sync {
     async fn due_notices(&self, channel: ChannelId, now: Micros, limit: i64) -> Result<Vec<DueNotice>>;
     /// When the next notice of this channel becomes due, if any waits; one that must wait for an earlier notice does not count.
     async fn next_due(&self, channel: ChannelId) -> Result<Option<Micros>>;
-    /// Marks an attempt as begun, under the channel's lease. False if the lease is no longer ours or the notice is no longer waiting: do not send.
-    async fn begin_attempt(&self, notice: i64, fence: &Fence, now: Micros) -> Result<bool>;
-    /// Records how it ended, with an entry on the incident's timeline. That the provider took it is a fact, recorded whoever holds the
-    /// lease by now; anything else is a decision, ignored once the attempt is no longer ours.
-    async fn end_attempt(&self, notice: i64, fence: &Fence, attempted: &Attempted, now: Micros) -> Result<()>;
+    /// Marks an attempt as begun for these notices, under the channel's lease, and says for which: not for those that no longer
+    /// wait; for none if the lease is no longer ours.
+    async fn begin_attempt(&self, notices: &[i64], fence: &Fence, now: Micros) -> Result<Vec<i64>>;
+    /// Records how it ended, with an entry on each incident's timeline. That the provider took it is a fact, recorded whoever holds
+    /// the lease by now; anything else is a decision, ignored once the attempt is no longer ours. When the last notice of a cause is
+    /// given up, the tenant's last-resort channels get it.
+    async fn end_attempt(&self, end: &AttemptEnd<'_>) -> Result<()>;
+    /// Records that notices are held or will never be told, with the reason on the notice (and on the timeline when it is suppressed),
+    /// under the channel's lease. Those that no longer wait are left alone.
+    async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()>;
+    /// Puts words that no incident caused in the outbox; those that are there already are left alone.
+    async fn tell(&self, words: &[WordWrite]) -> Result<()>;
+    /// What this channel took since then, oldest first, at most [`PAGE_MAX`].
+    async fn recent_messages(&self, channel: ChannelId, since: Micros) -> Result<Vec<SentMessage>>;
+    /// Notices that were given up, newest first, before a row id.
+    async fn dead_letters(&self, scope: TenantScope, before: Option<i64>, limit: i64) -> Result<Vec<DeadLetter>>;
+    /// Makes a dead notice due again, with its attempts counted anew. Its channel, or `None` if there is no such dead notice.
+    async fn retry_dead(&self, scope: TenantScope, notice: i64, now: Micros) -> Result<Option<ChannelId>>;
+
+    // --- people
+
+    /// What may mute this tenant's notices now.
+    async fn mutes(&self, tenant: TenantId, now: Micros) -> Result<Mutes>;
+    /// Adds a silence.
+    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<()>;
+    /// Silences that have not ended before `since`, newest first, at most `limit`.
+    async fn silences(&self, scope: TenantScope, since: Micros, limit: i64) -> Result<Vec<Silence>>;
+    /// Ends a silence now; what it held is looked at again at once. False if there is none that lasts.
+    async fn end_silence(&self, scope: TenantScope, uid: &str, now: Micros) -> Result<bool>;
+    /// Records what a person did about an open incident. False if there is no such open incident.
+    async fn insert_action(
+        &self,
+        scope: TenantScope,
+        incident_uid: &str,
+        action: watchkeeper_core::verdict::Action,
+        actor: &str,
+        now: Micros,
+    ) -> Result<bool>;
+    /// Adds a person's words to an incident's timeline. False if there is no such incident.
+    async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool>;
+    /// Actions that no batch has folded yet, oldest first.
+    async fn unfolded_actions(&self, limit: i64) -> Result<Vec<ActionRow>>;
+
     /// How full the outbox is.
     async fn outbox_depth(&self) -> Result<OutboxDepth>;
 

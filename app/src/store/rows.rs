@@ -149,6 +149,8 @@ pub(super) fn notice(row: &impl Columns) -> Sql<NoticeView> {
         state: row.text(2)?,
         attempts: row.int(3)? as u32,
         last_error: row.maybe_text(4)?,
+        why: None,
+        next_at: None,
         created_at: Micros(row.int(5)?),
         sent_at: row.maybe_int(6)?.map(Micros),
     })
@@ -160,11 +162,20 @@ pub(super) fn due(row: &impl Columns) -> Sql<DueNotice> {
         id: row.int(0)?,
         cause: row.text(1)?,
         channel: ChannelId(row.int(2)?),
-        incident: IncidentId(row.int(3)?),
+        tenant: TenantId::default(),
+        incident: Some(IncidentId(row.int(3)?)),
+        event: None,
         severity: severity(row.int(4)?)?,
-        message: json(&row.text(5)?, "a notice's message is not readable")?,
+        content: crate::channel::content::Content::parse(&row.text(5)?).map_err(|_| unreadable("a notice's message is not readable"))?,
         attempts: row.int(6)? as u32,
         created_at: Micros(row.int(7)?),
+        held: false,
+        cooldown: watchkeeper_core::Dur::ZERO,
+        told: None,
+        unheard: false,
+        over: None,
+        last_about_rule: None,
+        parents: Vec::new(),
     })
 }
 
@@ -191,6 +202,7 @@ pub(super) fn open_incident(row: &impl Columns) -> Sql<(MonitorId, OpenIncident)
         opened_at: Micros(row.int(4)?),
         summary: row.text(5)?,
         reason: row.maybe_text(6)?,
+        acknowledged_by: None,
     };
     Ok((MonitorId(row.int(0)?), incident))
 }

@@ -60,6 +60,10 @@ pub type ReloadRequest = oneshot::Sender<Result<String, Vec<String>>>;
 pub struct Control {
     /// Told after a push was recorded, so that it is folded at once.
     pub wake_pushes: Arc<Notify>,
+    /// Told after a person acted on an incident, so that it is folded at once.
+    pub wake_actions: Arc<Notify>,
+    /// Makes every channel look at what it holds, after a silence began or ended.
+    pub wake_channels: Arc<dyn Fn() + Send + Sync>,
     /// Where reloads are asked for.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Whether the node does its work.

@@ -416,7 +416,11 @@ async fn others_are_not_served_while_there_is_no_token() {
         fleet,
         metrics: std::sync::Arc::new(watchkeeper::telemetry::Metrics::new()),
         clock: web.clock.clone(),
-        control: web::Control { wake_pushes: web.wake_pushes.clone(), reload: tokio::sync::mpsc::channel(1).0, ready },
+        control: web::Control {
+            wake_pushes: web.wake_pushes.clone(),
+            wake_actions: std::sync::Arc::default(),
+            wake_channels: std::sync::Arc::new(|| {}),
+            reload: tokio::sync::mpsc::channel(1).0, ready },
         metrics_token: None,
     };
     let refused = web::serve(listener, state, CancellationToken::new()).await;

@@ -311,7 +311,7 @@ async fn notices(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
     .bind(notices.iter().map(|(_, row)| row.event.as_str()).collect::<Vec<_>>())
     .bind(notices.iter().map(|(_, row)| i64::from(row.nth)).collect::<Vec<_>>())
     .bind(notices.iter().map(|(_, row)| i64::from(row.severity.code())).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(_, row)| flat::message(&row.message)).collect::<Vec<_>>())
+    .bind(notices.iter().map(|(_, row)| flat::message(&row.content)).collect::<Vec<_>>())
     .bind(notices.iter().map(|(_, row)| row.at.0).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await?;

@@ -222,12 +222,61 @@ impl Store for PostgresStore {
         read!(self, "reading when a notice is due", |tx| outbox::next_due(tx, channel))
     }
 
-    async fn begin_attempt(&self, notice: i64, fence: &Fence, now: Micros) -> Result<bool> {
-        write!(self, "beginning a delivery", |tx| outbox::begin_attempt(tx, notice, fence, now))
+    async fn begin_attempt(&self, notices: &[i64], fence: &Fence, now: Micros) -> Result<Vec<i64>> {
+        let begun = write!(self, "beginning a delivery", |tx| outbox::begin_attempt(tx, notices[0], fence, now))?;
+        Ok(if begun { notices.to_vec() } else { Vec::new() })
     }
 
-    async fn end_attempt(&self, notice: i64, fence: &Fence, attempted: &Attempted, now: Micros) -> Result<()> {
-        write!(self, "recording a delivery", |tx| outbox::end_attempt(tx, notice, fence, attempted, now))
+    async fn end_attempt(&self, end: &super::AttemptEnd<'_>) -> Result<()> {
+        write!(self, "recording a delivery", |tx| outbox::end_attempt(tx, end.notices[0], end.fence, end.attempted, end.at))
+    }
+
+    async fn defer(&self, _: &[(i64, super::Deferred)], _: &Fence, _: Micros) -> Result<()> {
+        unimplemented!("not built yet")
+    }
+
+    async fn tell(&self, _: &[super::WordWrite]) -> Result<()> {
+        unimplemented!("not built yet")
+    }
+
+    async fn recent_messages(&self, _: ChannelId, _: Micros) -> Result<Vec<super::SentMessage>> {
+        Ok(Vec::new())
+    }
+
+    async fn dead_letters(&self, _: TenantScope, _: Option<i64>, _: i64) -> Result<Vec<super::DeadLetter>> {
+        unimplemented!("not built yet")
+    }
+
+    async fn retry_dead(&self, _: TenantScope, _: i64, _: Micros) -> Result<Option<ChannelId>> {
+        unimplemented!("not built yet")
+    }
+
+    async fn mutes(&self, _: TenantId, _: Micros) -> Result<super::Mutes> {
+        Ok(super::Mutes::default())
+    }
+
+    async fn create_silence(&self, _: TenantScope, _: &super::Silence) -> Result<()> {
+        unimplemented!("not built yet")
+    }
+
+    async fn silences(&self, _: TenantScope, _: Micros, _: i64) -> Result<Vec<super::Silence>> {
+        unimplemented!("not built yet")
+    }
+
+    async fn end_silence(&self, _: TenantScope, _: &str, _: Micros) -> Result<bool> {
+        unimplemented!("not built yet")
+    }
+
+    async fn insert_action(&self, _: TenantScope, _: &str, _: watchkeeper_core::verdict::Action, _: &str, _: Micros) -> Result<bool> {
+        unimplemented!("not built yet")
+    }
+
+    async fn comment(&self, _: TenantScope, _: &str, _: &str, _: &str, _: Micros) -> Result<bool> {
+        unimplemented!("not built yet")
+    }
+
+    async fn unfolded_actions(&self, _: i64) -> Result<Vec<super::ActionRow>> {
+        Ok(Vec::new())
     }
 
     async fn outbox_depth(&self) -> Result<OutboxDepth> {

@@ -197,7 +197,7 @@ async fn notices(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
                 .bind(notice.event.as_str())
                 .bind(i64::from(notice.nth))
                 .bind(i64::from(notice.severity.code()))
-                .bind(flat::message(&notice.message))
+                .bind(flat::message(&notice.content))
                 .bind("due")
                 .bind(notice.at.0)
                 .bind(notice.at.0)

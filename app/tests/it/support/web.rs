@@ -103,7 +103,13 @@ impl TestWeb {
             fleet: fleet_rx,
             metrics,
             clock: clock.clone(),
-            control: Control { wake_pushes: wake_pushes.clone(), reload, ready: ready_rx },
+            control: Control {
+                wake_pushes: wake_pushes.clone(),
+                wake_actions: std::sync::Arc::default(),
+                wake_channels: std::sync::Arc::new(|| {}),
+                reload,
+                ready: ready_rx,
+            },
             metrics_token: None,
         };
         change(&mut state);

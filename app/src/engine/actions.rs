@@ -1,0 +1,45 @@
+//! What people did about incidents: rows that any node may insert, folded by the node that decides for the monitor.
+
+use super::watched::Place;
+use super::{Engine, Fetched, queue_wakes};
+use crate::store::ActionRow;
+
+/// Actions read at once.
+pub(super) const ACTIONS_MAX: i64 = 1_000;
+
+impl Engine {
+    pub(super) fn fetch_actions(&mut self) {
+        if self.fetching_actions {
+            return;
+        }
+        self.fetching_actions = true;
+        let (store, out) = (self.w.store.clone(), self.results.0.clone());
+        tokio::spawn(async move {
+            let fetched = match store.unfolded_actions(ACTIONS_MAX).await {
+                Ok(rows) => Fetched::Actions(rows),
+                Err(error) => {
+                    tracing::warn!(error = %crate::chain(&error), "actions on incidents could not be read; trying again");
+                    Fetched::ActionsFailed
+                }
+            };
+            // The engine is gone only at the end of the process.
+            let _ = out.send(fetched).await;
+        });
+    }
+
+    pub(super) fn fold_action(&mut self, row: &ActionRow) {
+        let (datacenter, code, now) = self.place();
+        let place = Place { datacenter, code: &code, now };
+        // An action on another node's monitor is that node's to fold; one on its way to the store is folded already.
+        let Some(watched) = self.watched.get_mut(&row.monitor) else { return };
+        if !self.acting.insert(row.id) {
+            return;
+        }
+        let decision = watched.operate(row, &place, &mut self.ids);
+        queue_wakes(&mut self.wakes, watched);
+        match decision {
+            Some(decision) => self.stream.forming.decide(decision),
+            None => self.stream.forming.action_only(row.id),
+        }
+    }
+}
