@@ -11,7 +11,7 @@ use crate::outcome::{Blind, Reason};
 use crate::quorum::{self, Health, Quorum};
 use crate::rule::{Rule, RuleKey, Severity, Trigger};
 use crate::sight::Vote;
-use crate::time::Micros;
+use crate::time::{Dur, Micros};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -447,9 +447,8 @@ fn clear(out: &mut Judged, policy: &Policy, rule: &Rule, standing: Standing, now
             now
         }
         Some(Flap::Clear(_) | Flap::Breached(_)) | None => {
-            let flapped = standing.flap.is_some();
             resolve(out, policy, &rule.key, RuleState::Open(standing), now, ResolvedWhy::Recovered);
-            if flapped || rule.flap_window == Dur::ZERO {
+            if rule.flap_window == Dur::ZERO {
                 out.verdict.rules.retain(|(key, _)| *key != rule.key);
             } else {
                 put(out, rule, RuleState::Ended { at: now });

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::quorum::{Health, Quorum};
 use watchkeeper_core::sight::{Sight, SightPolicy, see};
-use watchkeeper_core::verdict::{Event, IncidentChange, NoticeEvent, Policy, Verdict, judge};
+use watchkeeper_core::rule::Step;
+use watchkeeper_core::verdict::{Action, Event, IncidentChange, NoticeEvent, Policy, RuleState, Verdict, judge};
 use watchkeeper_core::{
     Blind, ChannelId, DatacenterId, Dur, Heartbeat, Measure, Micros, Outcome, Reason, Rule, RuleKey, Severity, Trigger,
 };
@@ -14,7 +15,17 @@ use watchkeeper_core::{
 const STEP: Dur = Dur::secs(10);
 
 fn rule(key: &str, trigger: Trigger, hold: Dur) -> Rule {
-    Rule { key: RuleKey::new(key), trigger, severity: Severity::Critical, hold, channels: smallvec![ChannelId(1)] }
+    Rule {
+        key: RuleKey::new(key),
+        trigger,
+        severity: Severity::Critical,
+        hold,
+        channels: smallvec![ChannelId(1)],
+        remind: None,
+        escalate: Vec::new(),
+        flap_window: Dur::ZERO,
+        cooldown: Dur::ZERO,
+    }
 }
 
 fn rules() -> Vec<Rule> {
@@ -37,6 +48,8 @@ struct Machine {
     ids: IdBlock,
     said: Vec<String>,
     told: Vec<(i64, NoticeEvent)>,
+    /// Every notice: when, to whom, about which incident, which word, its place.
+    notices: Vec<(Micros, i64, i64, NoticeEvent, u32)>,
 }
 
 impl Machine {
@@ -50,6 +63,7 @@ impl Machine {
             ids: IdBlock::new(1, 1_000_000),
             said: Vec::new(),
             told: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -65,6 +79,9 @@ impl Machine {
             "C" => (Outcome::Up, vec![(Measure::CertDaysLeft, 90)]),
             "e" => (Outcome::Down(Reason::TlsExpired), vec![(Measure::CertDaysLeft, -2)]),
             "-" => return self.wake(),
+            "a" => return self.act(Action::Acknowledge),
+            "A" => return self.act(Action::Unacknowledge),
+            "r" => return self.act(Action::Resolve),
             other => panic!("no such word: {other}"),
         };
         let beat = Heartbeat { at: self.at, outcome, measures: measures.into() };
@@ -77,6 +94,14 @@ impl Machine {
         self.event(Event::Wake);
     }
 
+    /// A person acts on everything that is open.
+    fn act(&mut self, action: Action) {
+        let open: Vec<_> = self.verdict.rules.iter().filter_map(|(_, state)| open_incident(state)).collect();
+        for incident in open {
+            self.event(Event::Operator(incident, action));
+        }
+    }
+
     fn event(&mut self, event: Event) {
         let before = self.verdict.health;
         let judged = judge(&self.verdict, &self.policy, event, self.at, &mut self.ids);
@@ -87,10 +112,23 @@ impl Machine {
         for change in &judged.incidents {
             self.said.push(match change {
                 IncidentChange::Opened { rule, .. } => format!("+{rule}"),
+                IncidentChange::Acknowledged { rule, on, .. } => format!("{}{rule}", if *on { "ack:" } else { "unack:" }),
+                IncidentChange::Lasts { rule, event, settled, .. } => {
+                    format!("{}{}:{rule}", event.as_str(), if *settled { ":settled" } else { "" })
+                }
                 IncidentChange::Resolved { rule, .. } => format!("-{rule}"),
             });
         }
+        let at = self.at;
+        self.notices.extend(judged.notices.iter().map(|n| (at, n.channel.0, n.incident.0, n.event, n.nth)));
         self.told.extend(judged.notices.iter().map(|n| (n.incident.0, n.event)));
+    }
+}
+
+fn open_incident(state: &RuleState) -> Option<watchkeeper_core::IncidentId> {
+    match state {
+        RuleState::Open(standing) => Some(standing.incident),
+        RuleState::Waiting { .. } | RuleState::Dismissed { .. } | RuleState::Ended { .. } => None,
     }
 }
 
@@ -186,6 +224,140 @@ fn a_rule_that_is_taken_out_ends_its_incident_and_those_who_were_told_hear_it() 
     machine.event(Event::Reconfigured);
     assert_eq!(machine.said.join(" "), "pending down +down -down");
     assert_eq!(machine.told, [(1, NoticeEvent::Opened), (1, NoticeEvent::Resolved)]);
+}
+
+/// Only `down`, with these settings, fast: each step is 10 s.
+fn machine(change: impl FnOnce(&mut Rule)) -> Machine {
+    let mut down = rule("down", Trigger::Down, Dur::ZERO);
+    change(&mut down);
+    let mut machine = Machine::new(vec![down], 1);
+    machine.sight_policy.down_after = 1;
+    machine.sight_policy.vote_lasts = Dur::secs(3_600);
+    machine
+}
+
+fn said(mut machine: Machine, trace: &str) -> String {
+    for word in trace.split_whitespace() {
+        machine.step(word);
+    }
+    machine.said.join(" ")
+}
+
+#[test]
+fn reminders_go_on_until_somebody_is_on_it() {
+    let every_20 = |r: &mut Rule| r.remind = Some(Dur::secs(20));
+    let expect = "down +down reminded:down reminded:down up -down";
+    assert_eq!(said(machine(every_20), "d - - - - u"), expect);
+    assert_eq!(said(machine(every_20), "d - - a - - - u"), "down +down reminded:down ack:down up -down");
+    // Given back, they begin anew.
+    assert_eq!(said(machine(every_20), "d a - - A - - u"), "down +down ack:down unack:down reminded:down up -down");
+}
+
+#[test]
+fn what_nobody_acknowledges_climbs_and_all_who_were_told_hear_the_end() {
+    let steps = |r: &mut Rule| {
+        r.escalate = vec![
+            Step { after: Dur::secs(20), channels: smallvec![ChannelId(2)] },
+            Step { after: Dur::secs(40), channels: smallvec![ChannelId(3), ChannelId(1)] },
+        ];
+    };
+    let mut climbed = machine(steps);
+    for word in "d - - - - - u".split_whitespace() {
+        climbed.step(word);
+    }
+    assert_eq!(climbed.said.join(" "), "down +down escalated:down escalated:down up -down");
+    let ended: Vec<i64> = climbed.notices.iter().filter(|n| n.3 == NoticeEvent::Resolved).map(|n| n.1).collect();
+    assert_eq!(ended, [1, 2, 3]);
+    assert_eq!(said(machine(steps), "d - - a - - - u"), "down +down escalated:down ack:down up -down");
+    // Nobody was there to take the steps in time: they are taken together, none is forgotten.
+    let mut late = machine(steps);
+    late.step("d");
+    late.at = late.at + Dur::secs(600);
+    late.step("-");
+    assert_eq!(late.notices.iter().filter(|n| n.3 == NoticeEvent::Escalated).map(|n| n.1).collect::<Vec<_>>(), [2, 3, 1]);
+}
+
+#[test]
+fn a_person_may_end_it_and_it_does_not_come_back_before_it_was_well() {
+    assert_eq!(said(machine(|_| ()), "d r d d u d"), "down +down -down up down +down");
+}
+
+#[test]
+fn a_rule_that_comes_back_at_once_flaps_and_ends_when_it_stays_well() {
+    let window = |r: &mut Rule| r.flap_window = Dur::secs(30);
+    // The second time is told as flapping; then nothing until it has been well for the window.
+    assert_eq!(said(machine(window), "d u d u d u d u u u u"), "down +down up -down down +down degraded down degraded down degraded up -down");
+    // Or until it has stayed down for the window: that is told, and its end then at once.
+    assert_eq!(
+        said(machine(window), "d u d u d d d d d u"),
+        "down +down up -down down +down degraded down reminded:settled:down up -down"
+    );
+    // Long after its end it does not flap.
+    assert_eq!(said(machine(window), "d u u u u d u"), "down +down up -down down +down up -down");
+}
+
+fn alerting_trace() -> impl Strategy<Value = Vec<&'static str>> {
+    prop::collection::vec(prop::sample::select(vec!["u", "u", "d", "d", "d", "?", "-", "-", "a", "A", "r"]), 0..200)
+}
+
+proptest! {
+    #[test]
+    fn words_about_an_incident_are_numbered_in_their_order_and_end_with_its_end(trace in alerting_trace(), window in 0_i64..80) {
+        let mut machine = machine(|r| {
+            r.remind = Some(Dur::secs(30));
+            r.escalate = vec![Step { after: Dur::secs(25), channels: smallvec![ChannelId(2)] }];
+            r.flap_window = Dur::secs(window);
+        });
+        for word in &trace {
+            machine.step(word);
+        }
+        let mut by_place: BTreeMap<(i64, i64), Vec<(NoticeEvent, u32)>> = BTreeMap::new();
+        for (_, channel, incident, event, nth) in &machine.notices {
+            by_place.entry((*incident, *channel)).or_default().push((*event, *nth));
+        }
+        for ((_, channel), words) in &by_place {
+            prop_assert!(words.windows(2).all(|w| w[0].1 < w[1].1), "{:?}", words);
+            let ends = words.iter().filter(|w| w.0 == NoticeEvent::Resolved).count();
+            prop_assert!(ends <= 1 && (ends == 0 || words.last().unwrap().0 == NoticeEvent::Resolved), "{:?}", words);
+            let first = if *channel == 1 { NoticeEvent::Opened } else { NoticeEvent::Escalated };
+            prop_assert_eq!(words[0].0, first, "nobody hears of an end or a reminder without the beginning");
+        }
+        // Nothing is said about an incident of which nothing is open, and what is open is the newest.
+        let open = machine.verdict.rules.iter().find_map(|(_, state)| open_incident(state));
+        let newest = machine.notices.iter().map(|n| n.2).max();
+        let ended = machine.notices.iter().filter(|n| n.3 == NoticeEvent::Resolved).map(|n| n.2).max();
+        prop_assert_eq!(open.map(|id| id.0), newest.filter(|id| Some(*id) != ended));
+    }
+
+    #[test]
+    fn from_when_a_target_is_seen_to_flap_at_most_two_words_leave_per_window(trace in prop::collection::vec(prop::sample::select(vec!["u", "d", "-", "?"]), 0..300), window in 20_i64..100) {
+        let window = Dur::secs(window);
+        let mut machine = machine(|r| r.flap_window = window);
+        for word in &trace {
+            machine.step(word);
+        }
+        // An incident that began within a window of the last end flaps: from its beginning on.
+        let mut last_end: Option<Micros> = None;
+        let mut flapping_since = Vec::new();
+        for (at, _, _, event, _) in &machine.notices {
+            match event {
+                NoticeEvent::Opened if last_end.is_some_and(|end| *at < end + window) => flapping_since.push(*at),
+                NoticeEvent::Resolved => last_end = Some(*at),
+                _ => {}
+            }
+        }
+        for from in flapping_since {
+            let words = machine.notices.iter().filter(|n| n.0 >= from && n.0 < from + window).count();
+            prop_assert!(words <= 2, "{} words within {:?} of {:?}: {:?}", words, window, from, machine.notices);
+        }
+        // And it ends with the truth: whatever is told last agrees with what is, once it has been so for a window.
+        let last = machine.verdict.health;
+        for _ in 0..12 {
+            machine.step(if last == Health::Down { "d" } else { "u" });
+        }
+        let told_down = machine.notices.last().is_some_and(|n| n.3 != NoticeEvent::Resolved);
+        prop_assert_eq!(told_down, last == Health::Down);
+    }
 }
 
 fn trace() -> impl Strategy<Value = Vec<&'static str>> {

@@ -107,7 +107,7 @@ impl Watched {
         let before = this.verdict.clone();
         let judged = judge(&this.verdict, &this.spec.policy, Event::Vote(place.datacenter, vote), at, ids);
         let changed = judged.verdict.health != before.health || !judged.incidents.is_empty() || judged.verdict.rules != before.rules;
-        let decision = this.decide(judged, place, None, false);
+        let decision = this.decide(judged, place, Cause::Time, false);
         // Nothing may be said of blindness before the first attempt had its chance.
         let patience = this.spec.cadence.interval(Health::Unknown, place.now) + this.spec.timeout;
         this.wake = this.wake.map(|w| w.max(place.now + patience));

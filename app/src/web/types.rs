@@ -372,7 +372,7 @@ pub struct Notice {
 
 impl Notice {
     fn of(notice: NoticeView) -> Self {
-        let NoticeView { channel, event, state, attempts, last_error, created_at, sent_at } = notice;
+        let NoticeView { channel, event, state, attempts, last_error, why: _, next_at: _, created_at, sent_at } = notice;
         Self { channel, event, state, attempts, last_error, created_at: Time(created_at), sent_at: sent_at.map(Time) }
     }
 }

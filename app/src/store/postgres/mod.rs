@@ -14,7 +14,7 @@ use super::error::{failed, refused};
 use super::keep::Expiry;
 use super::rows::{Columns, Sql};
 use super::{
-    Applied, Attempted, Batch, BeatRow, ChannelId, Committed, DueNotice, Dur, Fence, Housekept, IncidentFilter, IncidentView, Joined,
+    Applied, Batch, BeatRow, ChannelId, Committed, DueNotice, Dur, Fence, Housekept, IncidentFilter, IncidentView, Joined,
     LeaseRow, LiveRow, MetricBucket, Micros, MonitorId, MonitorView, OutboxDepth, PushRow, Result, Retention, Scope, StateTimes, Store,
     StoreError, StoredState, TenantId, TenantObjects, TenantScope, TokenRow, async_trait, migrate,
 };
