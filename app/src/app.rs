@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
 use crate::engine::{Engine, FleetUpdate, Wiring, site_scope, verdict_scope};
 use crate::executor::{Executor, OBSERVED_MAX};
+use crate::lateness::Lateness;
 use crate::lease::{Keeper, Leases};
 use crate::live::Live;
 use crate::net::Net;
@@ -60,6 +61,7 @@ pub struct App {
     pub pulse: Pulse,
     clock: Clock,
     scheduler: Scheduler,
+    lateness: Lateness,
     schedule_rx: mpsc::Receiver<crate::schedule::Command>,
     schedule_lag: Arc<AtomicI64>,
     engine: Engine,
@@ -125,8 +127,9 @@ impl App {
         let deliverers = Arc::new(Deliverers::new(cx));
 
         // The flow: schedule → executor → engine.
+        let lateness = Lateness::default();
         let (observed_tx, observed) = mpsc::channel(OBSERVED_MAX);
-        let executor = Executor::new(net, clock.clone(), metrics.clone(), descriptors(), observed_tx);
+        let executor = Executor::new(net, clock.clone(), metrics.clone(), lateness.clone(), descriptors(), observed_tx);
         let (schedule, schedule_rx) = mpsc::channel(COMMANDS_MAX);
         let schedule_lag = Arc::new(AtomicI64::new(0));
         let scheduler = Scheduler::new(executor, clock.clone(), metrics.clone(), schedule_lag.clone());
@@ -200,6 +203,7 @@ impl App {
             pulse,
             clock,
             scheduler,
+            lateness,
             schedule_rx,
             schedule_lag,
             engine,
@@ -233,6 +237,7 @@ impl App {
         let intake = vec![
             part("schedule", self.scheduler.run(self.schedule_rx, taking_in.clone(), GRACE).map(Ok).boxed()),
             part("web", web::serve(self.listener, self.web, taking_in.clone()).map_err(anyhow::Error::from).boxed()),
+            part("lateness", self.lateness.run(taking_in.clone()).map(Ok).boxed()),
             part("reload", self.reloader.run(taking_in.clone()).map(Ok).boxed()),
         ];
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];

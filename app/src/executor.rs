@@ -4,6 +4,7 @@
 //! It never retries, never decides, and hands every attempt to the engine exactly once.
 
 use crate::clock::Clock;
+use crate::lateness::Lateness;
 use crate::net::{Guard, Net};
 use crate::probe::{Attempt, ProbeContext};
 use crate::spec::{MonitorSpec, Source};
@@ -46,16 +47,24 @@ pub struct Executor {
     net: Arc<Net>,
     clock: Clock,
     metrics: SharedMetrics,
+    lateness: Lateness,
     permits: Arc<Semaphore>,
     out: mpsc::Sender<Observed>,
 }
 
 impl Executor {
     /// `descriptors` is how many the process may open.
-    pub fn new(net: Arc<Net>, clock: Clock, metrics: SharedMetrics, descriptors: u64, out: mpsc::Sender<Observed>) -> Arc<Self> {
+    pub fn new(
+        net: Arc<Net>,
+        clock: Clock,
+        metrics: SharedMetrics,
+        lateness: Lateness,
+        descriptors: u64,
+        out: mpsc::Sender<Observed>,
+    ) -> Arc<Self> {
         let room = usize::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(ATTEMPTS_MAX);
         let permits = Arc::new(Semaphore::new(room.clamp(16, ATTEMPTS_MAX)));
-        Arc::new(Self { net, clock, metrics, permits, out })
+        Arc::new(Self { net, clock, metrics, lateness, permits, out })
     }
 
     /// Starts one attempt as a task of `tasks`, which ends with the monitor's id once the engine has the result.
@@ -97,7 +106,7 @@ impl Executor {
         let cx = ProbeContext { net: self.net.clone(), deadline, want_detail, guard: Guard::Open };
         let guarded = AssertUnwindSafe(probe.attempt(&cx)).catch_unwind();
         match tokio::time::timeout_at((deadline + OVERRUN).into(), guarded).await {
-            Ok(Ok(attempt)) => attempt,
+            Ok(Ok(attempt)) => self.unless_late(attempt, spec.timeout.to_std(), began),
             Ok(Err(_panic)) => {
                 tracing::error!(monitor.name = %spec.name, kind = spec.kind, "the probe of {} panicked", spec.name);
                 Attempt::ended(Outcome::Unknown(Blind::Internal), Some("the probe panicked".to_owned()))
@@ -107,6 +116,18 @@ impl Executor {
                 Attempt::ended(Outcome::Unknown(Blind::Internal), Some("the probe did not obey its deadline".to_owned()))
             }
         }
+    }
+
+    /// A deadline that passed while this node ran everything late says nothing about the target.
+    fn unless_late(&self, attempt: Attempt, timeout: Duration, began: Instant) -> Attempt {
+        let Outcome::Down(reason) = attempt.outcome else { return attempt };
+        if !reason.is_timeout() {
+            return attempt;
+        }
+        let Some(late) = self.lateness.spoils(timeout, began, Instant::now()) else { return attempt };
+        let seen = attempt.error.as_deref().unwrap_or(reason.sentence());
+        let error = format!("this node ran its own tasks up to {} ms late, so that this says nothing: {seen}", late.as_millis());
+        Attempt { outcome: Outcome::Unknown(Blind::Late), error: Some(error), ..attempt }
     }
 
     async fn report(&self, observed: Observed) {

@@ -9,6 +9,7 @@ pub mod deliver;
 pub mod demo;
 pub mod engine;
 pub mod executor;
+pub mod lateness;
 pub mod lease;
 pub mod live;
 pub mod net;

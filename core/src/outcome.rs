@@ -143,6 +143,22 @@ closed! {
     }
 }
 
+impl Reason {
+    /// Whether it says only that something did not happen in time: then whoever was late matters.
+    pub const fn is_timeout(self) -> bool {
+        matches!(
+            self,
+            Self::DnsTimeout
+                | Self::TcpTimeout
+                | Self::TcpReadTimeout
+                | Self::TlsTimeout
+                | Self::HttpFirstByteTimeout
+                | Self::HttpBodyTimeout
+                | Self::IcmpTimeout
+        )
+    }
+}
+
 closed! {
     /// Why *we* could not look.
     Blind {
