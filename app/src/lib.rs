@@ -1,6 +1,7 @@
 //! Watchkeeper's effects: everything that touches the outside. Read `app.rs` first.
 
 pub mod app;
+pub mod calendar;
 pub mod channel;
 pub mod cli;
 pub mod clock;

@@ -34,6 +34,13 @@ pub struct ChannelLabel {
     pub result: &'static str,
 }
 
+/// `{channel="ops"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelOnly {
+    /// The channel's configured name.
+    pub channel: String,
+}
+
 /// `{version="…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct VersionLabel {
@@ -71,6 +78,12 @@ pub struct Metrics {
     pub notifications: Family<ChannelLabel, Counter>,
     /// From the decision to the provider's acceptance.
     pub notification_delay: Histogram,
+    /// Attempts to send many notices as one message.
+    pub digests: Family<ChannelOnly, Counter>,
+    /// How often a notice was held back, by why: `silence`, `maintenance`, `parent`, `budget`, `storm`.
+    pub notices_held: Family<ReasonLabel, Counter>,
+    /// Notices that will never be told, by why: `over_while_held`, `unheard`, `cooldown`, `duplicate`.
+    pub notices_suppressed: Family<ReasonLabel, Counter>,
     /// Open incidents that this node decides for.
     pub incidents_open: Gauge,
     /// Monitors that are watched.
@@ -113,6 +126,9 @@ impl Metrics {
             outbox_dead: Gauge::default(),
             notifications: Family::default(),
             notification_delay: Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0, 3_600.0]),
+            digests: Family::default(),
+            notices_held: Family::default(),
+            notices_suppressed: Family::default(),
             incidents_open: Gauge::default(),
             monitors: Gauge::default(),
             leases_held: Gauge::default(),
@@ -145,6 +161,9 @@ impl Metrics {
             Unit::Seconds,
             self.notification_delay.clone(),
         );
+        r.register("digests", "Attempts to send many notices as one message", self.digests.clone());
+        r.register("notices_held", "How often a notice was held back", self.notices_held.clone());
+        r.register("notices_suppressed", "Notices that will never be told", self.notices_suppressed.clone());
         r.register("incidents_open", "Open incidents decided by this node", self.incidents_open.clone());
         r.register("monitors", "Monitors that are watched", self.monitors.clone());
         r.register("leases_held", "Scopes held by this node", self.leases_held.clone());

@@ -166,47 +166,48 @@ pub enum Plan {
     Suppress(Suppressed),
 }
 
-/// Plans for everything that is due on one channel, in the order given (most urgent first). At most one `Send`, or one digest,
-/// is allowed by each call when the channel is near its caps; the rest waits for its turn.
+/// Plans for everything that is due on one channel, in the order given (most urgent first). When the channel is near its caps, or
+/// a storm lasts, words about incidents leave together; what is no such word fits no digest, and goes alone while there is room.
 pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Plan)> {
     let mut plans: Vec<(i64, Plan)> = due.iter().map(|notice| (notice.id, alone(notice, now))).collect();
-    let wanted = plans.iter().filter(|(_, plan)| *plan == Plan::Send).count();
+    let mut leaving: Vec<(&mut Plan, bool)> =
+        plans.iter_mut().zip(due).filter(|((_, plan), _)| *plan == Plan::Send).map(|((_, plan), n)| (plan, n.event.is_some())).collect();
+    let wanted = leaving.len();
     if wanted == 0 {
         return plans;
     }
-    let recent = pace.sent.iter().filter(|at| **at + STORM_WINDOW > now).count();
-    let raging = pace.digest_at.is_some_and(|at| now < at + DIGEST_EVERY);
-    let storm = wanted >= STORM_AT || recent + wanted > STORM_AT || raging;
-    let hold = |plan: &mut Plan, until, by: HeldBy| *plan = Plan::Hold(until, by);
-    let free = match room(pace, now) {
+    let mut free = match room(pace, now) {
         Ok(free) => free as usize,
         Err(until) => {
-            for (_, plan) in plans.iter_mut().filter(|(_, plan)| *plan == Plan::Send) {
-                hold(plan, until, HeldBy::Budget);
-            }
+            leaving.iter_mut().for_each(|(plan, _)| **plan = Plan::Hold(until, HeldBy::Budget));
             return plans;
         }
     };
-    if raging || (storm && wanted > 1) {
-        // The first digest of a storm leaves at once; later ones gather.
-        let until = pace.digest_at.map(|at| at + DIGEST_EVERY).filter(|until| now < *until);
-        let mut taken = 0;
-        for (_, plan) in plans.iter_mut().filter(|(_, plan)| *plan == Plan::Send) {
-            match until {
-                Some(until) => hold(plan, until, HeldBy::Storm),
-                None if taken < DIGEST_MAX => {
-                    taken += 1;
-                    *plan = Plan::Digest;
-                }
-                None => hold(plan, now + DIGEST_EVERY, HeldBy::Storm),
-            }
-        }
+    let words = leaving.iter().filter(|(_, word)| *word).count();
+    let recent = pace.sent.iter().filter(|at| **at + STORM_WINDOW > now).count();
+    // The first digest of a storm leaves at once; later ones gather.
+    let gathering = pace.digest_at.map(|at| at + DIGEST_EVERY).filter(|until| now < *until);
+    let storm = gathering.is_some() || (words > 1 && (words >= STORM_AT || recent + words > STORM_AT));
+    if !storm && wanted <= free {
         return plans;
     }
-    if wanted > free {
-        // More than may leave one by one: together they are one message.
-        for (_, plan) in plans.iter_mut().filter(|(_, plan)| *plan == Plan::Send).take(DIGEST_MAX) {
-            *plan = Plan::Digest;
+    // The digest takes one place; more than may leave one by one is one message too.
+    free -= usize::from(words > 0 && gathering.is_none());
+    let mut taken = 0;
+    for (plan, word) in leaving {
+        if word {
+            *plan = match gathering {
+                Some(until) => Plan::Hold(until, HeldBy::Storm),
+                None if taken < DIGEST_MAX => {
+                    taken += 1;
+                    Plan::Digest
+                }
+                None => Plan::Hold(now + DIGEST_EVERY, HeldBy::Storm),
+            };
+        } else if free > 0 {
+            free -= 1;
+        } else {
+            *plan = Plan::Hold(now + STORM_WINDOW, HeldBy::Budget);
         }
     }
     plans
@@ -356,7 +357,24 @@ mod tests {
         let after = Pace { digest_at: Some(NOW - Dur::secs(5)), ..trickle };
         let until = NOW + Dur::secs(10);
         assert!(delivery_plan(&two, &after, NOW).iter().all(|(_, p)| *p == Plan::Hold(until, HeldBy::Storm)));
-        assert!(delivery_plan(&two, &Pace { sent: vec![], ..after }, NOW + Dur::secs(10)).iter().all(|(_, p)| *p == Plan::Send), "calm again");
+        assert!(
+            delivery_plan(&two, &Pace { sent: vec![], ..after }, NOW + Dur::secs(10)).iter().all(|(_, p)| *p == Plan::Send),
+            "calm again"
+        );
+    }
+
+    #[test]
+    fn what_is_no_word_about_an_incident_is_in_no_digest() {
+        let report = |id| Waiting { incident: None, event: None, ..opened(id) };
+        let many: Vec<Waiting> = (0..20).map(opened).chain([report(20), report(21)]).collect();
+        let plans = delivery_plan(&many, &Pace::default(), NOW);
+        assert!(plans[..20].iter().all(|(_, p)| *p == Plan::Digest) && plans[20..].iter().all(|(_, p)| *p == Plan::Send), "{plans:?}");
+        let raging = Pace { digest_at: Some(NOW - Dur::secs(1)), ..Pace::default() };
+        assert_eq!(delivery_plan(&many[19..21], &raging, NOW)[1].1, Plan::Send, "not held by the storm");
+        let narrow = Pace { caps: smallvec![(2, Dur::secs(60))], ..Pace::default() };
+        let plans = delivery_plan(&many, &narrow, NOW);
+        assert_eq!((&plans[0].1, &plans[20].1), (&Plan::Digest, &Plan::Send), "two places");
+        assert_eq!(plans[21].1, Plan::Hold(NOW + STORM_WINDOW, HeldBy::Budget));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -160,11 +161,25 @@ impl RefusedClass {
     }
 }
 
+/// What a provider allows: at most so many messages within so long; all of them hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// To this chat, webhook or mailbox.
+    pub own: SmallVec<[(u32, Dur); 3]>,
+    /// By everything under the same budget key together.
+    pub shared: SmallVec<[(u32, Dur); 1]>,
+}
+
 /// Sends one message with one call.
 #[async_trait]
 pub trait Channel: Send + Sync {
     /// One attempt, ended by the deadline.
     async fn deliver(&self, net: &Arc<Net>, delivery: &Delivery) -> Result<Accepted, Refused>;
+
+    /// What its provider allows; none that we know of unless it says so.
+    fn caps(&self) -> Caps {
+        Caps::default()
+    }
 }
 
 /// One attempt is ended after so long. Longer lets a hanging provider hold up the messages behind it; shorter gives

@@ -4,8 +4,15 @@
 //! the store before the call and its end after it, both under the lease of the channel's budget: a crash in between
 //! repeats the attempt with the same key, and forgets nothing. Channels do not wait for each other; within one, attempts
 //! follow one another, so that a reader sees what happened in the order in which it happened.
-//! It never decides what is told: the notice was decided with the incident.
+//!
+//! What is true and whom it concerns was decided with the incident. Whether anybody is disturbed by it now is said by
+//! [`watchkeeper_core::plan::delivery_plan`], here, at the last moment: sent alone, sent with others as a digest, held, or
+//! suppressed; the reason is written on the notice. Nothing here decides it beside the plan.
 
+mod attempt;
+mod mutes;
+mod pace;
+mod parcel;
 mod task;
 
 use crate::channel::{Channel, ChannelKind};
@@ -13,7 +20,9 @@ use crate::clock::Clock;
 use crate::net::Net;
 use crate::store::{Fence, Store};
 use crate::telemetry::SharedMetrics;
-use std::collections::HashMap;
+use pace::{Cap, Shared};
+use smallvec::SmallVec;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use task::Deliverer;
@@ -47,6 +56,8 @@ pub struct ChannelSpec {
     pub budget_key: String,
     /// Equal means unchanged.
     pub hash: [u8; 32],
+    /// Caps that its owner has set, beside those of its provider.
+    pub budgets: SmallVec<[Cap; 3]>,
     /// What makes the call.
     pub channel: Arc<dyn Channel>,
 }
@@ -54,7 +65,20 @@ pub struct ChannelSpec {
 impl ChannelSpec {
     /// A configured channel under the id that the store gave it.
     pub fn new(id: ChannelId, name: &str, kind: &ChannelKind) -> Self {
-        Self { id, name: name.to_owned(), kind: kind.kind(), budget_key: kind.budget_key(), hash: kind.hash(), channel: kind.build() }
+        Self {
+            id,
+            name: name.to_owned(),
+            kind: kind.kind(),
+            budget_key: kind.budget_key(),
+            hash: kind.hash(),
+            budgets: SmallVec::new(),
+            channel: kind.build(),
+        }
+    }
+
+    /// Every cap of this channel alone: at most so many messages within so long.
+    fn caps(&self) -> SmallVec<[Cap; 3]> {
+        self.channel.caps().own.iter().chain(&self.budgets).copied().collect()
     }
 }
 
@@ -72,6 +96,15 @@ pub struct DeliverContext {
     pub fence: FenceOf,
 }
 
+/// What all deliverers of this node have in common.
+struct Node {
+    cx: DeliverContext,
+    /// What channels of one budget have sent together.
+    shared: Shared,
+    /// Changes when a notice is given up: another channel may have it as its last resort now.
+    given_up: watch::Sender<()>,
+}
+
 struct Running {
     spec: watch::Sender<Arc<ChannelSpec>>,
     wake: Arc<Notify>,
@@ -81,7 +114,7 @@ struct Running {
 
 /// All deliverers of this node.
 pub struct Deliverers {
-    cx: Arc<DeliverContext>,
+    node: Arc<Node>,
     running: Mutex<HashMap<ChannelId, Running>>,
     /// Those whose channel is gone, until their attempt in hand has ended.
     ending: Mutex<HashMap<ChannelId, Running>>,
@@ -91,10 +124,10 @@ pub struct Deliverers {
 impl Deliverers {
     /// No channel yet; call [`Self::apply`].
     pub fn new(cx: DeliverContext) -> Self {
-        let cx = Arc::new(cx);
+        let node = Arc::new(Node { cx, shared: Shared::default(), given_up: watch::Sender::new(()) });
         let stop = CancellationToken::new();
-        tokio::spawn(show_outbox(cx.clone(), stop.clone()));
-        Self { cx, running: Mutex::default(), ending: Mutex::default(), gauges: stop }
+        tokio::spawn(show_outbox(node.clone(), stop.clone()));
+        Self { node, running: Mutex::default(), ending: Mutex::default(), gauges: stop }
     }
 
     /// Makes the channels be these. An attempt in hand is never interrupted: a changed channel is used from the next
@@ -103,6 +136,7 @@ impl Deliverers {
         let mut running = lock(&self.running);
         let mut ending = lock(&self.ending);
         ending.retain(|_, old| !old.task.is_finished());
+        self.node.shared.keep(&channels.iter().map(|channel| channel.budget_key.as_str()).collect::<HashSet<_>>());
         let gone: Vec<ChannelId> = running.keys().copied().filter(|id| channels.iter().all(|c| c.id != *id)).collect();
         for id in gone {
             if let Some(old) = running.remove(&id) {
@@ -112,7 +146,7 @@ impl Deliverers {
         }
         for spec in channels {
             if let Some(known) = running.get(&spec.id) {
-                let changed = |now: &Arc<ChannelSpec>| now.hash != spec.hash || now.name != spec.name;
+                let changed = |now: &Arc<ChannelSpec>| now.hash != spec.hash || now.name != spec.name || now.budgets != spec.budgets;
                 if changed(&known.spec.borrow()) {
                     known.spec.send_replace(Arc::new(spec));
                     known.wake.notify_one();
@@ -127,13 +161,13 @@ impl Deliverers {
     fn start(&self, spec: ChannelSpec, before: Option<JoinHandle<()>>) -> Running {
         let (sender, receiver) = watch::channel(Arc::new(spec));
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let (cx, woken, stopped) = (self.cx.clone(), wake.clone(), stop.clone());
+        let (node, woken, stopped) = (self.node.clone(), wake.clone(), stop.clone());
         let task = tokio::spawn(async move {
             if let Some(before) = before {
                 // Two tasks on one channel would break its order. A failed one has been logged where it failed.
                 let _ = before.await;
             }
-            Deliverer::new(cx, receiver, woken, stopped).run().await;
+            Deliverer::new(node, receiver, woken, stopped).run().await;
         });
         Running { spec: sender, wake, stop, task }
     }
@@ -184,7 +218,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Keeps the gauges of the outbox.
-async fn show_outbox(cx: Arc<DeliverContext>, stop: CancellationToken) {
+async fn show_outbox(node: Arc<Node>, stop: CancellationToken) {
+    let cx = &node.cx;
     loop {
         // An outage of the store is told by those who need it; the gauges keep their last value.
         if let Ok(depth) = cx.store.outbox_depth().await {

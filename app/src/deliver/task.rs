@@ -1,62 +1,70 @@
-//! One channel's task: reads what is due, calls the channel, records how it ended.
+//! One channel's task: reads what is due, lets the plan say what becomes of it, writes down what waits, and sends the rest.
 
-use super::{ChannelSpec, DeliverContext, POLL, scope};
-use crate::channel::text::words;
-use crate::channel::{ATTEMPT_MAX, Accepted, Delivery, Refused, RefusedClass, Retry};
-use crate::config::decode::show_duration;
-use crate::store::{AttemptEnd, Attempted, DueNotice, Fence, StoreError};
-use crate::telemetry::ChannelLabel;
+use super::attempt::Step;
+use super::mutes::Quiet;
+use super::pace::{Cap, Past};
+use super::parcel::together;
+use super::{ChannelSpec, DeliverContext, Node, POLL, scope};
+use crate::store::{Deferred, DueNotice, Fence, StoreError};
+use crate::telemetry::{ChannelOnly, ReasonLabel};
 use futures_util::FutureExt;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use watchkeeper_core::retry::{ATTEMPTS_MAX, pause};
-use watchkeeper_core::{Dur, Micros};
+use watchkeeper_core::plan::{DIGEST_MAX, HeldBy, Mute, Plan, Suppressed, Waiting, delivery_plan};
+use watchkeeper_core::{Micros, TenantId};
 
 /// No look follows another sooner, unless something wakes us: a row that is due but not ready must not make us spin.
-const POLL_LEAST: Duration = Duration::from_millis(100);
-/// So many notices are read at once. More would be stale before their turn; fewer would read the store for each.
-const READ_AT_ONCE: i64 = 32;
-/// A provider that fails is left alone for at most so long before the next notice is tried. Longer would delay
-/// everything behind one failure; without it, a thousand waiting notices would each find the same fault anew.
-const QUIET_MAX: Dur = Dur::secs(10);
-/// A channel that ignores its deadline is cut off so long after it.
-const OVERRUN: Duration = Duration::from_millis(500);
-/// After a fault of our own the channel rests so long: shorter would fill the log with the same fault.
-const AFTER_PANIC: Duration = Duration::from_secs(5);
+pub(super) const POLL_LEAST: Duration = Duration::from_millis(100);
 /// While the store is out of reach it is asked again after so long. Shorter would load it while it recovers; longer
 /// would delay what waits.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// So many notices are read at once: what one digest may cover. Fewer would make a storm many digests.
+const READ_AT_ONCE: i64 = DIGEST_MAX as i64;
+/// So many messages leave one by one before what is due is read anew. More would let what came meanwhile wait, however urgent.
+const SEND_AT_ONCE: usize = 32;
 
 /// One channel's task.
 pub(super) struct Deliverer {
-    cx: Arc<DeliverContext>,
-    spec: watch::Receiver<Arc<ChannelSpec>>,
+    pub(super) node: Arc<Node>,
+    pub(super) spec: watch::Receiver<Arc<ChannelSpec>>,
     wake: Arc<Notify>,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
+    /// What was sent lately.
+    pub(super) past: Past,
+    /// Notices that the provider refused for good when they came in a digest: each is tried once alone.
+    pub(super) alone: HashSet<i64>,
     /// Failures of the provider in a row.
-    failures: u32,
+    pub(super) failures: u32,
     /// Until then the provider is left alone.
-    quiet: Option<Instant>,
+    pub(super) quiet: Option<Instant>,
     /// The store is out of reach, and that has been logged.
     outage: bool,
     /// The attempt that has begun and whose end is not recorded.
-    in_hand: Option<(i64, Fence)>,
+    pub(super) in_hand: Option<super::attempt::InHand>,
 }
 
 impl Deliverer {
-    pub(super) const fn new(
-        cx: Arc<DeliverContext>,
-        spec: watch::Receiver<Arc<ChannelSpec>>,
-        wake: Arc<Notify>,
-        stop: CancellationToken,
-    ) -> Self {
-        Self { cx, spec, wake, stop, failures: 0, quiet: None, outage: false, in_hand: None }
+    pub(super) fn new(node: Arc<Node>, spec: watch::Receiver<Arc<ChannelSpec>>, wake: Arc<Notify>, stop: CancellationToken) -> Self {
+        Self {
+            node,
+            spec,
+            wake,
+            stop,
+            past: Past::default(),
+            alone: HashSet::new(),
+            failures: 0,
+            quiet: None,
+            outage: false,
+            in_hand: None,
+        }
     }
 
     pub(super) async fn run(mut self) {
+        let mut elsewhere = self.node.given_up.subscribe();
         while !self.stop.is_cancelled() {
             let look = match AssertUnwindSafe(self.round()).catch_unwind().await {
                 Ok(Ok(look)) => {
@@ -74,22 +82,18 @@ impl Deliverer {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = self.wake.notified() => {}
+                // Another channel gave a notice up; it may have come to this one as the last resort.
+                Ok(()) = elsewhere.changed() => {}
                 () = tokio::time::sleep(look) => {}
             }
         }
     }
 
-    /// A fault of ours must not silence a channel for good, nor keep what was in hand from being tried again.
-    async fn after_panic(&mut self) -> Duration {
-        tracing::error!(channel = %self.spec.borrow().name, "a deliverer failed inside this node; it goes on");
-        if let Some((notice, fence)) = self.in_hand.take() {
-            let next_at = self.cx.clock.now() + Dur::from_std(AFTER_PANIC);
-            self.record(notice, &fence, &Attempted::Again { next_at, error: "the deliverer failed inside this node".to_owned() }).await;
-        }
-        AFTER_PANIC
+    pub(super) fn cx(&self) -> &DeliverContext {
+        &self.node.cx
     }
 
-    fn note_outage(&mut self, error: &StoreError) {
+    pub(super) fn note_outage(&mut self, error: &StoreError) {
         if !std::mem::replace(&mut self.outage, true) {
             let name = self.spec.borrow().name.clone();
             tracing::error!(channel = %name, error = %crate::chain(error), "the outbox of {name} cannot be read or written; trying again");
@@ -103,138 +107,134 @@ impl Deliverer {
                 return Ok(left.min(POLL));
             }
             let spec = self.spec.borrow_and_update().clone();
-            let Some(fence) = (self.cx.fence)(&scope(&spec.budget_key)) else { return Ok(POLL) };
-            let due = self.cx.store.due_notices(spec.id, self.cx.clock.now(), READ_AT_ONCE).await?;
-            // The first may have been waited for by others of its incident, so what is due is read anew afterwards.
-            let Some(first) = due.first() else {
-                let next = self.cx.store.next_due(spec.id).await?;
-                let wait = next.map_or(POLL, |at| (at - self.cx.clock.now()).to_std());
-                return Ok(wait.clamp(POLL_LEAST, POLL));
-            };
-            if !self.attempt(&spec, &fence, first).await? {
-                return Ok(POLL_LEAST);
+            let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) else { return Ok(POLL) };
+            let now = self.cx().clock.now();
+            let caps = spec.caps();
+            if self.past.learn(&*self.node.cx.store, spec.id, &fence, &caps, now).await? {
+                self.alone.clear();
             }
-            for notice in &due[1..] {
-                let again = (self.cx.fence)(&scope(&spec.budget_key)) != Some(fence.clone());
-                if again || self.stop.is_cancelled() || self.quiet.is_some() || self.spec.has_changed().unwrap_or(true) {
-                    break;
+            let due = self.cx().store.due_notices(spec.id, now, READ_AT_ONCE).await?;
+            if due.is_empty() {
+                return self.until_next(&spec).await;
+            }
+            let mutes = self.mutes(&due, now).await?;
+            let planned = self.plan(&due, &mutes, &caps, now);
+            if !planned.deferred.is_empty() {
+                self.cx().store.defer(&planned.deferred, &fence, now).await?;
+            }
+            match self.send(&spec, &fence, &planned).await? {
+                // Something left, and what waited for it may be due now.
+                Step::Done if !self.stop.is_cancelled() => {}
+                Step::Done => return Ok(POLL),
+                Step::NotOurs => return Ok(POLL_LEAST),
+                Step::Full(until) => return Ok((until - self.cx().clock.now()).to_std().clamp(POLL_LEAST, POLL)),
+            }
+        }
+    }
+
+    /// How long until something is due, if nothing wakes us.
+    async fn until_next(&self, spec: &ChannelSpec) -> Result<Duration, StoreError> {
+        let next = self.cx().store.next_due(spec.id).await?;
+        Ok(next.map_or(POLL, |at| (at - self.cx().clock.now()).to_std()).clamp(POLL_LEAST, POLL))
+    }
+
+    /// What silences notices of these tenants now.
+    async fn mutes(&self, due: &[DueNotice], now: Micros) -> Result<HashMap<TenantId, Quiet>, StoreError> {
+        let mut mutes = HashMap::new();
+        for notice in due.iter().filter(|notice| notice.incident.is_some()) {
+            if !mutes.contains_key(&notice.tenant) {
+                let of_tenant = self.cx().store.mutes(notice.tenant, now).await?;
+                mutes.insert(notice.tenant, Quiet::at(of_tenant, now));
+            }
+        }
+        Ok(mutes)
+    }
+
+    fn plan<'n>(&mut self, due: &'n [DueNotice], mutes: &HashMap<TenantId, Quiet>, caps: &[Cap], now: Micros) -> Planned<'n> {
+        let waiting: Vec<Waiting> = due
+            .iter()
+            .map(|notice| Waiting {
+                mutes: mutes.get(&notice.tenant).map(|quiet| quiet.of(notice)).unwrap_or_default(),
+                // One that was refused together with others goes alone, whatever else goes on.
+                event: notice.event.filter(|_| !self.alone.contains(&notice.id)),
+                ..notice.waiting()
+            })
+            .collect();
+        let plans = delivery_plan(&waiting, &self.past.pace(caps, now), now);
+        let of_id: HashMap<i64, &DueNotice> = due.iter().map(|notice| (notice.id, notice)).collect();
+        let mut planned = Planned::default();
+        for (id, plan) in plans {
+            let Some(notice) = of_id.get(&id).copied() else { continue };
+            match plan {
+                Plan::Send => planned.singles.push(notice),
+                Plan::Digest => planned.digest.push(notice),
+                Plan::Hold(until, by) => {
+                    self.cx().metrics.notices_held.get_or_create(&ReasonLabel { reason: held_word(&by) }).inc();
+                    planned.deferred.push((id, Deferred::Held { until, why: by.sentence(), mute: by.is_mute() }));
                 }
-                if !self.attempt(&spec, &fence, notice).await? {
-                    break;
+                Plan::Suppress(why) => {
+                    self.cx().metrics.notices_suppressed.get_or_create(&ReasonLabel { reason: suppressed_word(&why) }).inc();
+                    planned.deferred.push((id, Deferred::Suppressed { why: why.sentence().to_owned() }));
                 }
             }
-            if self.stop.is_cancelled() {
-                return Ok(POLL);
-            }
         }
+        planned
     }
 
-    /// One attempt for one notice. False if the notice or the lease is no longer ours.
-    async fn attempt(&mut self, spec: &ChannelSpec, fence: &Fence, notice: &DueNotice) -> Result<bool, StoreError> {
-        if self.cx.store.begin_attempt(&[notice.id], fence, self.cx.clock.now()).await?.is_empty() {
-            return Ok(false);
-        }
-        self.in_hand = Some((notice.id, fence.clone()));
-        let result = self.call(spec, notice).await;
-        self.quiet = None;
-        let attempts = notice.attempts + 1;
-        let now = self.cx.clock.now();
-        let (attempted, word) = match result {
-            Ok(accepted) => {
-                self.failures = 0;
-                self.cx.metrics.notification_delay.observe((now - notice.created_at).0.max(0) as f64 / 1e6);
-                let (name, title) = (&spec.name, words(&notice.content).title);
-                tracing::info!(channel = %name, notice = notice.id, attempts, "told {name}: {title}");
-                (Attempted::Sent { provider_id: accepted.provider_id }, "sent")
+    /// Sends what the plan lets go. Stops early when the lease, the configuration or the provider's mood changes, or the program ends.
+    async fn send(&mut self, spec: &ChannelSpec, fence: &Fence, planned: &Planned<'_>) -> Result<Step, StoreError> {
+        let mut last = Step::NotOurs;
+        if !planned.digest.is_empty() {
+            last = self.attempt(spec, fence, &together(&planned.digest)).await?;
+            if last == Step::Done {
+                self.cx().metrics.digests.get_or_create(&ChannelOnly { channel: spec.name.clone() }).inc();
             }
-            Err(refused) => self.refused(spec, notice, attempts, &refused, now),
-        };
-        self.cx.metrics.notifications.get_or_create(&ChannelLabel { channel: spec.name.clone(), result: word }).inc();
-        self.record(notice.id, fence, &attempted).await;
-        self.in_hand = None;
-        Ok(true)
+        }
+        for notice in planned.singles.iter().take(SEND_AT_ONCE) {
+            match last {
+                Step::Full(_) => return Ok(last),
+                Step::Done if self.interrupted(spec, fence) => return Ok(last),
+                Step::Done | Step::NotOurs => last = self.attempt(spec, fence, &[notice]).await?,
+            }
+        }
+        Ok(last)
     }
 
-    /// Decides about the next attempt, and leaves a provider alone that fails.
-    fn refused(
-        &mut self,
-        spec: &ChannelSpec,
-        notice: &DueNotice,
-        attempts: u32,
-        refused: &Refused,
-        now: Micros,
-    ) -> (Attempted, &'static str) {
-        let error = refused.text.clone();
-        let (name, title) = (&spec.name, words(&notice.content).title);
-        let (asked, never) = match refused.retry {
-            Retry::Never => (None, true),
-            Retry::Soon => (None, false),
-            Retry::After(asked) => (Some(asked), false),
-        };
-        match refused.class {
-            RefusedClass::RateLimited | RefusedClass::Server | RefusedClass::Network | RefusedClass::Timeout => {
-                self.failures += 1;
-                let own = pause(self.failures, None, draw()).0.min(QUIET_MAX.0);
-                self.quiet = Some(Instant::now() + Dur(asked.map_or(own, |a| a.0.max(own))).to_std());
-            }
-            // These are about this one message or about the credentials: another message may pass, or fails as fast.
-            RefusedClass::Client | RefusedClass::Auth => self.failures = 0,
-        }
-        if never || attempts >= ATTEMPTS_MAX {
-            tracing::error!(
-                channel = %name, notice = notice.id, attempts, class = refused.class.as_str(),
-                "{name} was not told, and it is given up: {title}: {error}",
-            );
-            return (Attempted::Dead { error }, "dead");
-        }
-        let wait = pause(attempts, asked, draw());
-        tracing::warn!(
-            channel = %name, notice = notice.id, attempts, class = refused.class.as_str(),
-            "{name} was not told yet, again in {}: {title}: {error}", show_duration(Dur::millis(wait.0 / 1_000)),
-        );
-        (Attempted::Again { next_at: now + wait, error }, "retried")
-    }
-
-    /// The call itself, with its deadline; a panic is a failure like others.
-    async fn call(&self, spec: &ChannelSpec, notice: &DueNotice) -> Result<Accepted, Refused> {
-        let deadline = Instant::now() + ATTEMPT_MAX.to_std();
-        let delivery = Delivery {
-            content: notice.content.clone(),
-            key: format!("{}/{}", notice.cause, notice.channel.0),
-            deadline,
-            now: self.cx.clock.now(),
-            thread: notice.told.as_ref().and_then(|(_, first)| first.clone()),
-        };
-        let call = AssertUnwindSafe(spec.channel.deliver(&self.cx.net, &delivery)).catch_unwind();
-        match tokio::time::timeout_at((deadline + OVERRUN).into(), call).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => {
-                Err(Refused { class: RefusedClass::Client, retry: Retry::Soon, text: "the channel failed inside this node".to_owned() })
-            }
-            Err(_) => {
-                let text = format!("no answer within {} s", ATTEMPT_MAX.0 / 1_000_000);
-                Err(Refused { class: RefusedClass::Timeout, retry: Retry::Soon, text })
-            }
-        }
-    }
-
-    /// Writes how an attempt ended, until the store has it: forgetting that it was sent would tell the same again. That it
-    /// was not sent is worth nothing once another holds the lease or the program ends: it is due again then.
-    async fn record(&mut self, notice: i64, fence: &Fence, attempted: &Attempted) {
-        loop {
-            let end = AttemptEnd { notices: &[notice], fence, attempted, key: "", digest: false, at: self.cx.clock.now() };
-            let Err(error) = self.cx.store.end_attempt(&end).await else { return };
-            self.note_outage(&error);
-            let sent = matches!(attempted, Attempted::Sent { .. });
-            if !sent && (self.stop.is_cancelled() || (self.cx.fence)(&fence.scope).as_ref() != Some(fence)) {
-                return;
-            }
-            tokio::time::sleep(STORE_PAUSE).await;
-        }
+    /// Whether the rest of a round is out of date.
+    fn interrupted(&self, spec: &ChannelSpec, fence: &Fence) -> bool {
+        let lease = (self.cx().fence)(&scope(&spec.budget_key));
+        lease.as_ref() != Some(fence) || self.stop.is_cancelled() || self.quiet.is_some() || self.spec.has_changed().unwrap_or(true)
     }
 }
 
-/// A number that spreads pauses; without randomness they are merely not spread.
-fn draw() -> u64 {
-    getrandom::u64().unwrap_or_default()
+/// What becomes of everything that was due.
+#[derive(Default)]
+struct Planned<'n> {
+    /// To be sent one by one.
+    singles: Vec<&'n DueNotice>,
+    /// To be sent together.
+    digest: Vec<&'n DueNotice>,
+    /// To be written down.
+    deferred: Vec<(i64, Deferred)>,
+}
+
+/// The word of the metric.
+const fn held_word(by: &HeldBy) -> &'static str {
+    match by {
+        HeldBy::Mute(Mute::Silence { .. }) => "silence",
+        HeldBy::Mute(Mute::Maintenance { .. }) => "maintenance",
+        HeldBy::Mute(Mute::Parent { .. }) => "parent",
+        HeldBy::Budget => "budget",
+        HeldBy::Storm => "storm",
+    }
+}
+
+/// The word of the metric.
+const fn suppressed_word(why: &Suppressed) -> &'static str {
+    match why {
+        Suppressed::OverWhileHeld => "over_while_held",
+        Suppressed::Unheard => "unheard",
+        Suppressed::Cooldown => "cooldown",
+        Suppressed::Duplicate => "duplicate",
+    }
 }

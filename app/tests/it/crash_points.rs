@@ -1,13 +1,14 @@
-//! Crash points: the program is stopped at every await of the one flow, and started anew on the same file.
+//! Crash points: the program is stopped at every await of the one flow, and started anew on the same store.
 //!
 //! The flow: a service fails, an incident opens, a webhook is told; the service is well again, the incident is resolved,
-//! the webhook is told. First it runs undisturbed, and every call to the store, the service and the webhook is counted.
-//! Then it runs once for each of these calls, stopped just before it or just after it took effect: the program is dropped
-//! as `kill -9` would drop it, and a second life must end the flow as if nothing had happened.
+//! the webhook is told; the webhook takes a message at once, or only after it has refused it, hung or cut the connection.
+//! First the flow runs undisturbed, and every call to the store, the service and the webhook is counted. Then it runs once for
+//! each of these calls, stopped just before it or just after it took effect: the program is dropped as `kill -9` would drop it,
+//! and a second life must end the flow as if nothing had happened.
 
-use crate::support::scripted::{Moment, Outside, Script, ScriptedStore, Side, Told};
+use crate::support::postgres::{self, Database};
+use crate::support::scripted::{Act, Moment, Outside, Script, ScriptedStore, Side, Told};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,51 +18,99 @@ use watchkeeper::config;
 use watchkeeper::reload::Source;
 use watchkeeper::store::{self, IncidentFilter, IncidentView, Store, TenantScope};
 
-/// A life needs about three seconds, on a busy machine many times that.
-const LIFE_LIMIT: Duration = Duration::from_mins(1);
+/// A life needs about three seconds, or a dozen with a webhook that hangs; on a busy machine many times that.
+const LIFE_LIMIT: Duration = Duration::from_mins(2);
 /// Lives that run at the same time. They mostly wait.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 32;
 /// Calls that time repeats are stopped at their first few only: the others come at the same states of the flow.
-const REPEATED_MAX: u32 = 12;
+const REPEATED_MAX: u32 = 8;
+/// Calls that change nothing: before and after are one.
+const READS: [&str; 10] = [
+    "due_notices",
+    "next_due",
+    "mutes",
+    "recent_messages",
+    "unfolded_pushes",
+    "unfolded_actions",
+    "outbox_depth",
+    "leases",
+    "load",
+    "ping",
+];
+const READS_MAX: u32 = 3;
+/// From the failing check to the webhook's answer, and what lies between them.
+const TELLING: [&str; 10] =
+    ["target", "commit", "due_notices", "next_due", "mutes", "recent_messages", "begin_attempt", "provider", "end_attempt", "defer"];
+
+/// What the flow runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum On {
+    Sqlite,
+    Postgres,
+}
+
+/// One flow whose every moment is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Scene {
+    on: On,
+    /// What the webhook does before it takes a message.
+    acts: &'static [(&'static str, Act)],
+    /// At every call, or only at those of telling.
+    every_call: bool,
+}
+
+const WELL: &[(&str, Act)] = &[];
+const REFUSES: &[(&str, Act)] = &[("opened", Act::TooMany), ("resolved", Act::Fails)];
+const BREAKS: &[(&str, Act)] = &[("opened", Act::Cuts), ("resolved", Act::Hangs)];
 
 #[test]
 fn no_crash_point_loses_or_doubles_an_incident() {
-    let undisturbed = run(None).unwrap_or_else(|problem| panic!("without any crash: {problem}"));
-    println!("the flow calls {:?}", undisturbed.calls);
-    let mut moments = BTreeSet::new();
-    for (call, count) in undisturbed.calls {
-        for nth in 1..=count.min(REPEATED_MAX) {
-            moments.extend([Side::Before, Side::After].map(|side| Moment { call, nth, side }));
+    let mut scenes = vec![Scene { on: On::Sqlite, acts: WELL, every_call: true }];
+    scenes.extend([REFUSES, BREAKS].map(|acts| Scene { on: On::Sqlite, acts, every_call: false }));
+    if Place::new(On::Postgres).is_some_and(|place| place.gone().is_ok()) {
+        scenes.extend([WELL, REFUSES, BREAKS].map(|acts| Scene { on: On::Postgres, acts, every_call: false }));
+    }
+    let (mut moments, problems) = (BTreeSet::new(), Mutex::new(Vec::new()));
+    let undisturbed: Vec<(Scene, Ran)> = all_of(scenes.iter().map(|scene| (*scene, None)).collect(), &problems);
+    for (scene, ran) in undisturbed {
+        println!("{:?} {:?} calls {:?}", scene.on, scene.acts, ran.calls);
+        for (call, count) in ran.calls.into_iter().filter(|(call, _)| scene.every_call || TELLING.contains(call)) {
+            let read = READS.contains(&call);
+            for nth in 1..=count.min(if read { READS_MAX } else { REPEATED_MAX }) {
+                moments
+                    .extend([Side::Before, Side::After][usize::from(read)..].iter().map(|&side| (scene, Some(Moment { call, nth, side }))));
+            }
         }
     }
     for call in ["commit", "begin_attempt", "end_attempt", "provider", "target", "take_lease", "apply", "join", "reserve_ids", "close"] {
-        assert!(moments.iter().any(|moment| moment.call == call), "the flow never came by {call}");
+        assert!(moments.iter().any(|(_, moment)| moment.is_some_and(|m| m.call == call)), "the flow never came by {call}");
     }
     let count = moments.len();
-    let (left, problems, stopped) = (Mutex::new(moments.into_iter()), Mutex::new(Vec::new()), AtomicUsize::new(0));
+    let ran = all_of(moments.into_iter().collect(), &problems);
+    let stopped = ran.iter().filter(|(_, ran)| ran.stopped).count();
+    println!("{count} crash points, {stopped} of them reached");
+    let problems = problems.into_inner().unwrap();
+    assert!(problems.is_empty(), "{} crash points fail:\n{}", problems.len(), problems.join("\n"));
+    // Time may bring a call less in one run than in another, but not many.
+    assert!(stopped * 10 >= count * 9, "of {count} crash points only {stopped} were reached");
+}
+
+/// Runs all of them, many at a time; what failed is written down.
+fn all_of(runs: Vec<(Scene, Option<Moment>)>, problems: &Mutex<Vec<String>>) -> Vec<(Scene, Ran)> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                loop {
-                    let next = left.lock().unwrap().next();
-                    let Some(moment) = next else { return };
-                    match run(Some(moment)) {
-                        Ok(ran) => stopped.fetch_add(usize::from(ran.stopped), Ordering::Relaxed),
-                        Err(problem) => {
-                            problems.lock().unwrap().push(format!("{moment:?}: {problem}"));
-                            0
-                        }
-                    };
+                while let Some((scene, moment)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match run(*scene, *moment) {
+                        Ok(ran) => done.lock().unwrap().push((*scene, ran)),
+                        Err(problem) => problems.lock().unwrap().push(format!("{scene:?} {moment:?}: {problem}")),
+                    }
                 }
             });
         }
     });
-    let problems = problems.into_inner().unwrap();
-    let stopped = stopped.into_inner();
-    println!("{count} crash points, {stopped} of them reached");
-    assert!(problems.is_empty(), "{} crash points fail:\n{}", problems.len(), problems.join("\n"));
-    // Time may bring a call less in one run than in another, but not many.
-    assert!(stopped * 10 >= count * 9, "of {count} crash points only {stopped} were reached");
+    done.into_inner().unwrap()
 }
 
 /// What one run came by.
@@ -70,29 +119,63 @@ struct Ran {
     stopped: bool,
 }
 
+/// A store of one run's own.
+struct Place {
+    url: String,
+    _dir: Option<tempfile::TempDir>,
+    database: Option<Database>,
+}
+
+impl Place {
+    /// `None` when no PostgreSQL can be had.
+    fn new(on: On) -> Option<Self> {
+        match on {
+            On::Sqlite => {
+                let dir = tempfile::tempdir().unwrap();
+                Some(Self { url: format!("sqlite://{}", dir.path().join("watchkeeper.db").display()), _dir: Some(dir), database: None })
+            }
+            On::Postgres => {
+                let database = small_runtime().ok()?.block_on(postgres::fresh_database())?;
+                Some(Self { url: database.url.clone(), _dir: None, database: Some(database) })
+            }
+        }
+    }
+
+    fn gone(self) -> Result<(), String> {
+        if let Some(database) = self.database {
+            small_runtime()?.block_on(database.drop_it());
+        }
+        Ok(())
+    }
+}
+
+fn small_runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())
+}
+
 /// One installation, with at most one crash.
-fn run(crash: Option<Moment>) -> Result<Ran, String> {
-    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let file = dir.path().join("watchkeeper.db");
-    let outside = Outside::start();
+fn run(scene: Scene, crash: Option<Moment>) -> Result<Ran, String> {
+    let place = Place::new(scene.on).ok_or("no store")?;
+    let outside = Outside::start(scene.acts);
     let script = Script::new(crash);
-    let stopped = !live(&file, &outside, &script)?;
-    if stopped && !live(&file, &outside, &Script::new(None))? {
+    let stopped = !live(scene, &place, &outside, &script)?;
+    if stopped && !live(scene, &place, &outside, &Script::new(None))? {
         return Err("the second life was stopped, which its script does not say".into());
     }
-    check(&file, &outside.told(), stopped)?;
+    check(&place, &outside.told(), stopped)?;
+    place.gone()?;
     Ok(Ran { calls: script.counts(), stopped })
 }
 
 /// One life of the program. True: the flow is complete and it ended in good order; false: it was stopped.
-fn live(file: &Path, outside: &Outside, script: &Script) -> Result<bool, String> {
+fn live(scene: Scene, place: &Place, outside: &Outside, script: &Script) -> Result<bool, String> {
     outside.follow(script);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
     let lived = runtime.block_on(async {
-        let inner = store::open(&url(file)).await.map_err(|e| format!("the store does not open: {e}"))?;
+        let inner = store::open(&place.url).await.map_err(|e| format!("the store does not open: {e}"))?;
         let scripted: Arc<dyn Store> = Arc::new(ScriptedStore { inner: inner.clone(), script: script.clone() });
         let life = async {
-            let life = tokio::spawn(one_life(scripted, inner.clone(), outside.address.to_string()));
+            let life = tokio::spawn(one_life(scene, scripted, inner.clone(), outside.address.to_string()));
             life.await.map_err(|e| e.to_string())?
         };
         tokio::select! {
@@ -109,17 +192,19 @@ fn live(file: &Path, outside: &Outside, script: &Script) -> Result<bool, String>
 }
 
 /// Builds, runs until the flow is complete, and stops.
-async fn one_life(scripted: Arc<dyn Store>, inner: Arc<dyn Store>, outside: String) -> Result<(), String> {
+async fn one_life(scene: Scene, scripted: Arc<dyn Store>, inner: Arc<dyn Store>, outside: String) -> Result<(), String> {
+    // A second failing attempt only where every call counts.
+    let down_after = 1 + u32::from(scene.every_call);
     let text = format!(
         "server: {{ listen: 127.0.0.1:0 }}
-agent: {{ name: crash }}
+agent: {{ name: crash, lease: {{ beat: 200ms, valid: 1s, take_over: 1500ms }} }}
 channels: [ {{ name: hook, webhook: {{ url: 'http://{outside}/hook' }} }} ]
 monitors:
   - name: shop
     probe: {{ http: {{ url: 'http://{outside}/health' }} }}
     every: 1s
     recheck: 1s
-    down_after: 2
+    down_after: {down_after}
     notify: [hook]
 "
     );
@@ -156,15 +241,10 @@ async fn complete(store: &dyn Store) -> Result<bool, String> {
     Ok(all.iter().any(|i| i.status == "resolved" && i.notices.len() == 2 && i.notices.iter().all(|n| n.state == "sent")))
 }
 
-fn url(file: &Path) -> String {
-    format!("sqlite://{}", file.display())
-}
-
 /// What must be true at the end, whatever happened.
-fn check(file: &Path, told: &[Told], crashed: bool) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let (found, all) = runtime.block_on(async {
-        let store = store::open(&url(file)).await.map_err(|e| format!("the store does not open: {e}"))?;
+fn check(place: &Place, told: &[Told], crashed: bool) -> Result<(), String> {
+    let (found, all) = small_runtime()?.block_on(async {
+        let store = store::open(&place.url).await.map_err(|e| format!("the store does not open: {e}"))?;
         let found = store.verify().await.map_err(|e| e.to_string())?;
         let all = incidents(&*store).await?;
         store.close().await;
@@ -179,19 +259,22 @@ fn check(file: &Path, told: &[Told], crashed: bool) -> Result<(), String> {
     if incident.status != "resolved" || story != ["opened", "resolved"] {
         return say("the incident was not opened once and resolved once");
     }
-    let opened = told.iter().filter(|t| t.event == "opened").count();
-    let resolved = told.iter().filter(|t| t.event == "resolved").count();
-    if opened + resolved != told.len() || opened == 0 || resolved == 0 {
+    let taken: Vec<&str> = told.iter().filter(|t| t.taken).map(|t| t.event.as_str()).collect();
+    let of = |event: &str| taken.iter().filter(|e| **e == event).count();
+    let (opened, resolved) = (of("opened"), of("resolved"));
+    if opened + resolved != taken.len() || opened == 0 || resolved == 0 {
         return say("not both were told, or something else");
     }
-    if told.len() > if crashed { 3 } else { 2 } {
+    if taken.len() > 2 + usize::from(crashed) {
         return say("more was told again than one crash explains");
     }
-    if told[..opened].iter().any(|t| t.event != "opened") {
+    // Also what was not taken: nobody hears of the end before the beginning.
+    let first_end = told.iter().position(|t| t.event == "resolved").unwrap_or(told.len());
+    if told[first_end..].iter().any(|t| t.event != "resolved") || !told[..first_end].iter().any(|t| t.taken) {
         return say("the end was told before the beginning");
     }
     let keys: BTreeSet<&str> = told.iter().map(|t| t.key.as_str()).collect();
-    if keys.len() != 2 || told[..opened].iter().any(|t| t.key != told[0].key) {
+    if keys.len() != 2 || told[..first_end].iter().any(|t| t.key != told[0].key) {
         return say("a repetition has another key");
     }
     Ok(())

@@ -9,6 +9,8 @@ mod config_files;
 mod config_meaning;
 mod crash_points;
 mod deliver;
+mod deliver_held;
+mod deliver_many;
 mod docs;
 mod flow;
 mod metrics;

@@ -7,6 +7,7 @@ pub mod pki;
 pub mod postgres;
 pub mod probing;
 pub mod provider;
+pub mod recorder;
 pub mod scripted;
 pub mod servers;
 pub mod store;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use watchkeeper::store::*;
 use watchkeeper_core::ids::IdBlock;
-use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId};
+use watchkeeper_core::verdict::Action;
+use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId, TenantId};
 
 /// Before the call reaches the other side, or after it has taken effect there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,19 +161,67 @@ impl Store for ScriptedStore {
         self.script.around("next_due", self.inner.next_due(channel)).await
     }
 
-    async fn begin_attempt(&self, notice: i64, fence: &Fence, now: Micros) -> Result<bool> {
-        self.script.around("begin_attempt", self.inner.begin_attempt(notice, fence, now)).await
+    async fn begin_attempt(&self, notices: &[i64], fence: &Fence, now: Micros) -> Result<Vec<i64>> {
+        self.script.around("begin_attempt", self.inner.begin_attempt(notices, fence, now)).await
     }
 
-    async fn end_attempt(&self, notice: i64, fence: &Fence, attempted: &Attempted, now: Micros) -> Result<()> {
-        self.script.around("end_attempt", self.inner.end_attempt(notice, fence, attempted, now)).await
+    async fn end_attempt(&self, end: &AttemptEnd<'_>) -> Result<()> {
+        self.script.around("end_attempt", self.inner.end_attempt(end)).await
+    }
+
+    async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()> {
+        self.script.around("defer", self.inner.defer(deferred, fence, now)).await
+    }
+
+    async fn tell(&self, words: &[WordWrite]) -> Result<()> {
+        self.script.around("tell", self.inner.tell(words)).await
+    }
+
+    async fn recent_messages(&self, channel: ChannelId, since: Micros) -> Result<Vec<SentMessage>> {
+        self.script.around("recent_messages", self.inner.recent_messages(channel, since)).await
+    }
+
+    async fn dead_letters(&self, scope: TenantScope, before: Option<i64>, limit: i64) -> Result<Vec<DeadLetter>> {
+        self.script.around("dead_letters", self.inner.dead_letters(scope, before, limit)).await
+    }
+
+    async fn retry_dead(&self, scope: TenantScope, notice: i64, now: Micros) -> Result<Option<ChannelId>> {
+        self.script.around("retry_dead", self.inner.retry_dead(scope, notice, now)).await
+    }
+
+    async fn mutes(&self, tenant: TenantId, now: Micros) -> Result<Mutes> {
+        self.script.around("mutes", self.inner.mutes(tenant, now)).await
+    }
+
+    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<()> {
+        self.script.around("create_silence", self.inner.create_silence(scope, silence)).await
+    }
+
+    async fn silences(&self, scope: TenantScope, since: Micros, limit: i64) -> Result<Vec<Silence>> {
+        self.script.around("silences", self.inner.silences(scope, since, limit)).await
+    }
+
+    async fn end_silence(&self, scope: TenantScope, uid: &str, now: Micros) -> Result<bool> {
+        self.script.around("end_silence", self.inner.end_silence(scope, uid, now)).await
+    }
+
+    async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool> {
+        self.script.around("insert_action", self.inner.insert_action(scope, incident_uid, action, actor, now)).await
+    }
+
+    async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool> {
+        self.script.around("comment", self.inner.comment(scope, incident_uid, actor, text, now)).await
+    }
+
+    async fn unfolded_actions(&self, limit: i64) -> Result<Vec<ActionRow>> {
+        self.script.around("unfolded_actions", self.inner.unfolded_actions(limit)).await
     }
 
     async fn outbox_depth(&self) -> Result<OutboxDepth> {
         self.script.around("outbox_depth", self.inner.outbox_depth()).await
     }
 
-    async fn tenants(&self) -> Result<Vec<(watchkeeper_core::TenantId, String)>> {
+    async fn tenants(&self) -> Result<Vec<(TenantId, String)>> {
         self.script.around("tenants", self.inner.tenants()).await
     }
 
@@ -252,6 +301,19 @@ impl Store for ScriptedStore {
     }
 }
 
+/// What the provider does with a message before it takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    /// 429, at once again.
+    TooMany,
+    /// 500.
+    Fails,
+    /// No answer, for as long as the program waits.
+    Hangs,
+    /// The connection ends in the middle of the answer's first line.
+    Cuts,
+}
+
 /// One message that reached the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -259,6 +321,8 @@ pub struct Told {
     pub key: String,
     /// The body's `event`.
     pub event: String,
+    /// Whether the provider took it.
+    pub taken: bool,
 }
 
 /// What lies outside the program and outlives it: a service that is watched (`/health`) and a webhook (`/hook`).
@@ -275,14 +339,16 @@ struct State {
     script: Script,
     probes: u32,
     told: Vec<Told>,
-    accepted: bool,
+    /// What is done with the next messages of an event before one is taken.
+    acts: Vec<(&'static str, Act)>,
 }
 
 impl Outside {
-    pub fn start() -> Self {
+    /// A provider that treats the first messages of each event so.
+    pub fn start(acts: &[(&'static str, Act)]) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State { script: Script::new(None), probes: 0, told: Vec::new(), accepted: false }));
+        let state = Arc::new(Mutex::new(State { script: Script::new(None), probes: 0, told: Vec::new(), acts: acts.to_vec() }));
         let shared = Arc::clone(&state);
         // Ends with the process: a listener of this test's own disturbs nobody.
         std::thread::spawn(move || {
@@ -305,25 +371,45 @@ impl Outside {
     }
 }
 
+/// What is written back to a caller.
+enum Answer {
+    /// Nothing, until the program gives up or is gone.
+    Silence,
+    /// This, and the end of the connection.
+    Bytes(String),
+}
+
 impl State {
-    /// The status to answer with, or `None` when the world stops before the answer.
-    fn answer(&mut self, request: &Request) -> Option<(&'static str, u32)> {
+    fn answer(&mut self, request: &Request) -> (Answer, u32) {
         let call = if request.hook { "provider" } else { "target" };
         let nth = self.script.count(call);
-        let message = request.hook.then(|| {
-            let body: serde_json::Value = serde_json::from_slice(&request.body).expect("a webhook's body is JSON");
-            Told { key: request.key.clone(), event: body["event"].as_str().unwrap_or_default().to_owned() }
-        });
-        self.told.extend(message);
-        if self.script.stops(call, nth, Side::Before) {
-            return None;
-        }
         if request.hook {
-            self.accepted = true;
-            return Some(("200 OK", nth));
+            let body: serde_json::Value = serde_json::from_slice(&request.body).expect("a webhook's body is JSON");
+            let event = body["event"].as_str().unwrap_or_default().to_owned();
+            self.told.push(Told { key: request.key.clone(), event, taken: false });
         }
-        self.probes += 1;
-        Some((if self.probes == 1 || self.accepted { "200 OK" } else { "503 Service Unavailable" }, nth))
+        if self.script.stops(call, nth, Side::Before) {
+            return (Answer::Silence, nth);
+        }
+        let whole = |status: &str| Answer::Bytes(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"));
+        if !request.hook {
+            self.probes += 1;
+            let heard = self.told.iter().any(|told| told.taken);
+            return (whole(if self.probes == 1 || heard { "200 OK" } else { "503 Service Unavailable" }), nth);
+        }
+        let told = self.told.last_mut().expect("it has just been written down");
+        let act = self.acts.iter().position(|(event, _)| *event == told.event).map(|at| self.acts.remove(at).1);
+        let answer = match act {
+            None => {
+                told.taken = true;
+                whole("200 OK")
+            }
+            Some(Act::TooMany) => whole("429 Too Many Requests\r\nRetry-After: 0"),
+            Some(Act::Fails) => whole("500 Internal Server Error"),
+            Some(Act::Hangs) => Answer::Silence,
+            Some(Act::Cuts) => Answer::Bytes("HTTP/1.1 20".to_owned()),
+        };
+        (answer, nth)
     }
 }
 
@@ -338,15 +424,17 @@ fn receive(stream: &TcpStream, state: &Mutex<State>) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut reader = BufReader::new(stream);
     let Some(request) = read(&mut reader) else { return };
-    let answer = state.lock().unwrap().answer(&request);
-    let Some((status, nth)) = answer else {
-        // Silence, until the program is gone.
-        let _ = reader.read(&mut [0]);
-        return;
-    };
-    let mut stream = stream;
-    let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
-    state.lock().unwrap().script.stops(if request.hook { "provider" } else { "target" }, nth, Side::After);
+    let (answer, nth) = state.lock().unwrap().answer(&request);
+    match answer {
+        Answer::Silence => {
+            let _ = reader.read(&mut [0]);
+        }
+        Answer::Bytes(bytes) => {
+            let mut stream = stream;
+            let _ = stream.write_all(bytes.as_bytes());
+            state.lock().unwrap().script.stops(if request.hook { "provider" } else { "target" }, nth, Side::After);
+        }
+    }
 }
 
 fn read(reader: &mut impl BufRead) -> Option<Request> {

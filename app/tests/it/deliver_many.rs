@@ -1,0 +1,238 @@
+//! Many notices at once, and channels that fail: digests, caps, the last resort, dead letters that are sent again.
+
+use crate::support::outbox::{Node, Setup};
+use crate::support::provider::LIMIT;
+use crate::support::recorder::{Answer, FAILS, NEVER, Recorder};
+use crate::support::store::each_store;
+use smallvec::smallvec;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use watchkeeper::channel::Caps;
+use watchkeeper::channel::content::{Content, DIGEST_SHOWN, Digest, TestWord};
+use watchkeeper::deliver::ChannelSpec;
+use watchkeeper::store::{TenantScope, WordWrite};
+use watchkeeper::telemetry::ChannelOnly;
+use watchkeeper_core::verdict::NoticeEvent;
+use watchkeeper_core::{Dur, Severity};
+
+fn digest(content: &Content) -> &Digest {
+    let Content::Digest(digest) = content else { panic!("no digest: {content:?}") };
+    digest
+}
+
+#[tokio::test]
+async fn a_storm_is_told_in_one_message_and_what_comes_after_it_gathers() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let (a, channels) = (Recorder::new(), [node.a]);
+        let storm = node.open(&channels, 300).await;
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        let heard = a.wait_for(1).await;
+        let told = digest(&heard[0].content);
+        assert_eq!((told.open, told.resolved, told.words.len(), told.more), (300, 0, DIGEST_SHOWN, 300 - DIGEST_SHOWN as u32));
+        assert!(heard[0].key.starts_with("digest/"), "{}", heard[0].key);
+        for open in [&storm[0], &storm[299]] {
+            let view = node.wait_for(&open.uid, &["sent"]).await;
+            assert!(view.timeline.iter().any(|entry| entry.kind == "told"), "{:?}", view.timeline);
+        }
+        // What comes now waits for the next digest, also the word that something of it is over.
+        let late = node.open(&channels, 1).await.remove(0);
+        let mut over = storm[7].clone();
+        node.say(&mut over, NoticeEvent::Resolved).await;
+        deliverers.wake_all();
+        let view = node.wait_for(&late.uid, &["held"]).await;
+        assert_eq!(view.notices[0].why.as_deref(), Some("many at once: gathered for one message"));
+        node.wait_for(&over.uid, &["sent", "held"]).await;
+        // A message that fits no digest is not held up by it.
+        let word = WordWrite {
+            cause: "node/test/started/1".to_owned(),
+            tenant: node.tenant,
+            channels: vec![node.a],
+            severity: Severity::Info,
+            content: Content::Test(TestWord { channel: "a".to_owned(), kind: "recorder".to_owned(), at: node.clock.now() }),
+            at: node.clock.now(),
+        };
+        node.store().tell(&[word]).await.unwrap();
+        deliverers.wake_all();
+        let heard = a.wait_for(2).await;
+        assert!(matches!(heard[1].content, Content::Test(_)), "{:?}", heard[1].content);
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!(a.heard().len(), 2);
+        assert_eq!(node.metrics.digests.get_or_create(&ChannelOnly { channel: "a".to_owned() }).get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_digest_that_a_crash_cut_off_is_repeated_as_it_was() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let (a, channels) = (Recorder::answering(|_, nth| if nth == 0 { Answer::Hang } else { Answer::Take }), [node.a]);
+        let storm = node.open(&channels, 50).await;
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        a.wait_for(1).await;
+        deliverers.shutdown(Duration::ZERO).await;
+        let mut node = node.restarted().await;
+        // More has come meanwhile; it does not change what was in hand.
+        let late = node.open(&channels, 3).await;
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        let heard = a.wait_for(2).await;
+        for open in &storm {
+            node.wait_for(&open.uid, &["sent"]).await;
+        }
+        node.wait_for(&late[0].uid, &["held"]).await;
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!(heard[0].key, heard[1].key);
+        assert_eq!((digest(&heard[0].content).open, digest(&heard[1].content).open), (50, 50));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_digest_fails_as_a_whole_and_is_repeated_as_a_whole() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let (a, channels) = (Recorder::answering(|_, nth| if nth == 0 { FAILS } else { Answer::Take }), [node.a]);
+        let storm = node.open(&channels, 20).await;
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        for open in &storm {
+            let view = node.wait_for(&open.uid, &["sent"]).await;
+            assert_eq!(view.notices[0].attempts, 2);
+        }
+        deliverers.shutdown(LIMIT).await;
+        let keys: BTreeSet<String> = a.heard().into_iter().map(|delivery| delivery.key).collect();
+        assert_eq!((keys.len(), a.heard().len()), (1, 2));
+        assert_eq!((node.count("a", "retried"), node.count("a", "sent")), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_refused_for_good_together_is_tried_alone() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let channels = [node.a];
+        let storm = node.open(&channels, 12).await;
+        let bad = storm[5].uid.clone();
+        let a = Recorder::answering(move |delivery, _| match &delivery.content {
+            Content::Incident(message) if message.incident != bad => Answer::Take,
+            Content::Incident(_) | Content::Digest(_) | Content::Report(_) | Content::Node(_) | Content::Test(_) => NEVER,
+        });
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        for (nth, open) in storm.iter().enumerate() {
+            let view = node.wait_for(&open.uid, &[if nth == 5 { "dead" } else { "sent" }]).await;
+            assert_eq!(view.notices[0].attempts, 2, "once together, once alone");
+        }
+        deliverers.shutdown(LIMIT).await;
+        let words: Vec<String> = a.words().into_iter().map(|(word, _)| word).collect();
+        assert_eq!(words.iter().filter(|word| *word == "digest").count(), 1);
+        assert_eq!(words.len(), 13);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_channel_gets_no_more_than_its_caps_let_through() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let caps = Caps { own: smallvec![(2, Dur::secs(600))], ..Caps::default() };
+        let (a, b, channels) = (Recorder::capped(caps, |_, _| Answer::Take), Recorder::new(), [node.a, node.b]);
+        let deliverers = node.deliverers();
+        // What its owner has set holds too.
+        let of_owner = ChannelSpec { budgets: smallvec![(1, Dur::secs(600))], ..b.spec(node.b, "b") };
+        deliverers.apply(vec![a.spec(node.a, "a"), of_owner]);
+        let first = node.open(&channels, 1).await.remove(0);
+        deliverers.wake_all();
+        node.wait_for(&first.uid, &["sent", "sent"]).await;
+        let second = node.open(&channels, 1).await.remove(0);
+        deliverers.wake_all();
+        let view = node.wait_for(&second.uid, &["sent", "held"]).await;
+        let held = view.notices.iter().find(|n| n.state == "held").unwrap();
+        assert_eq!((held.channel.as_str(), held.why.as_deref()), ("b", Some("the channel has sent as much as it may for now")));
+        let third = node.open(&channels, 1).await.remove(0);
+        deliverers.wake_all();
+        node.wait_for(&third.uid, &["held", "held"]).await;
+        deliverers.shutdown(LIMIT).await;
+        // The next process knows what was sent before.
+        let mut node = node.restarted().await;
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        let fourth = node.open(&[node.a], 1).await.remove(0);
+        deliverers.wake_all();
+        node.wait_for(&fourth.uid, &["held"]).await;
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!((a.heard().len(), b.heard().len()), (2, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn channels_of_one_budget_share_its_cap() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let caps = Caps { shared: smallvec![(2, Dur::secs(1))], ..Caps::default() };
+        let (a, b) = (Recorder::capped(caps.clone(), |_, _| Answer::Take), Recorder::capped(caps, |_, _| Answer::Take));
+        let channels = [node.a, node.b];
+        let all = node.open(&channels, 3).await;
+        let deliverers = node.deliverers();
+        let begun = Instant::now();
+        deliverers.apply(vec![a.spec(node.a, "a"), ChannelSpec { budget_key: "a".to_owned(), ..b.spec(node.b, "b") }]);
+        for open in &all {
+            node.wait_for(&open.uid, &["sent", "sent"]).await;
+        }
+        // Six messages, two a second.
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!((a.heard().len(), b.heard().len()), (3, 3));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_every_channel_of_an_alert_has_failed_the_last_resort_is_told() {
+    each_store(|t| async move {
+        let mut node = Node::with(t, Setup { last_resort: true, ..Setup::default() }).await;
+        let (a, b, last) =
+            (Recorder::answering(|_, _| NEVER), Recorder::answering(|_, nth| if nth < 2 { FAILS } else { NEVER }), Recorder::new());
+        let channels = [node.a, node.b];
+        let open = node.open(&channels, 1).await.remove(0);
+        let deliverers = node.deliverers();
+        let specs = vec![a.spec(node.a, "a"), b.spec(node.b, "b"), last.spec(node.last.unwrap(), "last")];
+        deliverers.apply(specs);
+        let heard = last.wait_for(1).await;
+        assert_eq!(b.heard().len(), 3, "not before the last of them was given up");
+        let view = node.wait_for(&open.uid, &["dead", "dead", "sent"]).await;
+        assert!(view.notices.iter().any(|n| n.channel == "last" && n.state == "sent"), "{:?}", view.notices);
+        assert!(heard[0].content.incident().is_some_and(|message| message.incident == open.uid), "{:?}", heard[0].content);
+        deliverers.shutdown(LIMIT).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_sent_again_when_somebody_asks() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let (a, channels) = (Recorder::answering(|_, nth| if nth == 0 { NEVER } else { Answer::Take }), [node.a]);
+        let open = node.open(&channels, 1).await.remove(0);
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        node.wait_for(&open.uid, &["dead"]).await;
+        let scope = TenantScope(node.tenant);
+        let dead = node.store().dead_letters(scope, None, 10).await.unwrap();
+        assert_eq!(dead.len(), 1);
+        assert_eq!((dead[0].channel.as_str(), dead[0].attempts, dead[0].last_error.as_deref()), ("a", 1, Some("not to my taste")));
+        assert_eq!(node.store().retry_dead(scope, dead[0].id, node.clock.now()).await.unwrap(), Some(node.a));
+        deliverers.wake([node.a]);
+        node.wait_for(&open.uid, &["sent"]).await;
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!(node.store().dead_letters(scope, None, 10).await.unwrap(), []);
+        assert_eq!(a.heard()[0].key, a.heard()[1].key);
+    })
+    .await;
+}
