@@ -16,7 +16,7 @@ use crate::net::Net;
 use crate::pulse::Pulse;
 use crate::reload::{Reloader, Source};
 use crate::schedule::{COMMANDS_MAX, Scheduler};
-use crate::spec::{self, Fleet};
+use crate::spec::{self, Channels, Fleet};
 use crate::store::{self, Applied, Joined, Retention, Store};
 use crate::telemetry::{Metrics, SharedMetrics};
 use crate::web::{self, Control, Readiness, WebState};
@@ -108,6 +108,7 @@ impl App {
         let applied = store.apply(source.name(), &crate::hex(&config.hash), &objects, clock.now()).await?;
         let fleet = spec::build(&config, &applied, &Fleet::default(), joined.shards, clock.now());
         let channels = channel_specs(&config, &applied);
+        let (channels_tx, channels_rx) = watch::channel(Channels::of(&config, &applied));
         metrics.reload_ok.set(1);
         metrics.reload_at.set(clock.now().0 as f64 / 1e6);
 
@@ -129,7 +130,7 @@ impl App {
         // The flow: schedule → executor → engine.
         let lateness = Lateness::default();
         let (observed_tx, observed) = mpsc::channel(OBSERVED_MAX);
-        let executor = Executor::new(net, clock.clone(), metrics.clone(), lateness.clone(), descriptors(), observed_tx);
+        let executor = Executor::new(net.clone(), clock.clone(), metrics.clone(), lateness.clone(), descriptors(), observed_tx);
         let (schedule, schedule_rx) = mpsc::channel(COMMANDS_MAX);
         let schedule_lag = Arc::new(AtomicI64::new(0));
         let scheduler = Scheduler::new(executor, clock.clone(), metrics.clone(), schedule_lag.clone());
@@ -174,6 +175,8 @@ impl App {
             store: store.clone(),
             live: live.clone(),
             fleet: fleet_rx.clone(),
+            channels: channels_rx,
+            net,
             metrics: metrics.clone(),
             clock: clock.clone(),
             control: Control { wake_pushes: pushes, wake_actions: actions, wake_channels, reload: reload_tx, ready: ready_rx },
@@ -190,6 +193,7 @@ impl App {
             requests: reload_rx,
             fleets: fleets_tx,
             fleet: fleet_tx,
+            channels: channels_tx,
             wanted,
             deliverers: deliverers.clone(),
             problem: watch::channel(None).0,
@@ -242,7 +246,15 @@ impl App {
         ];
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
         let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock, holding.clone());
-        let readiness = readiness(self.ready, self.store_health, self.leases.clone(), self.schedule_lag, problem, holding.clone());
+        let readiness = readiness(
+            self.ready,
+            self.store_health,
+            self.leases.clone(),
+            self.schedule_lag,
+            problem,
+            self.metrics.clone(),
+            holding.clone(),
+        );
         let rest = vec![
             part("leases", self.keeper.run(holding.clone()).map(Ok).boxed()),
             part("housekeeping", housekeeping.map(Ok).boxed()),
@@ -346,6 +358,7 @@ async fn readiness(
     leases: Leases,
     lag: Arc<AtomicI64>,
     problem: watch::Receiver<Option<String>>,
+    metrics: SharedMetrics,
     stop: CancellationToken,
 ) {
     loop {
@@ -366,6 +379,7 @@ async fn readiness(
             leases: leases_now,
             schedule_lag: Dur(lag.load(Ordering::Relaxed)),
             reload_problem: problem.borrow().clone(),
+            dead_letters: metrics.outbox_dead.get(),
         };
         ready.send_if_modified(|old| {
             if *old == now {

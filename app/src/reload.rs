@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::deliver::{self, Deliverers};
 use crate::engine::FleetUpdate;
-use crate::spec::{self, Fleet};
+use crate::spec::{self, Channels, Fleet};
 use crate::store::{Joined, Store};
 use crate::telemetry::SharedMetrics;
 use crate::web::ReloadRequest;
@@ -61,6 +61,8 @@ pub struct Reloader {
     pub fleets: mpsc::Sender<FleetUpdate>,
     /// To everybody else.
     pub fleet: watch::Sender<Fleet>,
+    /// The channels, to the web.
+    pub channels: watch::Sender<Channels>,
     /// The scopes that the lease loop wants.
     pub wanted: watch::Sender<BTreeSet<String>>,
     /// The deliverers.
@@ -160,6 +162,7 @@ impl Reloader {
         let new = fleet.0.keys().filter(|id| !old.0.contains_key(id)).count();
         let gone = old.0.keys().filter(|id| !fleet.0.contains_key(id)).count();
         notes.insert(0, format!("{kept} monitors unchanged, {} changed, {new} new, {gone} gone", fleet.0.len() - kept - new));
+        self.channels.send_replace(Channels::of(&config, &applied));
         self.deliverers.apply(channels);
         self.wanted.send_replace(scopes);
         self.fleet.send_replace(fleet.clone());

@@ -78,6 +78,32 @@ impl MonitorSpec {
 #[derive(Clone, Default)]
 pub struct Fleet(pub Arc<HashMap<MonitorId, Arc<MonitorSpec>>>);
 
+/// Every channel of the configuration in force, with its owner and its secrets.
+#[derive(Clone, Default)]
+pub struct Channels(pub Arc<Vec<OwnedChannel>>);
+
+/// One channel of a tenant.
+pub struct OwnedChannel {
+    /// Row id.
+    pub id: ChannelId,
+    /// Owner.
+    pub tenant: TenantId,
+    /// What the file says.
+    pub config: ChannelConfig,
+}
+
+impl Channels {
+    /// Joins the configuration with the ids that the store gave it.
+    pub fn of(config: &Config, applied: &Applied) -> Self {
+        let tenants = config.tenants.iter().zip(&applied.tenants);
+        let owned = tenants.flat_map(|(tenant, ids)| {
+            let channels = ids.channels.iter().zip(&tenant.channels);
+            channels.map(|(id, config)| OwnedChannel { id: *id, tenant: ids.tenant, config: config.clone() })
+        });
+        Self(Arc::new(owned.collect()))
+    }
+}
+
 /// The configuration's objects as the store takes them. Every push monitor gets a fresh token, which the store only keeps
 /// for one that has none. Fails only if the system has no randomness to give.
 pub fn objects(config: &Config) -> Result<Vec<TenantObjects>, getrandom::Error> {

@@ -8,9 +8,10 @@ use crate::web::error::ErrorBody;
 use crate::web::types::Page;
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -54,8 +55,8 @@ impl Client {
         Ok(Self { token: Some(SecretString::from(text.trim())), ..Self::open(listen, clock)? })
     }
 
-    /// The status and body of a GET.
-    async fn get_raw(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<(StatusCode, Bytes)> {
+    /// The status and body of one request; `None` sends no body.
+    async fn call(&self, method: Method, path: &str, query: &[(&str, &str)], body: Option<Bytes>) -> anyhow::Result<(StatusCode, Bytes)> {
         let mut url = self.base.join(path).context("the path makes no URL")?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -66,7 +67,10 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let request = Request { method: Method::GET, url, headers, body: Bytes::new() };
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let request = Request { method, url, headers, body: body.unwrap_or_default() };
         let answer = self.net.send(&request, Instant::now() + TIMEOUT, ANSWER_MAX).await;
         let answer = answer.map_err(|fault| {
             let at = self.base.authority();
@@ -75,15 +79,41 @@ impl Client {
         Ok((answer.status, answer.body))
     }
 
-    /// The value of a GET; any other status than 200 is an error with the server's own words.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<T> {
-        let (status, body) = self.get_raw(path, query).await?;
-        if status != StatusCode::OK {
+    /// The value of an answer; any status but a good one is an error with the server's own words.
+    fn value<T: DeserializeOwned>(&self, path: &str, (status, body): (StatusCode, Bytes)) -> anyhow::Result<T> {
+        if !status.is_success() {
             let said = serde_json::from_slice::<ErrorBody>(&body).map_or_else(|_| "nothing more".to_owned(), |error| error.message);
             bail!("the server on {} answered {path} with {status}: {said}", self.base.authority());
         }
         serde_json::from_slice(&body)
             .with_context(|| format!("the server on {} answered {path} with something else than this version knows", self.base.authority()))
+    }
+
+    /// The value of a GET.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<T> {
+        self.value(path, self.call(Method::GET, path, query, None).await?)
+    }
+
+    /// The value of a GET, or `None` if there is no such thing.
+    pub async fn find<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
+        let answer = self.call(Method::GET, path, &[], None).await?;
+        if answer.0 == StatusCode::NOT_FOUND { Ok(None) } else { self.value(path, answer).map(Some) }
+    }
+
+    /// The value of a POST of that body as JSON.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(body).context("the request makes no JSON")?;
+        self.value(path, self.call(Method::POST, path, &[], Some(body.into())).await?)
+    }
+
+    /// The value of a DELETE.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.value(path, self.call(Method::DELETE, path, &[], None).await?)
+    }
+
+    /// One page of a list.
+    pub async fn page<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Page<T>> {
+        self.get(path, query).await
     }
 
     /// Every item of a list; `cursor` is the key that takes `next`.

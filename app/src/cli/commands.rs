@@ -5,7 +5,7 @@ use super::{Ended, say, status};
 use crate::channel;
 use crate::clock::Clock;
 use crate::config::decode::nearest;
-use crate::config::{self, BadConfig, Config, DEFAULT_TENANT};
+use crate::config::{self, BadConfig, ChannelConfig, Config, DEFAULT_TENANT};
 use crate::net::Net;
 use crate::store;
 use crate::web::auth::token_file;
@@ -57,6 +57,9 @@ pub enum ChannelCommand {
 pub struct ChannelTestArgs {
     /// The channel's name
     name: String,
+    /// Whose, when several tenants have a channel of that name
+    #[arg(long)]
+    tenant: Option<String>,
     #[command(flatten)]
     at: ConfigArgs,
 }
@@ -159,14 +162,7 @@ fn check(path: Option<&Path>, json: bool) -> Result<(), Ended> {
 /// `watchkeeper channel test NAME`.
 pub async fn channel_test(args: ChannelTestArgs) -> Result<(), Ended> {
     let (config, _) = args.at.load()?;
-    let channels = || config.tenants.iter().flat_map(|t| &t.channels);
-    let Some(found) = channels().find(|c| c.name == args.name) else {
-        let near = nearest(&args.name, channels().map(|c| c.name.as_str()));
-        let near = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-        let names: Vec<&str> = channels().map(|c| c.name.as_str()).collect();
-        let known = if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
-        return Err(Ended::Usage(anyhow!("there is no channel named {}; {known}{near}", args.name)));
-    };
+    let found = find_channel(&config, &args.name, args.tenant.as_deref())?;
     let clock = Clock::system();
     let net = Arc::new(Net::system(clock.clone()));
     match channel::send_test(&net, &clock, &found.name, &found.kind).await {
@@ -175,5 +171,53 @@ pub async fn channel_test(args: ChannelTestArgs) -> Result<(), Ended> {
             say(&format!("{} took the test message{id}\n", found.name))
         }
         Err(refused) => Err(Ended::Failed(anyhow::Error::new(refused).context(format!("{} did not take the test message", found.name)))),
+    }
+}
+
+/// The channel of that name; of that tenant, if several have one.
+fn find_channel<'c>(config: &'c Config, name: &str, tenant: Option<&str>) -> Result<&'c ChannelConfig, Ended> {
+    let tenants = || config.tenants.iter().filter(|t| tenant.is_none_or(|slug| t.slug == slug));
+    if let Some(slug) = tenant.filter(|_| tenants().next().is_none()) {
+        let known: Vec<&str> = config.tenants.iter().map(|t| t.slug.as_str()).collect();
+        return Err(Ended::Usage(anyhow!("there is no tenant {slug}; there are {}", known.join(", "))));
+    }
+    let found: Vec<_> = tenants().flat_map(|t| t.channels.iter().map(move |c| (t, c))).filter(|(_, c)| c.name == name).collect();
+    match found[..] {
+        [(_, channel)] => Ok(channel),
+        [] => {
+            let names: Vec<&str> = tenants().flat_map(|t| &t.channels).map(|c| c.name.as_str()).collect();
+            let near = nearest(name, names.iter().copied()).map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+            let known = if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
+            Err(Ended::Usage(anyhow!("there is no channel named {name}; {known}{near}")))
+        }
+        [..] => {
+            let owners: Vec<&str> = found.iter().map(|(t, _)| t.slug.as_str()).collect();
+            Err(Ended::Usage(anyhow!("several tenants have a channel named {name}: add --tenant with one of {}", owners.join(", "))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_of_several_tenants_needs_the_tenant() {
+        let hook = |name: &str| format!("{{ name: {name}, webhook: {{ url: \"http://127.0.0.1:9/{name}\" }} }}");
+        let yaml =
+            format!("channels: [ {}, {} ]\ntenants: [ {{ name: acme, channels: [ {} ] }} ]\n", hook("ops"), hook("own"), hook("ops"));
+        let config = config::load_texts(&[("wk.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap();
+        let find = |name, tenant| find_channel(&config, name, tenant).map(|c| c.at.line).map_err(|ended| format!("{ended:?}"));
+        assert_eq!(find("own", None), Ok(1));
+        assert_eq!((find("ops", Some("default")), find("ops", Some("acme"))), (Ok(1), Ok(2)));
+        for (name, tenant, named) in [
+            ("ops", None, "--tenant with one of default, acme"),
+            ("ops", Some("nobody"), "there are default, acme"),
+            ("own", Some("acme"), "there is no channel named own"),
+            ("oqs", None, "did you mean ops?"),
+        ] {
+            let error = find(name, tenant).unwrap_err();
+            assert!(error.contains(named), "{name} {tenant:?}: {error}");
+        }
     }
 }

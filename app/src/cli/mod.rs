@@ -6,8 +6,14 @@
 
 pub mod client;
 mod commands;
+pub mod dead_letters;
+mod ids;
+pub mod incident;
+mod page;
+mod people;
 mod probe;
 pub mod serve;
+pub mod silence;
 pub mod status;
 pub mod term;
 pub mod waterfall;
@@ -33,6 +39,14 @@ enum Command {
     Demo,
     /// Show what a running server holds to be true
     Status(commands::StatusArgs),
+    /// Incidents: what is wrong, what is known about it, who was told, and what you do about it
+    #[command(subcommand)]
+    Incident(people::IncidentCommand),
+    /// Silences: have nobody told of something until they end
+    #[command(subcommand)]
+    Silence(people::SilenceCommand),
+    /// What could not be delivered
+    DeadLetters(people::DeadLettersArgs),
     /// Make one attempt and show where the time went
     Probe(probe::Args),
     /// Check a configuration, or print the default one
@@ -79,6 +93,9 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Demo => serve::demo(),
         Command::Status(args) => on_one_thread(commands::status(args)),
+        Command::Incident(command) => on_one_thread(people::incident(command)),
+        Command::Silence(command) => on_one_thread(people::silence(command)),
+        Command::DeadLetters(args) => on_one_thread(people::dead_letters(args)),
         Command::Probe(args) => on_one_thread(probe::run(args)),
         Command::Config(command) => commands::config(command),
         Command::Channel(commands::ChannelCommand::Test(args)) => on_one_thread(commands::channel_test(args)),

@@ -5,7 +5,8 @@
 //! shape of its own, so that it can be read without colour.
 
 use super::client::Client;
-use super::term::{Ink, Term, cut, safe, time};
+use super::incident;
+use super::term::{Ink, Term, cut, length, pad, safe_line, time};
 use crate::clock::Clock;
 use crate::store::{Store, TenantScope};
 use crate::web::auth::{Role, create_token};
@@ -16,7 +17,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use watchkeeper_core::{Dur, Micros};
+use watchkeeper_core::Micros;
 
 /// A page of the API, as large as it gives.
 const PAGE: &str = "500";
@@ -52,18 +53,15 @@ pub struct Summary {
     pub up: usize,
     /// Not watched for now.
     pub paused: usize,
+    /// In any of these states, but nobody is told: silenced, or in maintenance.
+    pub muted: usize,
 }
 
 /// Asks the server and shows what it says: a table, or one JSON object.
 pub async fn status(listen: SocketAddr, token_file: &Path, json: bool, term: Term, clock: &Clock) -> anyhow::Result<String> {
     let client = Client::with_token(listen, token_file, clock.clone())?;
     let monitors: Vec<Monitor> = client.all("/api/v1/monitors", &[("limit", PAGE)], "after").await?;
-    let mut incidents: Vec<Incident> = Vec::new();
-    for status in ["open", "acknowledged"] {
-        incidents.extend(client.all::<Incident>("/api/v1/incidents", &[("limit", PAGE), ("status", status)], "before").await?);
-    }
-    incidents.sort_by_key(|incident| std::cmp::Reverse(incident.opened_at));
-    let status = Status { summary: summary(&monitors), incidents, monitors };
+    let status = Status { summary: summary(&monitors), incidents: incident::lasting(&client).await?, monitors };
     if json {
         let text = serde_json::to_string_pretty(&status).context("the status makes no JSON")?;
         return Ok(text + "\n");
@@ -142,6 +140,7 @@ fn summary(monitors: &[Monitor]) -> Summary {
             Shown::Paused => &mut summary.paused,
             Shown::Up => &mut summary.up,
         } += 1;
+        summary.muted += usize::from(!monitor.mutes.is_empty());
     }
     summary
 }
@@ -163,7 +162,7 @@ fn render(status: &Status, now: Micros, term: Term) -> String {
 
 /// `3 monitors: 1 down, 2 up; 1 open incident`.
 fn head(status: &Status, term: Term) -> String {
-    let Summary { monitors, down, pending, degraded, unknown, up, paused } = status.summary;
+    let Summary { monitors, down, pending, degraded, unknown, up, paused, muted } = status.summary;
     if monitors == 0 {
         return "No monitors yet: name some under `monitors:` in the configuration file.\n".to_owned();
     }
@@ -183,12 +182,17 @@ fn head(status: &Status, term: Term) -> String {
             term.paint(ink, &format!("{count} {word}"))
         })
         .collect();
-    let incidents = match status.incidents.len() {
+    let mut incidents = match status.incidents.len() {
         0 => "no open incident".to_owned(),
         1 => "1 open incident".to_owned(),
         n => format!("{n} open incidents"),
     };
-    format!("{monitors} {}: {}; {incidents}\n", if monitors == 1 { "monitor" } else { "monitors" }, counts.join(", "))
+    match status.incidents.iter().filter(|incident| incident.status == "acknowledged").count() {
+        0 => {}
+        n => incidents.push_str(&format!(", {n} acknowledged")),
+    }
+    let muted = if muted > 0 { format!("; {muted} muted") } else { String::new() };
+    format!("{monitors} {}: {}; {incidents}{muted}\n", if monitors == 1 { "monitor" } else { "monitors" }, counts.join(", "))
 }
 
 fn incident_line(incident: &Incident, now: Micros, term: Term, out: &mut String) {
@@ -220,12 +224,25 @@ fn monitor_table(monitors: &[Monitor], now: Micros, term: Term, out: &mut String
         let since = monitor.since.map_or_else(|| "–".to_owned(), |since| length(now - since.0));
         let last = monitor.last.as_ref().and_then(took).map_or_else(|| "–".to_owned(), time);
         let shown_name = pad(&cut(&safe_line(&monitor.name), name), name);
-        let last_column = match &monitor.why {
-            Some(why) if shown != Shown::Up => cut(&safe_line(why), room),
-            Some(_) | None => term.paint(Ink::Dim, &cut(&safe_line(&monitor.target), room)),
+        let muted = muted(monitor, now);
+        let last_column = match (&monitor.why, muted) {
+            (Some(why), Some(muted)) if shown != Shown::Up => cut(&format!("{}; {muted}", safe_line(why)), room),
+            (Some(why), None) if shown != Shown::Up => cut(&safe_line(why), room),
+            (Some(_) | None, Some(muted)) => term.paint(Ink::Dim, &cut(&muted, room)),
+            (Some(_) | None, None) => term.paint(Ink::Dim, &cut(&safe_line(&monitor.target), room)),
         };
         let _ = writeln!(out, "{state} {shown_name}  {since:>8}  {last:>8}  {last_column}");
     }
+}
+
+/// What keeps it from being told, and for how much longer: of several, what lasts longest.
+fn muted(monitor: &Monitor, now: Micros) -> Option<String> {
+    let mute = monitor.mutes.iter().max_by_key(|mute| mute.until)?;
+    let left = length(mute.until.0 - now);
+    Some(match (&mute.author, &mute.comment) {
+        (Some(author), Some(comment)) => format!("silenced {left} more by {}: {}", safe_line(author), safe_line(comment)),
+        (Some(_) | None, _) => format!("{} {} {left} more", safe_line(&mute.by), safe_line(&mute.id)),
+    })
 }
 
 /// How long the newest attempt took; a push took no time of ours.
@@ -233,37 +250,12 @@ fn took(beat: &Heartbeat) -> Option<u64> {
     u64::try_from(beat.total_us).ok().filter(|us| *us > 0)
 }
 
-/// Text from outside, on one line.
-fn safe_line(text: &str) -> String {
-    safe(text).replace('\n', " ")
-}
-
-fn pad(text: &str, columns: usize) -> String {
-    let missing = columns.saturating_sub(text.chars().count());
-    format!("{text}{}", " ".repeat(missing))
-}
-
-/// A length of time with its two largest units: `42s`, `3m 7s`, `2d 4h`.
-fn length(length: Dur) -> String {
-    const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let seconds = length.0.max(0) / 1_000_000;
-    let Some(first) = UNITS.iter().position(|(_, unit)| seconds >= *unit) else { return "0s".to_owned() };
-    let (word, unit) = UNITS[first];
-    let mut text = format!("{}{word}", seconds / unit);
-    if let Some((word, smaller)) = UNITS.get(first + 1)
-        && seconds % unit / smaller > 0
-    {
-        // Writing to a String cannot fail.
-        let _ = write!(text, " {}{word}", seconds % unit / smaller);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::types::{MonitorRef, Time};
+    use crate::web::types::{MonitorRef, Mute, Time};
     use std::collections::BTreeMap;
+    use watchkeeper_core::Dur;
 
     const NOW: Micros = Micros(1_770_000_000_000_000);
     const PLAIN: Term = Term { columns: 80, colour: false };
@@ -303,6 +295,7 @@ mod tests {
             since: Some(ago(187)),
             why: why.map(str::to_owned),
             last: total_us.map(beat),
+            mutes: vec![],
             origin: "wk.yaml:1".into(),
             created_at: ago(1_000),
             config: None,
@@ -337,24 +330,37 @@ mod tests {
         let mut paused = monitor("old", "up", None, None);
         paused.paused = true;
         paused.since = None;
+        let mute = |by: &str, author: Option<&str>| Mute {
+            by: by.into(),
+            id: "nightly".into(),
+            until: Time(NOW + Dur::secs(3_600)),
+            author: author.map(str::to_owned),
+            comment: author.map(|_| "deploy".to_owned()),
+        };
         let monitors = vec![
             monitor("a", "up", None, Some(2_134)),
+            Monitor { mutes: vec![mute("maintenance", None)], ..monitor("b", "up", None, Some(2_134)) },
+            Monitor { mutes: vec![mute("silence", Some("ann"))], ..monitor("db", "down", Some("tcp_refused"), Some(1_000)) },
             paused,
             monitor("shop", "down", Some("tcp_refused"), Some(143_000)),
             monitor("zone", "unknown", Some("no_route"), None),
         ];
-        let text = render(&status(monitors, vec![incident("shop", "critical")]), NOW, PLAIN);
+        let taken = Incident { status: "acknowledged".into(), ..incident("db", "warning") };
+        let text = render(&status(monitors, vec![incident("shop", "critical"), taken]), NOW, PLAIN);
         insta::assert_snapshot!(text, @"
-        4 monitors: 1 down, 1 unknown, 1 up, 1 paused; 1 open incident
+        6 monitors: 2 down, 1 unknown, 2 up, 1 paused; 2 open incidents, 1 acknowledged; 2 muted
 
         Open incidents
         ! critical     2d 4h  shop · down: the connection was refused
+        ! warning      2d 4h  db · down, acknowledged: the connection was refused
 
           state    monitor     since      last  why, or what
+        ✖ down     db          3m 7s   1.00 ms  tcp_refused; silenced 1h more by ann: d…
         ✖ down     shop        3m 7s    143 ms  tcp_refused
         ? unknown  zone        3m 7s         –  no_route
         ‖ paused   old             –         –  https://old.example.org/
         ● up       a           3m 7s   2.13 ms  https://a.example.org/
+        ● up       b           3m 7s   2.13 ms  maintenance nightly 1h more
         ");
     }
 
@@ -367,12 +373,6 @@ mod tests {
             assert!(line.chars().count() <= PLAIN.columns, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\x1b'));
-    }
-
-    #[test]
-    fn lengths_show_two_units() {
-        let shown: Vec<String> = [-5, 0, 42, 60, 187, 3_600, 190_000].map(|s| length(Dur::secs(s))).into();
-        assert_eq!(shown, ["0s", "0s", "42s", "1m", "3m 7s", "1h", "2d 4h"]);
     }
 
     #[test]

@@ -1,6 +1,10 @@
-//! What the terminal can show: its width, and colour only where a person sees it.
+//! What the terminal can show: its width, and colour only where a person sees it; and how times and texts are written on it.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
+use watchkeeper_core::{Dur, Micros};
 
 /// Without a terminal, and as the least on one: what every terminal, mail and bug report can hold.
 const COLUMNS_DEFAULT: usize = 80;
@@ -16,6 +20,24 @@ pub struct Term {
     pub columns: usize,
     /// Whether colours are shown.
     pub colour: bool,
+}
+
+/// Who reads: on which terminal, in which time zone, when.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// How to paint.
+    pub term: Term,
+    /// Whose wall clock times are shown by.
+    pub zone: TimeZone,
+    /// UTC now.
+    pub now: Micros,
+}
+
+impl View {
+    /// Of standard output, in the system's zone.
+    pub fn of_stdout(now: Micros) -> Self {
+        Self { term: Term::of_stdout(), zone: TimeZone::system(), now }
+    }
 }
 
 /// The colours in use, by what they stand for.
@@ -108,9 +130,68 @@ pub fn cut(text: &str, columns: usize) -> String {
     short
 }
 
+/// Text from outside, on one line.
+pub fn safe_line(text: &str) -> String {
+    safe(text).replace('\n', " ")
+}
+
+/// Fills up to a width.
+pub fn pad(text: &str, columns: usize) -> String {
+    let missing = columns.saturating_sub(text.chars().count());
+    format!("{text}{}", " ".repeat(missing))
+}
+
+/// A length of time with its two largest units: `42s`, `3m 7s`, `2d 4h`.
+pub fn length(length: Dur) -> String {
+    const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let seconds = length.0.max(0) / 1_000_000;
+    let Some(first) = UNITS.iter().position(|(_, unit)| seconds >= *unit) else { return "0s".to_owned() };
+    let (word, unit) = UNITS[first];
+    let mut text = format!("{}{word}", seconds / unit);
+    if let Some((word, smaller)) = UNITS.get(first + 1)
+        && seconds % unit / smaller > 0
+    {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " {}{word}", seconds % unit / smaller);
+    }
+    text
+}
+
+/// A moment as a person reads it, in their zone: `2026-11-22 03:12:07 UTC`.
+pub fn moment(at: Micros, zone: &TimeZone) -> String {
+    zoned(at, zone, "%Y-%m-%d %H:%M:%S %Z")
+}
+
+/// A moment near another one: only the time of day if it is on the same day.
+pub fn moment_near(at: Micros, other: Micros, zone: &TimeZone) -> String {
+    let day = |at| zoned(at, zone, "%Y-%m-%d");
+    zoned(at, zone, if day(at) == day(other) { "%H:%M:%S" } else { "%m-%d %H:%M:%S" })
+}
+
+fn zoned(at: Micros, zone: &TimeZone, format: &str) -> String {
+    // Beyond the year 9999 the number says more than an error.
+    Timestamp::from_microsecond(at.0).map_or_else(|_| at.0.to_string(), |at| at.to_zoned(zone.clone()).strftime(format).to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_show_two_units() {
+        let shown: Vec<String> = [-5, 0, 42, 60, 187, 3_600, 190_000].map(|s| length(Dur::secs(s))).into();
+        assert_eq!(shown, ["0s", "0s", "42s", "1m", "3m 7s", "1h", "2d 4h"]);
+    }
+
+    #[test]
+    fn moments_are_those_of_the_reader() {
+        let at = Micros(1_770_000_000_123_456);
+        let moscow = TimeZone::get("Europe/Moscow").unwrap();
+        assert_eq!(moment(at, &TimeZone::UTC), "2026-02-02 02:40:00 UTC");
+        assert_eq!(moment(at, &moscow), "2026-02-02 05:40:00 MSK");
+        assert_eq!(moment_near(at, at + Dur::secs(60), &TimeZone::UTC), "02:40:00");
+        assert_eq!(moment_near(at, at + Dur::secs(86_400), &TimeZone::UTC), "02-02 02:40:00");
+    }
 
     #[test]
     fn times_keep_three_digits() {

@@ -1,10 +1,11 @@
-//! Reading: monitors, heartbeats, incidents. Every query goes through the caller's tenant.
+//! Reading monitors and heartbeats, and what all lists share. Every query goes through the caller's tenant.
 
 use super::Web;
 use super::auth::{Caller, Role};
 use super::error::ApiError;
-use super::types::{Heartbeat, Incident, Monitor, Page, Time};
-use crate::store::{IncidentFilter, MonitorView};
+use super::mutes::Open;
+use super::types::{Heartbeat, Monitor, Page, Time};
+use crate::store::MonitorView;
 use axum::Extension;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -12,7 +13,7 @@ use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use watchkeeper_core::{IncidentId, Micros};
+use watchkeeper_core::Micros;
 
 /// Items of a page when nobody says how many.
 const LIMIT_DEFAULT: i64 = 100;
@@ -43,7 +44,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 }
 
 /// Checks how many items are wanted.
-fn limited(limit: Option<i64>) -> Result<i64, ApiError> {
+pub(super) fn limited(limit: Option<i64>) -> Result<i64, ApiError> {
     match limit {
         None => Ok(LIMIT_DEFAULT),
         Some(n) if (1..=LIMIT_MAX).contains(&n) => Ok(n),
@@ -52,7 +53,7 @@ fn limited(limit: Option<i64>) -> Result<i64, ApiError> {
 }
 
 /// Cuts a list that was read one longer than wanted; says whether it was.
-fn cut<T>(items: &mut Vec<T>, limit: i64) -> bool {
+pub(super) fn cut<T>(items: &mut Vec<T>, limit: i64) -> bool {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > limit;
     items.truncate(limit);
@@ -65,7 +66,7 @@ pub(super) async fn own_monitor(web: &Web, caller: &Caller, id: &str) -> Result<
 }
 
 /// A NUL is in no name, and PostgreSQL takes none in a text.
-fn without_nul(text: &str) -> Result<&str, ApiError> {
+pub(super) fn without_nul(text: &str) -> Result<&str, ApiError> {
     if text.contains('\0') { Err(ApiError::bad_request("a NUL character is in no name")) } else { Ok(text) }
 }
 
@@ -87,7 +88,12 @@ pub(super) async fn monitors(
     let mut views = web.store.monitors(caller.scope, after, limit + 1).await?;
     let more = cut(&mut views, limit);
     let next = views.last().filter(|_| more).map(|last| last.name.clone());
-    Ok(Json(Page { items: views.into_iter().map(|view| Monitor::of(view, false)).collect(), next }))
+    let open = open_mutes(&web, &caller).await?;
+    let items = views.into_iter().map(|view| {
+        let mutes = open.of(&view);
+        Monitor::of(view, mutes, false)
+    });
+    Ok(Json(Page { items: items.collect(), next }))
 }
 
 /// `GET /api/v1/monitors/{id}`: one, by public id or name.
@@ -99,7 +105,14 @@ pub(super) async fn monitor(
     let view = own_monitor(&web, &caller, &id).await?;
     // Whoever only reads must not be able to report in a job's name.
     let push_token = if caller.role >= Role::Operator { web.store.push_token(caller.scope, view.id).await? } else { None };
-    Ok(Json(Monitor { push_token, ..Monitor::of(view, true) }))
+    let mutes = open_mutes(&web, &caller).await?.of(&view);
+    Ok(Json(Monitor { push_token, ..Monitor::of(view, mutes, true) }))
+}
+
+/// What mutes the caller's monitors now.
+async fn open_mutes(web: &Web, caller: &Caller) -> Result<Open, ApiError> {
+    let now = web.clock.now();
+    Ok(Open::at(web.store.mutes(caller.scope.0, now).await?, now))
 }
 
 #[derive(Deserialize)]
@@ -134,81 +147,14 @@ pub(super) async fn heartbeats(
     Ok(Json(Page { items, next }))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct IncidentsQuery {
-    status: Option<String>,
-    monitor: Option<String>,
-    before: Option<String>,
-    limit: Option<i64>,
-}
-
-/// `GET /api/v1/incidents`: newest first.
-pub(super) async fn incidents(
-    State(web): State<Web>,
-    Extension(caller): Extension<Caller>,
-    Params(query): Params<IncidentsQuery>,
-) -> Result<Json<Page<Incident>>, ApiError> {
-    const STATUSES: [&str; 3] = ["open", "acknowledged", "resolved"];
-    let limit = limited(query.limit)?;
-    if let Some(status) = query.status.as_deref().filter(|s| !STATUSES.contains(s)) {
-        return Err(ApiError::bad_request(format!("`status` is `{}`; accepted are {}", shortened(status), STATUSES.join(", "))));
-    }
-    let before = query.before.as_deref().map(read_cursor).transpose()?;
-    let monitor_uid = match query.monitor {
-        Some(id) => Some(own_monitor(&web, &caller, &id).await?.uid),
-        None => None,
-    };
-    let filter = IncidentFilter { status: query.status, monitor_uid, before, limit: limit + 1 };
-    let mut views = web.store.incidents(caller.scope, &filter).await?;
-    let more = cut(&mut views, limit);
-    let next = views.last().filter(|_| more).map(|last| format!("{}_{}", Time(last.opened_at), last.id.0));
-    Ok(Json(Page { items: views.into_iter().map(|view| Incident::of(view, false)).collect(), next }))
-}
-
-/// Reads where a page of incidents begins: a time, or a time and a number as `next` gives them.
-fn read_cursor(text: &str) -> Result<(Micros, IncidentId), ApiError> {
-    let read = match text.split_once('_') {
-        Some((time, id)) => time.parse::<Time>().ok().zip(id.parse().ok()),
-        // Before a time alone: no incident of that very microsecond is left out by its number.
-        None => text.parse::<Time>().ok().map(|time| (time, 0)),
-    };
-    read.map(|(time, id)| (time.0, IncidentId(id))).ok_or_else(|| {
-        ApiError::bad_request(format!(
-            "`before` is `{}`; accepted is a time such as 2026-01-31T12:00:00Z, or the `next` of a page",
-            shortened(text)
-        ))
-    })
-}
-
 /// So much of what was sent is repeated in an error.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.chars().take(60).collect()
-}
-
-/// `GET /api/v1/incidents/{id}`: one, with its timeline and what was told to whom.
-pub(super) async fn incident(
-    State(web): State<Web>,
-    Extension(caller): Extension<Caller>,
-    Segment(id): Segment,
-) -> Result<Json<Incident>, ApiError> {
-    let view = web.store.incident(caller.scope, without_nul(&id)?).await?.ok_or_else(|| ApiError::not_found("incident"))?;
-    Ok(Json(Incident::of(view, true)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cursor_of_incidents_reads_back_and_nonsense_is_refused() {
-        let at = Micros(1_770_000_000_123_456);
-        assert_eq!(read_cursor(&format!("{}_17", Time(at))).unwrap(), (at, IncidentId(17)));
-        assert_eq!(read_cursor("2026-02-02T02:40:00.123456Z").unwrap(), (at, IncidentId(0)));
-        for bad in ["", "17", "_", "2026-02-02T02:40:00Z_", "2026-02-02T02:40:00Z_x", "yesterday"] {
-            assert!(read_cursor(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_limit_outside_its_range_is_refused_not_bent() {

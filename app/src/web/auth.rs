@@ -73,6 +73,8 @@ pub struct Caller {
     pub scope: TenantScope,
     /// What may be done.
     pub role: Role,
+    /// The token's name: the author of what is done with it.
+    pub name: String,
 }
 
 /// Why no token was made.
@@ -168,7 +170,7 @@ async fn authenticate(web: &Web, headers: &HeaderMap) -> Result<Caller, ApiError
         tracing::warn!(token.name = %row.name, role = %row.role, "a token has a role that this version does not know");
         return Err(ApiError::unauthorized());
     };
-    Ok(Caller { scope: TenantScope(row.tenant), role })
+    Ok(Caller { scope: TenantScope(row.tenant), role, name: row.name })
 }
 
 /// Lets a request pass that carries a token of at least `least`, and tells the handler whose it is.

@@ -30,19 +30,22 @@ pub struct Readiness {
     pub schedule_lag: Dur,
     /// Why the newest configuration was refused; the one before is still in force.
     pub reload_problem: Option<String>,
+    /// Notices that were given up and not sent again, of all tenants.
+    pub dead_letters: i64,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
         let starting = Err("still starting".to_owned());
-        Self { store: starting.clone(), leases: starting, schedule_lag: Dur::ZERO, reload_problem: None }
+        Self { store: starting.clone(), leases: starting, schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0 }
     }
 }
 
 impl Readiness {
-    /// A bad reload is only a warning: the node goes on with what it had, and taking it out of service would not help.
+    /// A bad reload is only a warning: the node goes on with what it had, and taking it out of service would not help. Nor
+    /// would it for a message that no provider takes.
     fn body(&self) -> ReadyBody {
-        let Self { store, leases, schedule_lag, reload_problem } = self;
+        let Self { store, leases, schedule_lag, reload_problem, dead_letters } = self;
         let mut problems = Vec::new();
         if let Err(why) = store {
             problems.push(format!("store: {why}"));
@@ -57,7 +60,11 @@ impl Readiness {
                 show_duration(READY_LAG_MAX)
             ));
         }
-        let warnings = reload_problem.iter().map(|why| format!("configuration: {why}")).collect();
+        let mut warnings: Vec<String> = reload_problem.iter().map(|why| format!("configuration: {why}")).collect();
+        if *dead_letters > 0 {
+            let notices = if *dead_letters == 1 { "notice" } else { "notices" };
+            warnings.push(format!("{dead_letters} {notices} could not be delivered; see watchkeeper dead-letters"));
+        }
         ReadyBody { ready: problems.is_empty(), problems, warnings }
     }
 }
@@ -97,7 +104,7 @@ mod tests {
     use super::*;
 
     fn fine() -> Readiness {
-        Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None }
+        Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0 }
     }
 
     #[test]
@@ -119,5 +126,13 @@ mod tests {
         let body = Readiness { reload_problem: Some("wk.yaml:3:1: unknown key".into()), ..fine() }.body();
         assert!(body.ready);
         assert_eq!(body.warnings, ["configuration: wk.yaml:3:1: unknown key"]);
+    }
+
+    #[test]
+    fn what_could_not_be_delivered_is_only_a_warning() {
+        let body = |dead_letters| Readiness { dead_letters, ..fine() }.body();
+        assert!(body(3).ready);
+        assert_eq!(body(3).warnings, ["3 notices could not be delivered; see watchkeeper dead-letters"]);
+        assert_eq!(body(1).warnings, ["1 notice could not be delivered; see watchkeeper dead-letters"]);
     }
 }

@@ -6,13 +6,19 @@
 
 mod api;
 pub mod auth;
+mod body;
+mod channels;
+mod dead_letters;
 pub mod error;
 mod health;
+mod incidents;
 mod metrics;
+mod mutes;
 mod periods;
 mod process;
 mod push;
 mod serve;
+mod silences;
 mod stream;
 pub mod types;
 
@@ -22,7 +28,8 @@ pub use serve::{ServeError, serve};
 
 use crate::clock::Clock;
 use crate::live::Live;
-use crate::spec::Fleet;
+use crate::net::Net;
+use crate::spec::{Channels, Fleet};
 use crate::store::Store;
 use crate::telemetry::SharedMetrics;
 use auth::Role;
@@ -31,7 +38,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use error::ApiError;
 use futures_util::FutureExt as _;
 use secrecy::SecretString;
@@ -45,8 +52,8 @@ use tokio_util::sync::CancellationToken;
 /// histories on slow disks. The live stream and the body of `/metrics` begin within it and go on.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A request that announces a larger body is refused. No route but the pushes (which cut for themselves) reads one;
-/// more would let strangers fill the memory.
+/// A larger body is refused; the pushes cut for themselves. More would let strangers fill the memory; less would refuse a long
+/// comment.
 pub const BODY_MAX: u64 = 64 * 1024;
 
 /// Live streams at a time. Each may cost one small query per event; more would let one page with many tabs slow the store.
@@ -62,7 +69,7 @@ pub struct Control {
     pub wake_pushes: Arc<Notify>,
     /// Told after a person acted on an incident, so that it is folded at once.
     pub wake_actions: Arc<Notify>,
-    /// Makes every channel look at what it holds, after a silence began or ended.
+    /// Makes every channel look at its outbox: a silence began or ended, or something is due again.
     pub wake_channels: Arc<dyn Fn() + Send + Sync>,
     /// Where reloads are asked for.
     pub reload: mpsc::Sender<ReloadRequest>,
@@ -79,6 +86,10 @@ pub struct WebState {
     pub live: Live,
     /// What is watched: names and labels for `/metrics`.
     pub fleet: watch::Receiver<Fleet>,
+    /// Where messages go, by the configuration in force.
+    pub channels: watch::Receiver<Channels>,
+    /// The way out, for test messages.
+    pub net: Arc<Net>,
     /// Our own series.
     pub metrics: SharedMetrics,
     /// Time.
@@ -99,6 +110,7 @@ struct Shared {
     stop: CancellationToken,
     streams: Arc<Semaphore>,
     push_limits: push::PushLimits,
+    test_limits: channels::TestLimits,
 }
 
 impl std::ops::Deref for Web {
@@ -132,12 +144,14 @@ pub struct Route {
     handler: MethodRouter<Web>,
 }
 
-/// Every route there is; `docs/api.md` and the authorization test go by it.
+/// Every route there is; `docs/api.md` and the authorization test go by it. A path stands here once per access.
 pub fn routes() -> Vec<Route> {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
+    const DELETE: &[Method] = &[Method::DELETE];
     const BOTH: &[Method] = &[Method::GET, Method::POST];
     let viewer = Access::Token(Role::Viewer);
+    let operator = Access::Token(Role::Operator);
     let route = |path, methods, access, handler| Route { path, methods, access, handler };
     vec![
         route("/health", GET, Access::Open, get(health::health)),
@@ -152,8 +166,19 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/monitors/{id}", GET, viewer, get(api::monitor)),
         route("/api/v1/monitors/{id}/heartbeats", GET, viewer, get(api::heartbeats)),
         route("/api/v1/monitors/{id}/metrics", GET, viewer, get(periods::metrics)),
-        route("/api/v1/incidents", GET, viewer, get(api::incidents)),
-        route("/api/v1/incidents/{id}", GET, viewer, get(api::incident)),
+        route("/api/v1/incidents", GET, viewer, get(incidents::incidents)),
+        route("/api/v1/incidents/{id}", GET, viewer, get(incidents::incident)),
+        route("/api/v1/incidents/{id}/acknowledge", POST, operator, post(incidents::acknowledge)),
+        route("/api/v1/incidents/{id}/unacknowledge", POST, operator, post(incidents::unacknowledge)),
+        route("/api/v1/incidents/{id}/resolve", POST, operator, post(incidents::resolve)),
+        route("/api/v1/incidents/{id}/comments", POST, operator, post(incidents::comment)),
+        route("/api/v1/silences", GET, viewer, get(silences::silences)),
+        route("/api/v1/silences", POST, operator, post(silences::create)),
+        route("/api/v1/silences/{id}", DELETE, operator, delete(silences::end)),
+        route("/api/v1/dead-letters", GET, viewer, get(dead_letters::dead_letters)),
+        route("/api/v1/dead-letters/{id}/retry", POST, operator, post(dead_letters::retry)),
+        route("/api/v1/alert-channels", GET, viewer, get(channels::channels)),
+        route("/api/v1/alert-channels/{name}/test", POST, operator, post(channels::test)),
         route("/api/v1/stream/events", GET, viewer, get(stream::events)),
         route("/-/reload", POST, Access::Token(Role::Admin), post(health::reload)),
     ]
@@ -161,8 +186,13 @@ pub fn routes() -> Vec<Route> {
 
 /// The whole web as one service. `stop` ends the live streams.
 pub fn router(given: WebState, stop: CancellationToken) -> Router {
-    let web =
-        Web(Arc::new(Shared { given, stop, streams: Arc::new(Semaphore::new(STREAMS_MAX)), push_limits: push::PushLimits::default() }));
+    let web = Web(Arc::new(Shared {
+        given,
+        stop,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        push_limits: push::PushLimits::default(),
+        test_limits: channels::TestLimits::default(),
+    }));
     let mut router = Router::new();
     for route in routes() {
         let handler = match route.access {
@@ -187,9 +217,7 @@ pub fn router(given: WebState, stop: CancellationToken) -> Router {
 async fn guard(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), shown_path(request.uri().path()).to_owned());
     let response = match announced(&request) {
-        Some(length) if length > BODY_MAX && !is_push(request.uri().path()) => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have {BODY_MAX} bytes")).into_response()
-        }
+        Some(length) if length > BODY_MAX && !is_push(request.uri().path()) => ApiError::too_large().into_response(),
         Some(_) | None => {
             let answer = tokio::time::timeout(REQUEST_TIMEOUT, AssertUnwindSafe(next.run(request)).catch_unwind()).await;
             match answer {

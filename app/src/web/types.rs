@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use watchkeeper_core::Micros;
 
+mod alerting;
+
+pub use alerting::{AlertChannel, ChannelTested, DeadLetter, Done, Match, Mute, NewComment, NewSilence, Order, Silence};
+
 /// An instant as the API writes it: `2026-01-31T12:00:00.123456Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Micros);
@@ -75,6 +79,8 @@ pub struct Monitor {
     pub why: Option<String>,
     /// The newest heartbeat.
     pub last: Option<Heartbeat>,
+    /// What keeps its incidents from being told now.
+    pub mutes: Vec<Mute>,
     /// Where it was defined: `file:line`.
     pub origin: String,
     /// When it was first seen.
@@ -88,8 +94,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Of a row; `config` only if it is wanted.
-    pub fn of(view: MonitorView, with_config: bool) -> Self {
+    /// Of a row and what mutes it; `config` only if it is wanted.
+    pub fn of(view: MonitorView, mutes: Vec<Mute>, with_config: bool) -> Self {
         let MonitorView { id: _, uid, name, kind, target, labels, paused, origin, config, health, since, why, created_at, last } = view;
         Self {
             uid,
@@ -102,6 +108,7 @@ impl Monitor {
             since: since.map(Time),
             why,
             last: last.map(|beat| Heartbeat::of(&beat, None)),
+            mutes,
             origin,
             created_at: Time(created_at),
             config: with_config.then_some(config),
@@ -279,7 +286,7 @@ pub struct Incident {
     pub opened_at: Time,
     /// When it ended.
     pub resolved_at: Option<Time>,
-    /// Why it ended: `recovered`, `rule_removed`, `retired`.
+    /// Why it ended: `recovered`, `rule_removed`, `retired`, `operator`.
     pub resolved_why: Option<String>,
     /// What happened, oldest first; only when one incident is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -334,7 +341,7 @@ pub struct Entry {
     pub nth: i32,
     /// When.
     pub at: Time,
-    /// `opened`, `resolved`, `told`, `not_told`.
+    /// `opened`, `acknowledged`, `unacknowledged`, `reminded`, `escalated`, `commented`, `told`, `not_told`, `resolved`.
     pub kind: String,
     /// Who, if a person.
     pub actor: Option<String>,
@@ -356,7 +363,7 @@ impl Entry {
 pub struct Notice {
     /// The channel's name.
     pub channel: String,
-    /// `opened`, `resolved`.
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `resolved`.
     pub event: String,
     /// `due`, `held`, `sending`, `sent`, `dead`, `suppressed`.
     pub state: String,
@@ -364,6 +371,10 @@ pub struct Notice {
     pub attempts: u32,
     /// The newest error.
     pub last_error: Option<String>,
+    /// Why it is held, or was never told.
+    pub why: Option<String>,
+    /// When it is looked at again, while it waits.
+    pub next_at: Option<Time>,
     /// When it was decided.
     pub created_at: Time,
     /// When the provider took it.
@@ -372,8 +383,18 @@ pub struct Notice {
 
 impl Notice {
     fn of(notice: NoticeView) -> Self {
-        let NoticeView { channel, event, state, attempts, last_error, why: _, next_at: _, created_at, sent_at } = notice;
-        Self { channel, event, state, attempts, last_error, created_at: Time(created_at), sent_at: sent_at.map(Time) }
+        let NoticeView { channel, event, state, attempts, last_error, why, next_at, created_at, sent_at } = notice;
+        Self {
+            channel,
+            event,
+            state,
+            attempts,
+            last_error,
+            why,
+            next_at: next_at.map(Time),
+            created_at: Time(created_at),
+            sent_at: sent_at.map(Time),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The forms of the API, held.
 
 use super::*;
-use crate::store::LiveWrite;
+use crate::store::{self, LiveWrite};
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::{AgentId, DatacenterId, IncidentId, MonitorId, Outcome, Reason, Severity};
 
@@ -59,7 +59,7 @@ fn the_form_of_a_monitor_does_not_change_unseen() {
         created_at: AT,
         last: Some(beat()),
     };
-    insta::assert_snapshot!(json(&Monitor::of(view.clone(), true)), @r#"
+    insta::assert_snapshot!(json(&Monitor::of(view.clone(), vec![], true)), @r#"
     {
       "uid": "01970000-0000-7000-8000-000000000007",
       "name": "shop",
@@ -90,6 +90,7 @@ fn the_form_of_a_monitor_does_not_change_unseen() {
         "value": null,
         "pushed": true
       },
+      "mutes": [],
       "origin": "watchkeeper.yaml:12",
       "created_at": "2026-02-02T02:40:00.123456Z",
       "config": {
@@ -97,7 +98,7 @@ fn the_form_of_a_monitor_does_not_change_unseen() {
       }
     }
     "#);
-    assert!(!json(&Monitor::of(view, false)).contains("config"), "a list has no configurations");
+    assert!(!json(&Monitor::of(view, vec![], false)).contains("config"), "a list has no configurations");
 }
 
 #[test]
@@ -123,6 +124,8 @@ fn the_form_of_an_incident_does_not_change_unseen() {
             state: "sent".into(),
             attempts: 1,
             last_error: None,
+            why: None,
+            next_at: None,
             created_at: AT,
             sent_at: Some(AT),
         }],
@@ -160,6 +163,8 @@ fn the_form_of_an_incident_does_not_change_unseen() {
           "state": "sent",
           "attempts": 1,
           "last_error": null,
+          "why": null,
+          "next_at": null,
           "created_at": "2026-02-02T02:40:00.123456Z",
           "sent_at": "2026-02-02T02:40:00.123456Z"
         }
@@ -267,6 +272,89 @@ fn the_small_forms_do_not_change_unseen() {
       "ready": true,
       "problems": [],
       "warnings": []
+    }
+    {
+      "message": "m"
+    }
+    "#);
+}
+
+#[test]
+fn the_forms_of_alerting_do_not_change_unseen() {
+    use crate::channel::content::{Content, TestWord};
+    use watchkeeper_core::matcher::Matcher;
+    let silence = store::Silence {
+        uid: "s".into(),
+        matcher: Matcher { monitors: vec!["shop*".into()], severities: vec![Severity::Info], ..Matcher::default() },
+        starts_at: AT,
+        ends_at: AT,
+        author: "ann".into(),
+        comment: "deploy".into(),
+    };
+    let letter = store::DeadLetter {
+        id: 7,
+        channel: "ops".into(),
+        incident_uid: Some("i".into()),
+        event: "opened".into(),
+        content: Content::Test(TestWord { channel: "ops".into(), kind: "webhook".into(), at: AT }),
+        attempts: 3,
+        last_error: Some("HTTP 500".into()),
+        created_at: AT,
+    };
+    let mute = Mute { by: "maintenance".into(), id: "nightly".into(), until: Time(AT), author: None, comment: None };
+    let all = [
+        json(&Silence { monitors: Some(2), ..Silence::of(silence.clone()) }),
+        json(&Silence::of(store::Silence { matcher: Matcher::default(), ..silence })),
+        json(&DeadLetter::of(letter)),
+        json(&mute),
+        json(&ChannelTested { channel: "ops".into(), provider_id: None }),
+        json(&Done { message: "m".into() }),
+    ];
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    {
+      "uid": "s",
+      "match": {
+        "monitors": [
+          "shop*"
+        ],
+        "severities": [
+          "info"
+        ]
+      },
+      "starts_at": "2026-02-02T02:40:00.123456Z",
+      "ends_at": "2026-02-02T02:40:00.123456Z",
+      "author": "ann",
+      "comment": "deploy",
+      "monitors": 2
+    }
+    {
+      "uid": "s",
+      "match": {},
+      "starts_at": "2026-02-02T02:40:00.123456Z",
+      "ends_at": "2026-02-02T02:40:00.123456Z",
+      "author": "ann",
+      "comment": "deploy"
+    }
+    {
+      "id": 7,
+      "channel": "ops",
+      "event": "opened",
+      "incident": "i",
+      "summary": "test of ops",
+      "attempts": 3,
+      "last_error": "HTTP 500",
+      "created_at": "2026-02-02T02:40:00.123456Z"
+    }
+    {
+      "by": "maintenance",
+      "id": "nightly",
+      "until": "2026-02-02T02:40:00.123456Z",
+      "author": null,
+      "comment": null
+    }
+    {
+      "channel": "ops",
+      "provider_id": null
     }
     {
       "message": "m"

@@ -1,0 +1,58 @@
+//! Bodies of requests: JSON of a known form, with a limit. What is not known is refused by its name, so that a misspelt key
+//! never silently means less than was asked for.
+
+use super::BODY_MAX;
+use super::error::ApiError;
+use axum::extract::{FromRequest, Request};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+/// The body of a request. An empty one counts as `{}`, so that an order without details needs no body. Its `Content-Type` is
+/// not asked for: there is no other form that it could be taken for.
+pub(super) struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        // A body without an announced length meets the limit here; an announced one was refused before.
+        let limited = Limited::new(request.into_body(), usize::try_from(BODY_MAX).unwrap_or(usize::MAX));
+        let bytes = limited.collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                ApiError::too_large()
+            } else {
+                ApiError::bad_request("the body could not be read to its end")
+            }
+        })?;
+        read(&bytes.to_bytes()).map(Self)
+    }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let bytes: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| ApiError::bad_request(format!("the body is not accepted: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        #[serde(default)]
+        comment: Option<String>,
+    }
+
+    #[test]
+    fn what_is_not_known_is_named_and_nothing_is_an_empty_object() {
+        assert_eq!(read::<Asked>(b" \n").unwrap().comment, None);
+        assert_eq!(read::<Asked>(br#"{"comment":"x"}"#).unwrap().comment.as_deref(), Some("x"));
+        for (bad, named) in [(&br#"{"coment":"x"}"#[..], "`coment`"), (b"[1]", "invalid"), (b"{", "line 1"), (b"\xff", "line 1")] {
+            let error = read::<Asked>(bad).unwrap_err();
+            assert_eq!(error.status, StatusCode::BAD_REQUEST);
+            assert!(error.message.contains(named), "{}", error.message);
+        }
+    }
+}

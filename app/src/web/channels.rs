@@ -1,0 +1,72 @@
+//! Channels: which there are, and a test message to one.
+//!
+//! They are those of the configuration in force, with their secrets, which never leave this module but towards the provider.
+
+use super::Web;
+use super::api::{Params, Segment};
+use super::auth::Caller;
+use super::error::ApiError;
+use super::types::{AlertChannel, ChannelTested, Page};
+use crate::channel::{self, RefusedClass};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use serde::Deserialize;
+use std::num::NonZeroU32;
+use watchkeeper_core::ChannelId;
+
+/// Test messages to one channel per minute. They leave beside its budget: more could make the provider refuse the real ones.
+const TESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(3).expect("3 is not zero");
+
+/// The limit over tests, by channel.
+pub(super) struct TestLimits(DefaultKeyedRateLimiter<ChannelId>);
+
+impl Default for TestLimits {
+    fn default() -> Self {
+        Self(RateLimiter::keyed(Quota::per_minute(TESTS_PER_MINUTE)))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoQuery {}
+
+/// `GET /api/v1/alert-channels`: every one of the tenant, by name.
+pub(super) async fn channels(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Params(NoQuery {}): Params<NoQuery>,
+) -> Json<Page<AlertChannel>> {
+    let channels = web.channels.borrow().clone();
+    let own = channels.0.iter().filter(|channel| channel.tenant == caller.scope.0);
+    let mut items: Vec<AlertChannel> = own.map(|channel| AlertChannel::of(&channel.config)).collect();
+    items.sort_by(|a, b| a.name.cmp(&b.name));
+    Json(Page { items, next: None })
+}
+
+/// `POST /api/v1/alert-channels/{name}/test`: one message now, without retry and without the outbox. 502 says what the
+/// provider did not like.
+pub(super) async fn test(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Segment(name): Segment,
+) -> Result<Json<ChannelTested>, ApiError> {
+    let channels = web.channels.borrow().clone();
+    let found = channels.0.iter().find(|channel| channel.tenant == caller.scope.0 && channel.config.name == name);
+    let found = found.ok_or_else(|| ApiError::not_found("alert channel"))?;
+    if web.0.test_limits.0.check_key(&found.id).is_err() {
+        return Err(ApiError::too_many(format!("a channel is tested {TESTS_PER_MINUTE} times a minute at most")));
+    }
+    match channel::send_test(&web.net, &web.clock, &found.config.name, &found.config.kind).await {
+        Ok(accepted) => Ok(Json(ChannelTested { channel: name, provider_id: accepted.provider_id })),
+        Err(refused) => Err(ApiError::new(
+            StatusCode::BAD_GATEWAY,
+            match refused.class {
+                RefusedClass::Client | RefusedClass::Auth | RefusedClass::RateLimited | RefusedClass::Server => "channel_refused",
+                RefusedClass::Network | RefusedClass::Timeout => "channel_not_reached",
+            },
+            format!("{name} did not take the test message: {}", refused.text),
+        )),
+    }
+}

@@ -1,0 +1,202 @@
+//! Forms of alerting: what people ask for, silences, dead letters, channels.
+
+use super::Time;
+use crate::channel::content::Content;
+use crate::config::ChannelConfig;
+use crate::store;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use watchkeeper_core::Severity;
+use watchkeeper_core::matcher::Matcher;
+
+/// What was done, where there is nothing else to answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// For people.
+    pub message: String,
+}
+
+/// What a person does about an incident; the path says what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Goes to the incident's timeline too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// A person's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewComment {
+    /// What is said.
+    pub text: String,
+}
+
+/// What a silence is about: everything that is given must match, and in names `*` stands for any text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// Any of these names of monitors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub monitors: Vec<String>,
+    /// Every one of these labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Any of these kinds of monitors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+    /// Any of these rules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// Any of `info`, `warning`, `critical`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub severities: Vec<String>,
+}
+
+impl Match {
+    fn of(matcher: Matcher) -> Self {
+        let Matcher { monitors, labels, kinds, rules, severities } = matcher;
+        let severities = severities.into_iter().map(|severity: Severity| severity.as_str().to_owned()).collect();
+        Self { monitors, labels, kinds, rules, severities }
+    }
+}
+
+/// A silence as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSilence {
+    /// About what.
+    #[serde(rename = "match", default)]
+    pub about: Match,
+    /// About everything: must be said when nothing is named.
+    #[serde(default)]
+    pub all: bool,
+    /// For how long from now: `1h`. This or `until`.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<String>,
+    /// Until when. This or `for`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// Why.
+    pub comment: String,
+}
+
+/// A silence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Public id.
+    pub uid: String,
+    /// About what; empty means everything.
+    #[serde(rename = "match")]
+    pub about: Match,
+    /// From when.
+    pub starts_at: Time,
+    /// Until when.
+    pub ends_at: Time,
+    /// The name of the token it was asked for with.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// How many monitors it is about, whatever the rule; only when it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitors: Option<u64>,
+}
+
+impl Silence {
+    /// Of a row.
+    pub fn of(silence: store::Silence) -> Self {
+        let store::Silence { uid, matcher, starts_at, ends_at, author, comment } = silence;
+        Self { uid, about: Match::of(matcher), starts_at: Time(starts_at), ends_at: Time(ends_at), author, comment, monitors: None }
+    }
+}
+
+/// What keeps a monitor's incidents from being told now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mute {
+    /// `silence` or `maintenance`.
+    pub by: String,
+    /// The silence's public id, or the maintenance window's name.
+    pub id: String,
+    /// Until when.
+    pub until: Time,
+    /// Who asked for it; null for maintenance.
+    pub author: Option<String>,
+    /// Why; null for maintenance.
+    pub comment: Option<String>,
+}
+
+/// A notice that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Its number; `retry` takes it.
+    pub id: i64,
+    /// The channel's name.
+    pub channel: String,
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `resolved`; `report` or `node` if it is about no incident.
+    pub event: String,
+    /// The incident's public id, if it is about one.
+    pub incident: Option<String>,
+    /// What it says, in one line.
+    pub summary: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The last error.
+    pub last_error: Option<String>,
+    /// When it was decided.
+    pub created_at: Time,
+}
+
+impl DeadLetter {
+    /// Of a row.
+    pub fn of(letter: store::DeadLetter) -> Self {
+        let store::DeadLetter { id, channel, incident_uid, event, content, attempts, last_error, created_at } = letter;
+        let summary = summary(&content);
+        Self { id, channel, event, incident: incident_uid, summary, attempts, last_error, created_at: Time(created_at) }
+    }
+}
+
+/// What a content says, in one line.
+fn summary(content: &Content) -> String {
+    match content {
+        Content::Incident(message) => format!("{} · {}: {}", message.monitor, message.rule, message.summary),
+        Content::Digest(digest) => format!("{} open, {} resolved", digest.open, digest.resolved),
+        Content::Report(report) => format!("report {}", report.name),
+        Content::Node(word) => format!("node {}: {}", word.node, word.summary),
+        Content::Test(word) => format!("test of {}", word.channel),
+    }
+}
+
+/// A channel of the configuration in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertChannel {
+    /// Unique in the tenant.
+    pub name: String,
+    /// `telegram`, `webhook`, …
+    pub kind: String,
+    /// Its configuration with secrets replaced by `***`.
+    pub config: serde_json::Value,
+    /// Where it was defined: `file:line`.
+    pub origin: String,
+}
+
+impl AlertChannel {
+    /// Of the configuration.
+    pub fn of(channel: &ChannelConfig) -> Self {
+        Self {
+            name: channel.name.clone(),
+            kind: channel.kind.kind().to_owned(),
+            config: channel.kind.canonical(),
+            origin: format!("{}:{}", channel.at.file, channel.at.line),
+        }
+    }
+}
+
+/// A test message that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelTested {
+    /// The channel's name.
+    pub channel: String,
+    /// The provider's id of the message, if it gave one.
+    pub provider_id: Option<String>,
+}
