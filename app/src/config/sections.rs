@@ -151,7 +151,7 @@ impl StoreConfig {
         let mut days =
             |key, default: i64| kept.get(key).map_or(Some(Dur::secs(default * 86_400)), |n| decode::duration(n, range.clone(), problems));
         let (raw, hours) = (days("raw", 7), days("hours", 90));
-        Some(Self { url: url?, retention: Retention { raw: raw?, hours: hours? } })
+        Some(Self { url: url?, retention: Retention { raw: raw?, hours: hours?, incidents: Dur::secs(400 * 86_400) } })
     }
 }
 

@@ -1,13 +1,13 @@
 //! Types of the store's contract around alerting: what waits to be told, what mutes it, what people do about incidents.
 
-use super::{Attempted, Fence};
+use super::state::Fence;
 use crate::channel::content::Content;
 use serde::{Deserialize, Serialize};
 use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::plan::Waiting;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::verdict::{Action, NoticeEvent};
-use watchkeeper_core::{ChannelId, Dur, IncidentId, Micros, MonitorId, RuleKey, Severity, TenantId};
+use watchkeeper_core::{ChannelId, Dur, IncidentId, Micros, MonitorId, Severity, TenantId};
 
 /// A notice that is to be delivered now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +36,14 @@ pub struct DueNotice {
     pub held: bool,
     /// The rule's cooldown.
     pub cooldown: Dur,
-    /// A word about the incident was accepted by this channel: when the newest was, and the provider's id of the first.
+    /// A word about the incident was accepted by this channel: when the newest was, and the provider's id of the first message that was
+    /// about this incident alone.
     pub told: Option<(Micros, Option<String>)>,
-    /// The incident's beginning was suppressed on this channel.
+    /// Every earlier word about the incident was suppressed on this channel, its beginning too: nobody there knows of it.
     pub unheard: bool,
     /// When the incident ended, if it has.
     pub over: Option<Micros>,
-    /// When this channel last took a word about the same rule of the same monitor.
+    /// When this channel last took a word about the same rule of the same monitor, if that was within its cooldown.
     pub last_about_rule: Option<Micros>,
     /// What the monitor depends on, as it stands: name and health.
     pub parents: Vec<(String, Health)>,
@@ -122,6 +123,10 @@ pub struct Silence {
     /// Why.
     pub comment: String,
 }
+
+/// A tenant has at most so many silences that have not ended. More makes every look at the outbox long; fewer refuses what a person
+/// wants during a large outage.
+pub const SILENCES_MAX: i64 = 1_000;
 
 /// A maintenance window as configured; `calendar.rs` says when it is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,5 +214,35 @@ pub struct AttemptEnd<'a> {
     pub at: Micros,
 }
 
-/// The identity of a rule of a monitor, as the outbox knows it.
-pub type RuleOf = (MonitorId, RuleKey);
+/// How one attempt to deliver ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempted {
+    /// The provider took it.
+    Sent {
+        /// The provider's id of the message.
+        provider_id: Option<String>,
+    },
+    /// Not yet; again at that time.
+    Again {
+        /// When.
+        next_at: Micros,
+        /// The error; holds no secret.
+        error: String,
+    },
+    /// Given up: a dead letter.
+    Dead {
+        /// The error; holds no secret.
+        error: String,
+    },
+}
+
+/// How full the outbox is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxDepth {
+    /// Notices neither sent, dead nor suppressed.
+    pub waiting: i64,
+    /// Dead letters.
+    pub dead: i64,
+    /// When the oldest waiting notice was decided.
+    pub oldest: Option<Micros>,
+}

@@ -5,8 +5,8 @@
 
 use super::error::refused;
 use super::rows::{Columns, Sql};
-use super::{AppliedMonitor, MonitorObject};
-use std::collections::{HashMap, HashSet};
+use super::{AppliedMonitor, MaintenanceObject, MonitorObject};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::{Micros, MonitorId, TenantId};
 
@@ -157,4 +157,45 @@ fn new_uid(now: Micros) -> String {
     let (seconds, rest) = (now.0.div_euclid(1_000_000), now.0.rem_euclid(1_000_000));
     let at = uuid::Timestamp::from_unix(uuid::NoContext, seconds as u64, rest as u32 * 1_000);
     uuid::Uuid::new_v7(at).to_string()
+}
+
+/// A stored maintenance window and its tenant from: tenant, name, matcher, window, origin.
+pub(super) fn stored_window(row: &impl Columns) -> Sql<(TenantId, MaintenanceObject)> {
+    let window = MaintenanceObject { name: row.text(1)?, matcher: row.text(2)?, window: row.text(3)?, origin: row.text(4)? };
+    Ok((TenantId(row.int(0)?), window))
+}
+
+/// What makes a source's stored maintenance windows be the wanted ones.
+pub(super) struct WindowChanges<'a> {
+    pub gone: Vec<(TenantId, &'a str)>,
+    pub written: Vec<(TenantId, &'a MaintenanceObject)>,
+    /// Whose notices may be muted otherwise now; that a window moved to another line of its file mutes nothing.
+    pub tenants: BTreeSet<TenantId>,
+}
+
+/// Compares them.
+pub(super) fn window_changes<'a>(
+    stored: &'a [(TenantId, MaintenanceObject)],
+    wanted: &[(TenantId, &'a [MaintenanceObject])],
+) -> WindowChanges<'a> {
+    let wanted: Vec<(TenantId, &MaintenanceObject)> =
+        wanted.iter().flat_map(|(tenant, windows)| windows.iter().map(|window| (*tenant, window))).collect();
+    let find = |tenant, name: &str| stored.iter().find(|(of, window)| *of == tenant && window.name == name).map(|(_, window)| window);
+    let mut changes = WindowChanges { gone: Vec::new(), written: Vec::new(), tenants: BTreeSet::new() };
+    for (tenant, window) in stored {
+        if !wanted.iter().any(|(of, other)| of == tenant && other.name == window.name) {
+            changes.gone.push((*tenant, &window.name));
+            changes.tenants.insert(*tenant);
+        }
+    }
+    for (tenant, window) in wanted {
+        let known = find(tenant, &window.name);
+        if known != Some(window) {
+            changes.written.push((tenant, window));
+        }
+        if known.is_none_or(|known| known.matcher != window.matcher || known.window != window.window) {
+            changes.tenants.insert(tenant);
+        }
+    }
+    changes
 }

@@ -4,9 +4,9 @@
 //! Both stores then write each kind of row with bulk statements. Nothing here decides; what is dropped is dropped because its
 //! fence was found stale.
 
+use super::course::{Course, EntryOut, incident_of};
 use super::rows::{self, Sql};
 use super::{Batch, Committed, Decision, Fence, IncidentWrite, LiveWrite, NoticeWrite, Scope, fold};
-use crate::channel::content::Content;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use watchkeeper_core::{Blind, Micros, MonitorId, Reason, TenantId};
 
@@ -42,32 +42,7 @@ pub(super) struct IncidentOut<'a> {
     pub reason: Option<&'a str>,
     pub value: Option<i64>,
     pub summary: &'a str,
-    pub resolved: Option<(i64, &'static str)>,
-    pub rev: i64,
-}
-
-impl IncidentOut<'_> {
-    pub(super) const fn status(&self) -> &'static str {
-        if self.resolved.is_some() { "resolved" } else { "open" }
-    }
-}
-
-/// An incident of an earlier batch that ends.
-pub(super) struct ResolveOut<'a> {
-    pub id: i64,
-    pub at: i64,
-    pub why: &'static str,
-    pub summary: &'a str,
-}
-
-/// An entry of a timeline.
-pub(super) struct EntryOut<'a> {
-    pub incident: i64,
-    pub nth: i64,
-    pub at: i64,
-    pub kind: &'static str,
-    pub text: &'a str,
-    pub evidence: Option<&'a str>,
+    pub course: Course,
 }
 
 /// Everything a batch decides, without what stale fences forbid.
@@ -81,8 +56,12 @@ pub(super) struct Flat<'a> {
     /// Per monitor, in order.
     pub intervals: BTreeMap<i64, Vec<(i64, i64)>>,
     pub opened: Vec<IncidentOut<'a>>,
-    pub resolved: Vec<ResolveOut<'a>>,
+    /// Entries of incidents that this batch opens.
     pub entries: Vec<EntryOut<'a>>,
+    /// Writes about incidents of earlier batches, in order.
+    pub changes: Vec<&'a IncidentWrite>,
+    /// Actions of people that were folded.
+    pub actions: Vec<i64>,
     pub notices: Vec<(TenantId, &'a NoticeWrite)>,
     pub live: Vec<(TenantId, &'a LiveWrite)>,
 }
@@ -118,6 +97,7 @@ pub(super) fn flatten<'a>(batch: &'a Batch, stale: &HashSet<Fence>) -> Flat<'a> 
         for write in &decision.incidents {
             incident(&mut flat, &mut opened, decision, write);
         }
+        flat.actions.extend(decision.action);
         flat.notices.extend(decision.notices.iter().map(|notice| (decision.tenant, notice)));
         flat.live.extend(decision.live.iter().map(|live| (decision.tenant, live)));
     }
@@ -146,38 +126,26 @@ fn verdict(monitor: i64, tenant: i64, row: &super::VerdictRow) -> VerdictOut {
 }
 
 fn incident<'a>(flat: &mut Flat<'a>, opened: &mut HashMap<i64, usize>, decision: &Decision, write: &'a IncidentWrite) {
-    match write {
-        IncidentWrite::Open { id, uid, rule, severity, at, deciding_at, reason, value, summary, evidence } => {
-            opened.insert(id.0, flat.opened.len());
-            flat.opened.push(IncidentOut {
-                id: id.0,
-                uid,
-                tenant: decision.tenant.0,
-                monitor: decision.monitor.0,
-                rule: rule.as_str(),
-                severity: i64::from(severity.code()),
-                opened_at: at.0,
-                deciding_at: deciding_at.0,
-                reason: reason.as_deref(),
-                value: *value,
-                summary,
-                resolved: None,
-                rev: 1,
-            });
-            flat.entries.push(EntryOut { incident: id.0, nth: 0, at: at.0, kind: "opened", text: summary, evidence: evidence.as_deref() });
-        }
-        IncidentWrite::Acknowledge { .. } | IncidentWrite::Note { .. } => {}
-        IncidentWrite::Resolve { id, at, why, summary, actor: _ } => match opened.get(&id.0) {
-            None => flat.resolved.push(ResolveOut { id: id.0, at: at.0, why, summary }),
-            Some(place) => {
-                let incident = &mut flat.opened[*place];
-                if incident.resolved.is_none() {
-                    incident.resolved = Some((at.0, why));
-                    incident.rev = 2;
-                    flat.entries.push(EntryOut { incident: id.0, nth: 1, at: at.0, kind: "resolved", text: summary, evidence: None });
-                }
-            }
-        },
+    if let IncidentWrite::Open { id, uid, rule, severity, at, deciding_at, reason, value, summary, evidence: _ } = write {
+        opened.insert(id.0, flat.opened.len());
+        flat.opened.push(IncidentOut {
+            id: id.0,
+            uid,
+            tenant: decision.tenant.0,
+            monitor: decision.monitor.0,
+            rule: rule.as_str(),
+            severity: i64::from(severity.code()),
+            opened_at: at.0,
+            deciding_at: deciding_at.0,
+            reason: reason.as_deref(),
+            value: *value,
+            summary,
+            course: Course::default(),
+        });
+    }
+    match opened.get(&incident_of(write).0) {
+        None => flat.changes.push(write),
+        Some(place) => flat.entries.extend(flat.opened[*place].course.follow(write)),
     }
 }
 
@@ -223,11 +191,6 @@ pub(super) fn live_counts(live: &[(TenantId, &LiveWrite)]) -> BTreeMap<i64, i64>
         *counts.entry(tenant.0).or_insert(0) += 1;
     }
     counts
-}
-
-/// A notice's message as it is stored.
-pub(super) fn message(content: &Content) -> String {
-    serde_json::to_string(content).expect("messages have text keys only, so they are JSON")
 }
 
 /// What became of a batch, stored beside its number for whoever asks again; `None` when there is nothing worth telling.

@@ -1,7 +1,33 @@
-//! Limits of housekeeping and the schema's own rules; the same for both stores.
+//! Housekeeping: how long what is kept, its limits, and the schema's own rules; the same for both stores.
 
 use super::flat::{DAY, HOUR};
 use watchkeeper_core::{Dur, Micros};
+
+/// How long what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Raw heartbeats and their evidence.
+    pub raw: Dur,
+    /// Hourly rollups. Days are kept for ever.
+    pub hours: Dur,
+    /// Resolved incidents with their timelines, notices and messages; also silences that have ended. States are kept for ever.
+    pub incidents: Dur,
+}
+
+/// What one round of housekeeping did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Housekept {
+    /// Heartbeats moved to the clustered table (SQLite).
+    pub moved: u64,
+    /// Hours computed.
+    pub hours: u64,
+    /// Days computed.
+    pub days: u64,
+    /// Rows deleted, or partitions dropped.
+    pub deleted: u64,
+    /// More is waiting: call again soon.
+    pub more: bool,
+}
 
 /// A move of heartbeats begins with so many rows waiting (or with [`MOVE_AGE`]) and takes no more at once. More makes every read and
 /// every slice of the move scan a longer tail; fewer makes each page of the clustered table be written more often.
@@ -35,6 +61,12 @@ pub(super) const EXPIRE_EVERY: Dur = Dur::secs(600);
 pub(super) const EVENTS_AGE: Dur = Dur(HOUR);
 /// No tenant's live log is longer: a storm must not fill the disk before the hour is over.
 pub(super) const EVENTS_MAX: i64 = 100_000;
+
+/// Incidents (with their notices, timelines and actions), messages and silences deleted in one transaction, each. More delays commits;
+/// fewer makes more transactions.
+pub(super) const INCIDENT_SLICE: i64 = 200;
+/// Such transactions in one call.
+pub(super) const INCIDENT_SLICES: usize = 16;
 
 /// How far the deletion of old rows has come.
 pub(super) enum Expiry {
@@ -74,8 +106,14 @@ pub(super) const RULES: &[(&str, &str)] = &[
         "SELECT uid FROM wk_incident WHERE (status = 'resolved') <> (resolved_at IS NOT NULL)",
     ),
     (
+        "an acknowledged incident that nobody has taken on",
+        "SELECT uid FROM wk_incident WHERE status = 'acknowledged' AND acknowledged_by IS NULL
+           OR status = 'open' AND acknowledged_by IS NOT NULL",
+    ),
+    (
         "a notice without its incident",
-        "SELECT cause FROM wk_notice n WHERE NOT EXISTS (SELECT 1 FROM wk_incident i WHERE i.id = n.incident_id)",
+        "SELECT cause FROM wk_notice n
+         WHERE n.incident_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM wk_incident i WHERE i.id = n.incident_id)",
     ),
     (
         "an incident without the beginning of its timeline",
@@ -95,7 +133,12 @@ pub(super) const RULES: &[(&str, &str)] = &[
         "a state interval that ends before it begins",
         "SELECT 'monitor ' || monitor_id || ', start ' || start FROM wk_interval WHERE end_at < start",
     ),
-    ("a sent notice without its message", "SELECT cause FROM wk_notice WHERE state = 'sent' AND message_id IS NULL"),
+    ("a sent notice without its message", "SELECT cause FROM wk_notice WHERE state = 'sent' AND (message_id IS NULL OR sent_at IS NULL)"),
+    ("a held or suppressed notice without a reason", "SELECT cause FROM wk_notice WHERE state IN ('held', 'suppressed') AND why IS NULL"),
+    (
+        "a timeline whose count is not that of its entries",
+        "SELECT uid FROM wk_incident i WHERE rev <> (SELECT count(*) FROM wk_incident_event e WHERE e.incident_id = i.id)",
+    ),
 ];
 
 #[cfg(test)]

@@ -2,14 +2,17 @@
 
 use super::error::unreadable;
 use super::{
-    BeatRow, DueNotice, IncidentView, LiveRow, LiveWrite, MonitorView, NoticeView, OpenIncident, PushKind, PushRow, RetiredMonitor,
-    TimelineEntry,
+    ActionRow, BeatRow, DeadLetter, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView, NoticeView, OpenIncident,
+    PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
 };
+use crate::channel::content::Content;
 use serde::de::DeserializeOwned;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
+use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::{RuleKey, Severity};
-use watchkeeper_core::{AgentId, ChannelId, DatacenterId, IncidentId, Micros, MonitorId, Outcome, TenantId};
+use watchkeeper_core::verdict::{Action, NoticeEvent};
+use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Dur, IncidentId, Micros, MonitorId, Outcome, TenantId};
 
 /// A driver's result with our type.
 pub(super) type Sql<T> = std::result::Result<T, sqlx::Error>;
@@ -107,7 +110,8 @@ pub(super) fn monitor(row: &impl Columns) -> Sql<MonitorView> {
     })
 }
 
-/// An incident from: uid, id, monitor uid, monitor name, rule, status, severity, opened_at, resolved_at, resolved_why, reason, summary, value.
+/// An incident from: uid, id, monitor uid, monitor name, rule, status, severity, opened_at, resolved_at, resolved_why, reason, summary,
+/// value, acknowledged_by, acknowledged_at.
 pub(super) fn incident(row: &impl Columns) -> Sql<IncidentView> {
     Ok(IncidentView {
         uid: row.text(0)?,
@@ -123,6 +127,8 @@ pub(super) fn incident(row: &impl Columns) -> Sql<IncidentView> {
         reason: row.maybe_text(10)?,
         summary: row.text(11)?,
         value: row.maybe_int(12)?,
+        acknowledged_by: row.maybe_text(13)?,
+        acknowledged_at: row.maybe_int(14)?.map(Micros),
         timeline: Vec::new(),
         notices: Vec::new(),
     })
@@ -141,42 +147,115 @@ pub(super) fn entry(row: &impl Columns) -> Sql<TimelineEntry> {
     })
 }
 
-/// What became of a notice from: channel name, event, state, attempts, last_error, created_at, sent_at.
+/// What became of a notice from: channel name, event, state, attempts, last_error, why, next_at, created_at, sent_at.
 pub(super) fn notice(row: &impl Columns) -> Sql<NoticeView> {
+    let state = row.text(2)?;
+    let waits = matches!(state.as_str(), "due" | "held");
     Ok(NoticeView {
         channel: row.text(0)?,
         event: row.text(1)?,
-        state: row.text(2)?,
         attempts: row.int(3)? as u32,
         last_error: row.maybe_text(4)?,
-        why: None,
-        next_at: None,
-        created_at: Micros(row.int(5)?),
-        sent_at: row.maybe_int(6)?.map(Micros),
+        why: row.maybe_text(5)?,
+        next_at: row.maybe_int(6)?.filter(|_| waits).map(Micros),
+        created_at: Micros(row.int(7)?),
+        sent_at: row.maybe_int(8)?.map(Micros),
+        state,
     })
 }
 
-/// A notice to deliver from: id, cause, channel, incident, severity, payload, attempts, created_at.
+/// A due notice without its circumstances from: id, cause, channel, tenant, incident, event, severity, payload, attempts, created_at,
+/// held, cooldown, resolved_at.
 pub(super) fn due(row: &impl Columns) -> Sql<DueNotice> {
+    let incident = row.maybe_int(4)?.map(IncidentId);
+    let event = NoticeEvent::parse(&row.text(5)?);
+    if incident.is_some() && event.is_none() {
+        return Err(unreadable("a notice's event is of a newer version"));
+    }
     Ok(DueNotice {
         id: row.int(0)?,
         cause: row.text(1)?,
         channel: ChannelId(row.int(2)?),
-        tenant: TenantId::default(),
-        incident: Some(IncidentId(row.int(3)?)),
-        event: None,
-        severity: severity(row.int(4)?)?,
-        content: crate::channel::content::Content::parse(&row.text(5)?).map_err(|_| unreadable("a notice's message is not readable"))?,
-        attempts: row.int(6)? as u32,
-        created_at: Micros(row.int(7)?),
-        held: false,
-        cooldown: watchkeeper_core::Dur::ZERO,
+        tenant: TenantId(row.int(3)?),
+        incident,
+        event: event.filter(|_| incident.is_some()),
+        severity: severity(row.int(6)?)?,
+        content: content(&row.text(7)?)?,
+        attempts: row.int(8)? as u32,
+        created_at: Micros(row.int(9)?),
+        held: row.int(10)? != 0,
+        cooldown: Dur(row.int(11)?),
+        over: row.maybe_int(12)?.map(Micros),
         told: None,
         unheard: false,
-        over: None,
         last_about_rule: None,
         parents: Vec::new(),
     })
+}
+
+/// What a stored payload says.
+fn content(json: &str) -> Sql<Content> {
+    Content::parse(json).map_err(|_| unreadable("a notice's message is not readable"))
+}
+
+/// A dead letter from: id, channel name, incident's public id, event, payload, attempts, last_error, created_at.
+pub(super) fn dead_letter(row: &impl Columns) -> Sql<DeadLetter> {
+    Ok(DeadLetter {
+        id: row.int(0)?,
+        channel: row.text(1)?,
+        incident_uid: row.maybe_text(2)?,
+        event: row.text(3)?,
+        content: content(&row.text(4)?)?,
+        attempts: row.int(5)? as u32,
+        last_error: row.maybe_text(6)?,
+        created_at: Micros(row.int(7)?),
+    })
+}
+
+/// A message that left from: sent_at, digest.
+pub(super) fn sent_message(row: &impl Columns) -> Sql<SentMessage> {
+    Ok(SentMessage { at: Micros(row.int(0)?), digest: row.int(1)? != 0 })
+}
+
+/// A silence from: uid, matcher, starts_at, ends_at, author, comment.
+pub(super) fn silence(row: &impl Columns) -> Sql<Silence> {
+    Ok(Silence {
+        uid: row.text(0)?,
+        matcher: json(&row.text(1)?, "a silence's matcher is not readable")?,
+        starts_at: Micros(row.int(2)?),
+        ends_at: Micros(row.int(3)?),
+        author: row.text(4)?,
+        comment: row.text(5)?,
+    })
+}
+
+/// A matcher as it is stored.
+pub(super) fn matcher(matcher: &Matcher) -> String {
+    serde_json::to_string(matcher).expect("matchers have text keys only, so they are JSON")
+}
+
+/// A maintenance window from: name, matcher, window, origin.
+pub(super) fn maintenance(row: &impl Columns) -> Sql<MaintenanceObject> {
+    Ok(MaintenanceObject { name: row.text(0)?, matcher: row.text(1)?, window: row.text(2)?, origin: row.text(3)? })
+}
+
+/// An action from: id, incident, monitor, action, actor, at.
+pub(super) fn action(row: &impl Columns) -> Sql<ActionRow> {
+    let action = Action::parse(&row.text(3)?);
+    Ok(ActionRow {
+        id: row.int(0)?,
+        incident: IncidentId(row.int(1)?),
+        monitor: MonitorId(row.int(2)?),
+        action: action.ok_or_else(|| unreadable("an action is of a newer version"))?,
+        actor: row.text(4)?,
+        at: Micros(row.int(5)?),
+    })
+}
+
+/// What a monitor depends on from: monitor, parent's name, parent's health; at the beginning nothing is known of its health.
+pub(super) fn parent(row: &impl Columns) -> Sql<(i64, (String, Health))> {
+    let health = row.maybe_int(2)?.and_then(|code| Health::from_code(code as i16)).unwrap_or_default();
+    Ok((row.int(0)?, (row.text(1)?, health)))
 }
 
 /// A push from: id, monitor, kind, exit, ping_us, body, at.
@@ -193,7 +272,7 @@ pub(super) fn push(row: &impl Columns) -> Sql<PushRow> {
     })
 }
 
-/// An open incident from: monitor, id, uid, rule, opened_at, summary, reason.
+/// An open incident from: monitor, id, uid, rule, opened_at, summary, reason, acknowledged_by.
 pub(super) fn open_incident(row: &impl Columns) -> Sql<(MonitorId, OpenIncident)> {
     let incident = OpenIncident {
         id: IncidentId(row.int(1)?),
@@ -202,7 +281,7 @@ pub(super) fn open_incident(row: &impl Columns) -> Sql<(MonitorId, OpenIncident)
         opened_at: Micros(row.int(4)?),
         summary: row.text(5)?,
         reason: row.maybe_text(6)?,
-        acknowledged_by: None,
+        acknowledged_by: row.maybe_text(7)?,
     };
     Ok((MonitorId(row.int(0)?), incident))
 }

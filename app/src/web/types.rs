@@ -313,6 +313,8 @@ impl Incident {
             reason,
             summary,
             value,
+            acknowledged_by: _,
+            acknowledged_at: _,
             timeline,
             notices,
         } = view;

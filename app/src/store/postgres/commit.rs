@@ -2,8 +2,8 @@
 
 use super::super::flat::{self, Flat};
 use super::super::rows::{Columns, Sql};
-use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, Scope};
-use super::{clean, query};
+use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, LiveWrite, Scope};
+use super::{clean, incidents, query};
 use sqlx::PgConnection;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,9 +22,10 @@ pub(super) async fn commit(tx: &mut PgConnection, batch: &Batch) -> Sql<Committe
     sights(tx, &flat).await?;
     verdicts(tx, &flat).await?;
     intervals(tx, &flat).await?;
-    incidents(tx, &flat).await?;
-    notices(tx, &flat).await?;
-    let committed = Committed { live_ids: live(tx, &flat).await?, stale: flat.stale };
+    incidents::write(tx, &flat).await?;
+    incidents::notices(tx, &flat).await?;
+    incidents::fold_actions(tx, batch, &flat).await?;
+    let committed = Committed { live_ids: live(tx, &flat.live).await?, stale: flat.stale };
     finish(tx, batch, &committed).await?;
     Ok(committed)
 }
@@ -223,105 +224,10 @@ async fn intervals(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
     Ok(())
 }
 
-async fn incidents(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
-    let ended = resolve(tx, flat).await?;
-    if !flat.opened.is_empty() {
-        query(
-            "INSERT INTO wk_incident (id, uid, tenant_id, monitor_id, rule_key, status, severity, opened_at, deciding_at, resolved_at,
-                 resolved_why, reason, trigger_value, summary, rev)
-             SELECT * FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::int8[],
-                 $9::int8[], $10::int8[], $11::text[], $12::text[], $13::int8[], $14::text[], $15::int8[])",
-        )
-        .bind(flat.opened.iter().map(|row| row.id).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.uid.to_owned()).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.tenant).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.monitor).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.rule.to_owned()).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(flat::IncidentOut::status).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.severity).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.opened_at).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.deciding_at).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.resolved.map(|(at, _)| at)).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.resolved.map(|(_, why)| why)).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.reason.map(text)).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.value).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| text(row.summary)).collect::<Vec<_>>())
-        .bind(flat.opened.iter().map(|row| row.rev).collect::<Vec<_>>())
-        .execute(&mut *tx)
-        .await?;
-    }
-    let entries: Vec<&flat::EntryOut<'_>> = flat.entries.iter().chain(&ended).collect();
-    if entries.is_empty() {
-        return Ok(());
-    }
-    query(
-        "INSERT INTO wk_incident_event (incident_id, nth, at, kind, text, evidence)
-         SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[])",
-    )
-    .bind(entries.iter().map(|row| row.incident).collect::<Vec<_>>())
-    .bind(entries.iter().map(|row| row.nth).collect::<Vec<_>>())
-    .bind(entries.iter().map(|row| row.at).collect::<Vec<_>>())
-    .bind(entries.iter().map(|row| row.kind).collect::<Vec<_>>())
-    .bind(entries.iter().map(|row| text(row.text)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|row| row.evidence.map(text)).collect::<Vec<_>>())
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
-}
-
-/// Ends incidents of earlier batches; the entries of those that were still open.
-async fn resolve<'a>(tx: &mut PgConnection, flat: &Flat<'a>) -> Sql<Vec<flat::EntryOut<'a>>> {
-    if flat.resolved.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = query(
-        "UPDATE wk_incident i SET status = 'resolved', resolved_at = x.at, resolved_why = x.why, rev = rev + 1
-         FROM unnest($1::int8[], $2::int8[], $3::text[]) AS x (id, at, why) WHERE i.id = x.id AND i.resolved_at IS NULL
-         RETURNING i.id, i.rev",
-    )
-    .bind(flat.resolved.iter().map(|row| row.id).collect::<Vec<_>>())
-    .bind(flat.resolved.iter().map(|row| row.at).collect::<Vec<_>>())
-    .bind(flat.resolved.iter().map(|row| row.why).collect::<Vec<_>>())
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut revs = rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?))).collect::<Sql<HashMap<_, _>>>()?;
-    let entry = |row: &flat::ResolveOut<'a>| {
-        let rev = revs.remove(&row.id)?;
-        Some(flat::EntryOut { incident: row.id, nth: rev - 1, at: row.at, kind: "resolved", text: row.summary, evidence: None })
-    };
-    Ok(flat.resolved.iter().filter_map(entry).collect())
-}
-
-async fn notices(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
-    if flat.notices.is_empty() {
-        return Ok(());
-    }
-    let notices = &flat.notices;
-    query(
-        "INSERT INTO wk_notice (cause, channel_id, tenant_id, incident_id, event, nth, severity, payload, state, next_at, created_at)
-         SELECT cause, channel_id, tenant_id, incident_id, event, nth, severity, payload, 'due', at, at
-         FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[], $5::text[], $6::int8[], $7::int8[], $8::text[], $9::int8[])
-             AS x (cause, channel_id, tenant_id, incident_id, event, nth, severity, payload, at)
-         ON CONFLICT (cause, channel_id) DO NOTHING",
-    )
-    .bind(notices.iter().map(|(_, row)| row.cause.clone()).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(_, row)| row.channel.0).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(tenant, _)| tenant.0).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(_, row)| row.incident.0).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(_, row)| row.event.as_str()).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(_, row)| i64::from(row.nth)).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(_, row)| i64::from(row.severity.code())).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(_, row)| flat::message(&row.content)).collect::<Vec<_>>())
-    .bind(notices.iter().map(|(_, row)| row.at.0).collect::<Vec<_>>())
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
-}
-
 /// The ids are drawn in the commit, under the lock of the tenant's row, so that their order is the order of commits.
-async fn live(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<Vec<i64>> {
+pub(super) async fn live(tx: &mut PgConnection, live: &[(TenantId, &LiveWrite)]) -> Sql<Vec<i64>> {
     let mut newest = BTreeMap::new();
-    for (tenant, count) in flat::live_counts(&flat.live) {
+    for (tenant, count) in flat::live_counts(live) {
         let row = query("UPDATE wk_tenant SET last_event = last_event + $2 WHERE id = $1 RETURNING last_event")
             .bind(tenant)
             .bind(count)
@@ -329,20 +235,20 @@ async fn live(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<Vec<i64>> {
             .await?;
         newest.insert(tenant, row.int(0)?);
     }
-    let ids = flat::live_ids(&flat.live, &newest);
+    let ids = flat::live_ids(live, &newest);
     if ids.is_empty() {
         return Ok(ids);
     }
-    let tenant = |(tenant, _): &(TenantId, _)| tenant.0;
+    let tenant = |(tenant, _): &(TenantId, &LiveWrite)| tenant.0;
     query(
         "INSERT INTO wk_event (tenant_id, id, at, kind, data)
          SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::text[])",
     )
-    .bind(flat.live.iter().map(tenant).collect::<Vec<_>>())
+    .bind(live.iter().map(tenant).collect::<Vec<_>>())
     .bind(&ids)
-    .bind(flat.live.iter().map(|(_, row)| row.at.0).collect::<Vec<_>>())
-    .bind(flat.live.iter().map(|(_, row)| row.kind.clone()).collect::<Vec<_>>())
-    .bind(flat.live.iter().map(|(_, row)| row.data.to_string()).collect::<Vec<_>>())
+    .bind(live.iter().map(|(_, row)| row.at.0).collect::<Vec<_>>())
+    .bind(live.iter().map(|(_, row)| row.kind.clone()).collect::<Vec<_>>())
+    .bind(live.iter().map(|(_, row)| row.data.to_string()).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await?;
     Ok(ids)

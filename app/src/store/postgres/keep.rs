@@ -2,11 +2,11 @@
 
 use super::super::flat::{DAY, HOUR};
 use super::super::history::{RawCount, Rollup, Tally, floor};
-use super::super::keep::{DAY_LATE, EVENTS_AGE, EVENTS_MAX, EXPIRE_EVERY, EXPIRE_SLICE, Expiry, HOUR_LATE, ROLLUP_SLICE, ROLLUPS, RULES};
+use super::super::keep::{DAY_LATE, HOUR_LATE, ROLLUP_SLICE, ROLLUPS, RULES};
 use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
-use super::belong::forsaken_notices;
-use super::{BEGIN, GIVE_UP, PostgresStore, held, query, within};
+use super::expire::expire;
+use super::{BEGIN, GIVE_UP, PostgresStore, query, within};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use watchkeeper_core::Micros;
 /// rows are taken when the day's own is made.
 const DAYS_AHEAD: i64 = 3;
 /// What is partitioned by day.
-const PARTITIONED: [&str; 2] = ["wk_beat", "wk_beat_detail"];
+pub(super) const PARTITIONED: [&str; 2] = ["wk_beat", "wk_beat_detail"];
 
 pub(super) async fn housekeep(store: &PostgresStore, retention: Retention, now: Micros) -> Sql<Housekept> {
     let mut done = Housekept::default();
@@ -47,7 +47,7 @@ pub(super) async fn partitions(tx: &mut PgConnection, now: Micros) -> Sql<()> {
 }
 
 /// `wk_beat_20261122`.
-fn partition(table: &str, day: i64) -> String {
+pub(super) fn partition(table: &str, day: i64) -> String {
     let date = jiff::Timestamp::from_microsecond(day).map(|at| at.strftime("%Y%m%d").to_string());
     format!("{table}_{}", date.unwrap_or_else(|_| day.to_string()))
 }
@@ -263,78 +263,6 @@ async fn mark_days(tx: &mut PgConnection, hours: &[Place]) -> Sql<()> {
     .execute(&mut *tx)
     .await?;
     Ok(())
-}
-
-/// Deletes what is too old: whole partitions, and row by row what lies outside them.
-async fn expire(store: &PostgresStore, retention: Retention, now: Micros, done: &mut Housekept) -> Sql<()> {
-    match &*held(&store.expiry) {
-        Expiry::Done { at } if now - *at < EXPIRE_EVERY && *at <= now => return Ok(()),
-        Expiry::Done { .. } | Expiry::Under { .. } => {}
-    }
-    done.deleted += within!(store, BEGIN, GIVE_UP, |tx| drop_partitions(tx, now - retention.raw))?;
-    let strays = within!(store, BEGIN, GIVE_UP, |tx| expire_strays(tx, now - retention.raw))?;
-    done.deleted += strays;
-    done.deleted += within!(store, BEGIN, GIVE_UP, |tx| expire_rest(tx, retention, now))?;
-    if strays >= EXPIRE_SLICE {
-        done.more = true;
-    } else {
-        *held(&store.expiry) = Expiry::Done { at: now };
-    }
-    Ok(())
-}
-
-async fn drop_partitions(tx: &mut PgConnection, before: Micros) -> Sql<u64> {
-    let mut dropped = 0;
-    for table in PARTITIONED {
-        let rows =
-            query("SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass($1)")
-                .bind(table)
-                .fetch_all(&mut *tx)
-                .await?;
-        // Dates as names sort by time; the one that holds `before` stays.
-        let first = partition(table, floor(before.0, DAY));
-        for row in rows {
-            let name = row.text(0)?;
-            if name.len() == first.len() && name < first {
-                query(AssertSqlSafe(format!("DROP TABLE \"{name}\""))).execute(&mut *tx).await?;
-                dropped += 1;
-            }
-        }
-    }
-    Ok(dropped)
-}
-
-/// Old rows that no partition was made for.
-async fn expire_strays(tx: &mut PgConnection, before: Micros) -> Sql<u64> {
-    let mut deleted = 0;
-    for statement in [
-        "DELETE FROM wk_beat_default WHERE ctid = ANY (ARRAY (SELECT ctid FROM wk_beat_default WHERE at < $1 LIMIT $2))",
-        "DELETE FROM wk_beat_detail_default WHERE ctid = ANY (ARRAY (SELECT ctid FROM wk_beat_detail_default WHERE at < $1 LIMIT $2))",
-    ] {
-        deleted += query(statement).bind(before.0).bind(EXPIRE_SLICE as i64).execute(&mut *tx).await?.rows_affected();
-    }
-    Ok(deleted)
-}
-
-/// Everything but heartbeats: hourly rollups, live events, pushes except each monitor's newest. Notices for channels that are no more
-/// are given up here: nobody delivers to those.
-async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -> Sql<u64> {
-    let rollups =
-        query("DELETE FROM wk_rollup WHERE span = $1 AND start < $2").bind(HOUR).bind((now - retention.hours).0).execute(&mut *tx).await?;
-    let events = query("DELETE FROM wk_event e USING wk_tenant t WHERE t.id = e.tenant_id AND (e.at < $1 OR e.id <= t.last_event - $2)")
-        .bind((now - EVENTS_AGE).0)
-        .bind(EVENTS_MAX)
-        .execute(&mut *tx)
-        .await?;
-    let pushes = query(
-        "DELETE FROM wk_push WHERE at < $1
-           AND EXISTS (SELECT 1 FROM wk_push n WHERE n.monitor_id = wk_push.monitor_id AND n.at > wk_push.at AND n.kind <> 3)",
-    )
-    .bind((now - retention.raw).0)
-    .execute(&mut *tx)
-    .await?;
-    forsaken_notices(tx).await?;
-    Ok(rollups.rows_affected() + events.rows_affected() + pushes.rows_affected())
 }
 
 pub(super) async fn ping(tx: &mut PgConnection) -> Sql<()> {

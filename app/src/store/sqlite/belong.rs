@@ -1,16 +1,12 @@
-//! Nodes, ids, objects of a source, stored states, leases.
+//! Nodes, ids, stored states, leases.
 
-use super::super::apply::{Found, Known, Plan, plan};
 use super::super::rows::{self, Columns, Sql};
-use super::super::{
-    Applied, AppliedMonitor, AppliedTenant, ChannelObject, Fence, Joined, LeaseRow, MonitorObject, RetiredMonitor, Scope, StoredState,
-    TenantObjects, fold,
-};
+use super::super::{Fence, Joined, LeaseRow, Scope, StoredState, fold};
 use super::read::newest_beats;
 use sqlx::{SqliteConnection, query};
 use std::collections::HashMap;
 use watchkeeper_core::ids::IdBlock;
-use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Micros, MonitorId, TenantId};
+use watchkeeper_core::{AgentId, DatacenterId, Micros, MonitorId};
 
 pub(super) async fn join(tx: &mut SqliteConnection, agent: &str, datacenter: &str, boot: &str, now: Micros) -> Sql<Joined> {
     let known = query("SELECT id FROM wk_datacenter WHERE code = $1").bind(datacenter).fetch_optional(&mut *tx).await?;
@@ -53,208 +49,8 @@ pub(super) async fn reserve_ids(tx: &mut SqliteConnection, count: i64) -> Sql<Id
     Ok(IdBlock::new(end - count, end))
 }
 
-async fn one_id(tx: &mut SqliteConnection) -> Sql<i64> {
+pub(super) async fn one_id(tx: &mut SqliteConnection) -> Sql<i64> {
     Ok(reserve_ids(tx, 1).await?.draw().expect("the block was reserved with one id"))
-}
-
-pub(super) async fn apply(tx: &mut SqliteConnection, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Sql<Applied> {
-    let id = one_id(tx).await?;
-    let row = query(
-        "INSERT INTO wk_source (id, name, kind, hash, applied_at) VALUES ($1, $2, 'files', $3, $4)
-         ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, applied_at = excluded.applied_at RETURNING id",
-    )
-    .bind(id)
-    .bind(source)
-    .bind(hash)
-    .bind(now.0)
-    .fetch_one(&mut *tx)
-    .await?;
-    let source = row.int(0)?;
-    let mut applied = Applied::default();
-    for objects in tenants {
-        applied.tenants.push(apply_tenant(tx, source, objects, now).await?);
-    }
-    let kept: Vec<i64> = applied.tenants.iter().flat_map(|tenant| tenant.channels.iter().map(|id| id.0)).collect();
-    retire_channels(tx, source, &kept, now).await?;
-    let kept: Vec<i64> = applied.tenants.iter().flat_map(|tenant| tenant.monitors.iter().map(|monitor| monitor.id.0)).collect();
-    applied.retired = retire_monitors(tx, source, &kept, now).await?;
-    Ok(applied)
-}
-
-async fn apply_tenant(tx: &mut SqliteConnection, source: i64, objects: &TenantObjects, now: Micros) -> Sql<AppliedTenant> {
-    let id = one_id(tx).await?;
-    let row = query(
-        "INSERT INTO wk_tenant (id, slug, name, created_at) VALUES ($1, $2, $2, $3)
-         ON CONFLICT (slug) DO UPDATE SET retired_at = NULL RETURNING id",
-    )
-    .bind(id)
-    .bind(&objects.tenant)
-    .bind(now.0)
-    .fetch_one(&mut *tx)
-    .await?;
-    let mut applied = AppliedTenant { tenant: TenantId(row.int(0)?), ..AppliedTenant::default() };
-    for channel in &objects.channels {
-        applied.channels.push(apply_channel(tx, source, applied.tenant, channel, now).await?);
-    }
-    applied.monitors = apply_monitors(tx, source, applied.tenant, &objects.monitors, now).await?;
-    Ok(applied)
-}
-
-/// A channel is (tenant, name); a retired one of that name comes back with its id.
-async fn apply_channel(tx: &mut SqliteConnection, source: i64, tenant: TenantId, channel: &ChannelObject, now: Micros) -> Sql<ChannelId> {
-    let known =
-        query("SELECT id FROM wk_channel WHERE tenant_id = $1 AND name = $2 ORDER BY retired_at IS NOT NULL, retired_at DESC LIMIT 1")
-            .bind(tenant.0)
-            .bind(&channel.name)
-            .fetch_optional(&mut *tx)
-            .await?;
-    if let Some(row) = known {
-        let id = row.int(0)?;
-        query(
-            "UPDATE wk_channel SET rev = rev + (kind <> $2 OR config <> $3 OR budget_key <> $4 OR retired_at IS NOT NULL),
-                 kind = $2, config = $3, budget_key = $4, source_id = $5, origin = $6, retired_at = NULL
-             WHERE id = $1",
-        )
-        .bind(id)
-        .bind(&channel.kind)
-        .bind(&channel.config)
-        .bind(&channel.budget)
-        .bind(source)
-        .bind(&channel.origin)
-        .execute(&mut *tx)
-        .await?;
-        return Ok(ChannelId(id));
-    }
-    let id = one_id(tx).await?;
-    query(
-        "INSERT INTO wk_channel (id, tenant_id, name, kind, config, budget_key, source_id, origin, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(id)
-    .bind(tenant.0)
-    .bind(&channel.name)
-    .bind(&channel.kind)
-    .bind(&channel.config)
-    .bind(&channel.budget)
-    .bind(source)
-    .bind(&channel.origin)
-    .bind(now.0)
-    .execute(&mut *tx)
-    .await?;
-    Ok(ChannelId(id))
-}
-
-async fn apply_monitors(
-    tx: &mut SqliteConnection,
-    source: i64,
-    tenant: TenantId,
-    objects: &[MonitorObject],
-    now: Micros,
-) -> Sql<Vec<AppliedMonitor>> {
-    let known = known_monitors(tx, tenant, objects).await?;
-    let Plan { found, renamed } = plan(tenant, objects, &known)?;
-    // Names may change places: everything that gets another name first leaves its own.
-    for id in renamed {
-        query("UPDATE wk_monitor SET name = '~' || id WHERE id = $1").bind(id).execute(&mut *tx).await?;
-    }
-    let mut ids = reserve_ids(tx, found.len() as i64).await?;
-    let mut applied = Vec::with_capacity(objects.len());
-    for (object, found) in objects.iter().zip(found) {
-        let labels = serde_json::to_string(&object.labels).expect("a map of texts is JSON");
-        let statement = match found {
-            Found::New => query(
-                "INSERT INTO wk_monitor (id, uid, tenant_id, name, kind, target, config, labels, paused, source_id, origin, hash,
-                     push_token, created_at, updated_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)",
-            ),
-            Found::Known { changed: true, .. } => query(
-                "UPDATE wk_monitor SET uid = $2, name = $4, kind = $5, target = $6, config = $7, labels = $8, paused = $9,
-                     source_id = $10, origin = $11, hash = $12, push_token = $13, updated_at = $14, rev = rev + 1, retired_at = NULL
-                 WHERE id = $1 AND tenant_id = $3",
-            ),
-            Found::Known { changed: false, .. } => query(
-                "UPDATE wk_monitor SET name = $4, labels = $8, source_id = $10, origin = $11, push_token = $13 WHERE id = $1 AND tenant_id = $3",
-            ),
-        };
-        let identity = found.identity(object, &mut ids, now);
-        statement
-            .bind(identity.id.0)
-            .bind(&identity.uid)
-            .bind(tenant.0)
-            .bind(&object.name)
-            .bind(&object.kind)
-            .bind(&object.target)
-            .bind(&object.config)
-            .bind(labels)
-            .bind(object.paused)
-            .bind(source)
-            .bind(&object.origin)
-            .bind(object.hash.as_slice())
-            .bind(&identity.push_token)
-            .bind(now.0)
-            .execute(&mut *tx)
-            .await?;
-        applied.push(identity);
-    }
-    Ok(applied)
-}
-
-/// Every monitor that one of the objects may mean: those of the tenant, and those of any tenant that have a wanted uid.
-async fn known_monitors(tx: &mut SqliteConnection, tenant: TenantId, objects: &[MonitorObject]) -> Sql<Vec<Known>> {
-    let uids: Vec<&str> = objects.iter().filter_map(|object| object.uid.as_deref()).collect();
-    let rows = query(
-        "SELECT id, tenant_id, uid, name, kind, paused, retired_at, hash, push_token, created_at FROM wk_monitor
-         WHERE tenant_id = $1 OR uid IN (SELECT value FROM json_each($2)) ORDER BY id",
-    )
-    .bind(tenant.0)
-    .bind(list(&uids))
-    .fetch_all(&mut *tx)
-    .await?;
-    rows.iter().map(Known::read).collect()
-}
-
-async fn retire_channels(tx: &mut SqliteConnection, source: i64, kept: &[i64], now: Micros) -> Sql<()> {
-    query("UPDATE wk_channel SET retired_at = $3, rev = rev + 1 WHERE source_id = $1 AND retired_at IS NULL AND id NOT IN (SELECT value FROM json_each($2))")
-        .bind(source)
-        .bind(list(kept))
-        .bind(now.0)
-        .execute(&mut *tx)
-        .await?;
-    forsaken_notices(tx).await
-}
-
-/// Suppresses what waits for a channel that is no more: nobody delivers to it.
-pub(super) async fn forsaken_notices(tx: &mut SqliteConnection) -> Sql<()> {
-    query(
-        "UPDATE wk_notice SET state = 'suppressed', why = 'the channel was removed'
-         WHERE state IN ('due', 'held') AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at IS NOT NULL)",
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
-}
-
-async fn retire_monitors(tx: &mut SqliteConnection, source: i64, kept: &[i64], now: Micros) -> Sql<Vec<RetiredMonitor>> {
-    query(
-        "UPDATE wk_monitor SET retired_at = $3, updated_at = $3, rev = rev + 1
-         WHERE source_id = $1 AND retired_at IS NULL AND id NOT IN (SELECT value FROM json_each($2))",
-    )
-    .bind(source)
-    .bind(list(kept))
-    .bind(now.0)
-    .execute(&mut *tx)
-    .await?;
-    let rows = query(
-        "SELECT m.id, m.uid, m.name, m.kind, m.target, t.id, t.slug FROM wk_monitor m JOIN wk_tenant t ON t.id = m.tenant_id
-         WHERE m.source_id = $1 AND (m.retired_at = $2 OR m.retired_at IS NOT NULL
-             AND EXISTS (SELECT 1 FROM wk_incident i WHERE i.monitor_id = m.id AND i.resolved_at IS NULL))
-         ORDER BY m.id",
-    )
-    .bind(source)
-    .bind(now.0)
-    .fetch_all(&mut *tx)
-    .await?;
-    rows.iter().map(rows::retired).collect()
 }
 
 pub(super) async fn load(tx: &mut SqliteConnection, monitors: &[MonitorId]) -> Sql<Vec<StoredState>> {
@@ -283,7 +79,7 @@ pub(super) async fn load(tx: &mut SqliteConnection, monitors: &[MonitorId]) -> S
         state(row.int(0)?, &mut |state| state.verdict.clone_from(&known));
     }
     let rows = query(
-        "SELECT monitor_id, id, uid, rule_key, opened_at, summary, reason FROM wk_incident
+        "SELECT monitor_id, id, uid, rule_key, opened_at, summary, reason, acknowledged_by FROM wk_incident
          WHERE resolved_at IS NULL AND monitor_id IN (SELECT value FROM json_each($1)) ORDER BY id",
     )
     .bind(&ids)

@@ -2,13 +2,15 @@
 
 use super::super::flat::{self, Flat};
 use super::super::rows::{Columns, Sql};
-use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, Scope};
+use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, LiveWrite, Scope};
 use super::belong::list;
+use super::incidents;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection, query};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
+use watchkeeper_core::TenantId;
 
 /// Which (hour, monitor, datacenter) of the newest hour are marked dirty already, so that an unchanged `up` costs no second
 /// write. Cleared when hours are computed.
@@ -66,9 +68,10 @@ pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &BTr
         })
         .await?;
     intervals(tx, &flat).await?;
-    incidents(tx, &flat).await?;
-    notices(tx, &flat).await?;
-    let committed = Committed { live_ids: live(tx, &flat).await?, stale: flat.stale };
+    incidents::write(tx, &flat).await?;
+    incidents::notices(tx, &flat).await?;
+    incidents::fold_actions(tx, batch, &flat).await?;
+    let committed = Committed { live_ids: live(tx, &flat.live).await?, stale: flat.stale };
     finish(tx, batch, &committed).await?;
     Ok(committed)
 }
@@ -137,78 +140,10 @@ async fn intervals(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
     INTERVALS.put(tx, &begun, |q, (monitor, start, end, state)| q.bind(*monitor).bind(*start).bind(*end).bind(*state)).await
 }
 
-async fn incidents(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
-    let mut ended = Vec::with_capacity(flat.resolved.len());
-    for row in &flat.resolved {
-        let done = query(
-            "UPDATE wk_incident SET status = 'resolved', resolved_at = $2, resolved_why = $3, rev = rev + 1
-             WHERE id = $1 AND resolved_at IS NULL RETURNING rev",
-        )
-        .bind(row.id)
-        .bind(row.at)
-        .bind(row.why)
-        .fetch_optional(&mut *tx)
-        .await?;
-        if let Some(rev) = done {
-            ended.push(flat::EntryOut {
-                incident: row.id,
-                nth: rev.int(0)? - 1,
-                at: row.at,
-                kind: "resolved",
-                text: row.summary,
-                evidence: None,
-            });
-        }
-    }
-    INCIDENTS
-        .put(tx, &flat.opened, |q, row| {
-            q.bind(row.id)
-                .bind(row.uid)
-                .bind(row.tenant)
-                .bind(row.monitor)
-                .bind(row.rule)
-                .bind(row.status())
-                .bind(row.severity)
-                .bind(row.opened_at)
-                .bind(row.deciding_at)
-                .bind(row.resolved.map(|(at, _)| at))
-                .bind(row.resolved.map(|(_, why)| why))
-                .bind(row.reason)
-                .bind(row.value)
-                .bind(row.summary)
-                .bind(row.rev)
-        })
-        .await?;
-    for entries in [&flat.entries, &ended] {
-        ENTRIES
-            .put(tx, entries, |q, row| q.bind(row.incident).bind(row.nth).bind(row.at).bind(row.kind).bind(row.text).bind(row.evidence))
-            .await?;
-    }
-    Ok(())
-}
-
-async fn notices(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
-    NOTICES
-        .put(tx, &flat.notices, |q, (tenant, notice)| {
-            q.bind(notice.cause.as_str())
-                .bind(notice.channel.0)
-                .bind(tenant.0)
-                .bind(notice.incident.0)
-                .bind(notice.event.as_str())
-                .bind(i64::from(notice.nth))
-                .bind(i64::from(notice.severity.code()))
-                .bind(flat::message(&notice.content))
-                .bind("due")
-                .bind(notice.at.0)
-                .bind(notice.at.0)
-        })
-        .await
-}
-
 /// The ids are drawn in the commit, so that their order is the order of commits.
-async fn live(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<Vec<i64>> {
+pub(super) async fn live(tx: &mut SqliteConnection, live: &[(TenantId, &LiveWrite)]) -> Sql<Vec<i64>> {
     let mut newest = BTreeMap::new();
-    for (tenant, count) in flat::live_counts(&flat.live) {
+    for (tenant, count) in flat::live_counts(live) {
         let row = query("UPDATE wk_tenant SET last_event = last_event + $2 WHERE id = $1 RETURNING last_event")
             .bind(tenant)
             .bind(count)
@@ -216,8 +151,8 @@ async fn live(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<Vec<i64>> {
             .await?;
         newest.insert(tenant, row.int(0)?);
     }
-    let ids = flat::live_ids(&flat.live, &newest);
-    let events: Vec<_> = flat.live.iter().zip(&ids).collect();
+    let ids = flat::live_ids(live, &newest);
+    let events: Vec<_> = live.iter().zip(&ids).collect();
     LIVE.put(tx, &events, |q, ((tenant, event), id)| {
         q.bind(tenant.0).bind(**id).bind(event.at.0).bind(event.kind.as_str()).bind(event.data.to_string())
     })
@@ -235,10 +170,10 @@ async fn finish(tx: &mut SqliteConnection, batch: &Batch, committed: &Committed)
     Ok(())
 }
 
-type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
+pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// An INSERT of many rows at a time, in a few fixed widths, so that each is prepared once.
-struct Bulk {
+pub(super) struct Bulk {
     wide: String,
     narrow: String,
     single: String,
@@ -249,14 +184,19 @@ const WIDE: usize = 64;
 const NARROW: usize = 8;
 
 impl Bulk {
-    fn new(head: &str, columns: usize, tail: &str) -> Self {
+    pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
         // Unnamed parameters: SQLite looks named ones up one by one.
         let row = format!("({})", vec!["?"; columns].join(","));
         let of = |rows: usize| format!("{head} VALUES {} {tail}", vec![row.as_str(); rows].join(","));
         Self { wide: of(WIDE), narrow: of(NARROW), single: of(1) }
     }
 
-    async fn put<T>(&'static self, tx: &mut SqliteConnection, rows: &[T], bind: impl for<'q> Fn(Bound<'q>, &'q T) -> Bound<'q>) -> Sql<()> {
+    pub(super) async fn put<T>(
+        &'static self,
+        tx: &mut SqliteConnection,
+        rows: &[T],
+        bind: impl for<'q> Fn(Bound<'q>, &'q T) -> Bound<'q>,
+    ) -> Sql<()> {
         let (mut rest, mut take) = (rows, WIDE);
         while !rest.is_empty() {
             while take > rest.len() {
@@ -312,26 +252,6 @@ static INTERVALS: LazyLock<Bulk> = LazyLock::new(|| {
         "INSERT INTO wk_interval (monitor_id, start, end_at, state)",
         4,
         "ON CONFLICT (monitor_id, start) DO UPDATE SET end_at = excluded.end_at, state = excluded.state",
-    )
-});
-
-static INCIDENTS: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new(
-        "INSERT INTO wk_incident (id, uid, tenant_id, monitor_id, rule_key, status, severity, opened_at, deciding_at, resolved_at,
-             resolved_why, reason, trigger_value, summary, rev)",
-        15,
-        "",
-    )
-});
-
-static ENTRIES: LazyLock<Bulk> =
-    LazyLock::new(|| Bulk::new("INSERT INTO wk_incident_event (incident_id, nth, at, kind, text, evidence)", 6, ""));
-
-static NOTICES: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new(
-        "INSERT INTO wk_notice (cause, channel_id, tenant_id, incident_id, event, nth, severity, payload, state, next_at, created_at)",
-        11,
-        "ON CONFLICT (cause, channel_id) DO NOTHING",
     )
 });
 

@@ -2,13 +2,10 @@
 
 use super::super::flat::{DAY, HOUR};
 use super::super::history::{RawCount, Rollup, Tally};
-use super::super::keep::{
-    DAY_LATE, EVENTS_AGE, EVENTS_MAX, EXPIRE_EVERY, EXPIRE_SLICE, Expiry, HOUR_LATE, MOVE_AGE, MOVE_ROWS, MOVE_SLICE, MOVES, PAIRS,
-    ROLLUP_SLICE, ROLLUPS, slices,
-};
+use super::super::keep::{DAY_LATE, HOUR_LATE, MOVE_AGE, MOVE_ROWS, MOVE_SLICE, MOVES, ROLLUP_SLICE, ROLLUPS, slices};
 use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
-use super::belong::forsaken_notices;
+use super::expire::expire;
 use super::{SqliteStore, held};
 use futures_util::TryStreamExt;
 use sqlx::{SqliteConnection, query};
@@ -285,91 +282,6 @@ async fn mark_day(tx: &mut SqliteConnection, hour: &Place) -> Sql<()> {
         .bind(hour.datacenter)
         .execute(&mut *tx)
         .await?;
-    Ok(())
-}
-
-/// Deletes what is too old: some (monitor, datacenter) pairs in a call, until a pass over all of them is done.
-async fn expire(store: &SqliteStore, retention: Retention, now: Micros, done: &mut Housekept) -> Sql<()> {
-    let mut at = match &*held(&store.expiry) {
-        Expiry::Done { at } if now - *at < EXPIRE_EVERY && *at <= now => return Ok(()),
-        Expiry::Done { .. } => (i64::MIN, i64::MIN),
-        Expiry::Under { after } => *after,
-    };
-    if at.0 == i64::MIN {
-        expire_rest(store, retention, now, done).await?;
-    }
-    for _ in 0..PAIRS {
-        let mut tx = store.begin_write().await?;
-        let Some(pair) = next_pair(&mut tx, at).await? else {
-            *held(&store.expiry) = Expiry::Done { at: now };
-            return Ok(());
-        };
-        let deleted = expire_pair(&mut tx, pair, now - retention.raw).await?;
-        tx.commit().await?;
-        done.deleted += deleted;
-        if deleted < EXPIRE_SLICE {
-            at = pair;
-        }
-    }
-    *held(&store.expiry) = Expiry::Under { after: at };
-    done.more = true;
-    Ok(())
-}
-
-async fn next_pair(tx: &mut SqliteConnection, after: (i64, i64)) -> Sql<Option<(i64, i64)>> {
-    let row = query(
-        "SELECT monitor_id, datacenter_id FROM wk_beat WHERE (monitor_id, datacenter_id) > ($1, $2)
-         ORDER BY monitor_id, datacenter_id LIMIT 1",
-    )
-    .bind(after.0)
-    .bind(after.1)
-    .fetch_optional(&mut *tx)
-    .await?;
-    row.map(|row| Ok((row.int(0)?, row.int(1)?))).transpose()
-}
-
-async fn expire_pair(tx: &mut SqliteConnection, (monitor, datacenter): (i64, i64), before: Micros) -> Sql<u64> {
-    let details = query("DELETE FROM wk_beat_detail WHERE monitor_id = $1 AND datacenter_id = $2 AND at < $3")
-        .bind(monitor)
-        .bind(datacenter)
-        .bind(before.0)
-        .execute(&mut *tx)
-        .await?;
-    let beats = query(
-        "DELETE FROM wk_beat WHERE monitor_id = $1 AND datacenter_id = $2 AND at < coalesce(
-             (SELECT at FROM wk_beat WHERE monitor_id = $1 AND datacenter_id = $2 AND at < $3 ORDER BY at LIMIT 1 OFFSET $4), $3)",
-    )
-    .bind(monitor)
-    .bind(datacenter)
-    .bind(before.0)
-    .bind(EXPIRE_SLICE as i64)
-    .execute(&mut *tx)
-    .await?;
-    Ok(details.rows_affected() + beats.rows_affected())
-}
-
-/// Everything but heartbeats: hourly rollups, live events, pushes except each monitor's newest. Notices for channels that are no more
-/// are given up here: nobody delivers to those.
-async fn expire_rest(store: &SqliteStore, retention: Retention, now: Micros, done: &mut Housekept) -> Sql<()> {
-    let mut tx = store.begin_write().await?;
-    let rollups =
-        query("DELETE FROM wk_rollup WHERE span = $1 AND start < $2").bind(HOUR).bind((now - retention.hours).0).execute(&mut *tx).await?;
-    let events =
-        query("DELETE FROM wk_event WHERE at < $1 OR id <= (SELECT last_event FROM wk_tenant t WHERE t.id = wk_event.tenant_id) - $2")
-            .bind((now - EVENTS_AGE).0)
-            .bind(EVENTS_MAX)
-            .execute(&mut *tx)
-            .await?;
-    let pushes = query(
-        "DELETE FROM wk_push WHERE at < $1
-           AND EXISTS (SELECT 1 FROM wk_push n WHERE n.monitor_id = wk_push.monitor_id AND n.at > wk_push.at AND n.kind <> 3)",
-    )
-    .bind((now - retention.raw).0)
-    .execute(&mut *tx)
-    .await?;
-    forsaken_notices(&mut tx).await?;
-    tx.commit().await?;
-    done.deleted += rollups.rows_affected() + events.rows_affected() + pushes.rows_affected();
     Ok(())
 }
 

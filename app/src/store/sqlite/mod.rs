@@ -3,26 +3,36 @@
 //! A lock file beside the database keeps a second process out: two nodes on one file would both decide. Statements stand in the
 //! sub-modules, in the same order as in `postgres/`; here each use case gets its transaction.
 
+mod attempt;
 mod belong;
 mod commit;
+mod expire;
+mod incidents;
 mod keep;
+mod objects;
 mod outbox;
+mod people;
+mod push;
 mod read;
 
 use super::error::failed;
 use super::keep::Expiry;
 use super::rows::{Columns, Sql};
 use super::{
-    Applied, Batch, BeatRow, ChannelId, Committed, DueNotice, Dur, Fence, Housekept, IncidentFilter, IncidentView, Joined,
-    LeaseRow, LiveRow, MetricBucket, Micros, MonitorId, MonitorView, OutboxDepth, PushRow, Result, Retention, Scope, StateTimes, Store,
-    StoreError, StoredState, TenantId, TenantObjects, TenantScope, TokenRow, async_trait, migrate,
+    ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Housekept, IncidentFilter,
+    IncidentView, Joined, LeaseRow, LiveRow, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage,
+    Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite, migrate,
 };
+use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, Transaction};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+use watchkeeper_core::ids::IdBlock;
+use watchkeeper_core::verdict::Action;
+use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId, TenantId};
 
 /// Readers at the same time. More only compete for two cores; one would let a slow page hold up the outbox.
 const READERS: u32 = 3;
@@ -183,12 +193,12 @@ impl Store for SqliteStore {
         write!(self, "joining", |tx| belong::join(tx, agent, datacenter, boot, now))
     }
 
-    async fn reserve_ids(&self, count: i64) -> Result<watchkeeper_core::ids::IdBlock> {
+    async fn reserve_ids(&self, count: i64) -> Result<IdBlock> {
         write!(self, "reserving ids", |tx| belong::reserve_ids(tx, count))
     }
 
     async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied> {
-        write!(self, "applying the configuration", |tx| belong::apply(tx, source, hash, tenants, now))
+        write!(self, "applying the configuration", |tx| objects::apply(tx, source, hash, tenants, now))
     }
 
     async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>> {
@@ -224,19 +234,19 @@ impl Store for SqliteStore {
     }
 
     async fn push_target(&self, token: &str) -> Result<Option<MonitorId>> {
-        read!(self, "looking up a push token", |tx| outbox::push_target(tx, token))
+        read!(self, "looking up a push token", |tx| push::push_target(tx, token))
     }
 
     async fn push_token(&self, scope: TenantScope, monitor: MonitorId) -> Result<Option<String>> {
-        read!(self, "reading a push token", |tx| outbox::push_token(tx, scope, monitor))
+        read!(self, "reading a push token", |tx| push::push_token(tx, scope, monitor))
     }
 
     async fn insert_push(&self, push: &PushRow) -> Result<()> {
-        write!(self, "recording a push", |tx| outbox::insert_push(tx, push))
+        write!(self, "recording a push", |tx| push::insert_push(tx, push))
     }
 
     async fn unfolded_pushes(&self, limit: i64) -> Result<Vec<PushRow>> {
-        read!(self, "reading pushes", |tx| outbox::unfolded_pushes(tx, limit))
+        read!(self, "reading pushes", |tx| push::unfolded_pushes(tx, limit))
     }
 
     async fn due_notices(&self, channel: ChannelId, now: Micros, limit: i64) -> Result<Vec<DueNotice>> {
@@ -248,60 +258,59 @@ impl Store for SqliteStore {
     }
 
     async fn begin_attempt(&self, notices: &[i64], fence: &Fence, now: Micros) -> Result<Vec<i64>> {
-        let begun = write!(self, "beginning a delivery", |tx| outbox::begin_attempt(tx, notices[0], fence, now))?;
-        Ok(if begun { notices.to_vec() } else { Vec::new() })
+        write!(self, "beginning a delivery", |tx| attempt::begin(tx, notices, fence, now))
     }
 
-    async fn end_attempt(&self, end: &super::AttemptEnd<'_>) -> Result<()> {
-        write!(self, "recording a delivery", |tx| outbox::end_attempt(tx, end.notices[0], end.fence, end.attempted, end.at))
+    async fn end_attempt(&self, end: &AttemptEnd<'_>) -> Result<()> {
+        write!(self, "recording a delivery", |tx| attempt::end(tx, end))
     }
 
-    async fn defer(&self, _: &[(i64, super::Deferred)], _: &Fence, _: Micros) -> Result<()> {
-        unimplemented!("not built yet")
+    async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()> {
+        write!(self, "putting notices off", |tx| attempt::defer(tx, deferred, fence, now))
     }
 
-    async fn tell(&self, _: &[super::WordWrite]) -> Result<()> {
-        unimplemented!("not built yet")
+    async fn tell(&self, words: &[WordWrite]) -> Result<()> {
+        write!(self, "putting words in the outbox", |tx| outbox::tell(tx, words))
     }
 
-    async fn recent_messages(&self, _: ChannelId, _: Micros) -> Result<Vec<super::SentMessage>> {
-        Ok(Vec::new())
+    async fn recent_messages(&self, channel: ChannelId, since: Micros) -> Result<Vec<SentMessage>> {
+        read!(self, "reading recent messages", |tx| outbox::recent_messages(tx, channel, since))
     }
 
-    async fn dead_letters(&self, _: TenantScope, _: Option<i64>, _: i64) -> Result<Vec<super::DeadLetter>> {
-        unimplemented!("not built yet")
+    async fn dead_letters(&self, scope: TenantScope, before: Option<i64>, limit: i64) -> Result<Vec<DeadLetter>> {
+        read!(self, "listing dead letters", |tx| outbox::dead_letters(tx, scope, before, limit))
     }
 
-    async fn retry_dead(&self, _: TenantScope, _: i64, _: Micros) -> Result<Option<ChannelId>> {
-        unimplemented!("not built yet")
+    async fn retry_dead(&self, scope: TenantScope, notice: i64, now: Micros) -> Result<Option<ChannelId>> {
+        write!(self, "trying a dead letter again", |tx| outbox::retry_dead(tx, scope, notice, now))
     }
 
-    async fn mutes(&self, _: TenantId, _: Micros) -> Result<super::Mutes> {
-        Ok(super::Mutes::default())
+    async fn mutes(&self, tenant: TenantId, now: Micros) -> Result<Mutes> {
+        read!(self, "reading silences and maintenance", |tx| people::mutes(tx, tenant, now))
     }
 
-    async fn create_silence(&self, _: TenantScope, _: &super::Silence) -> Result<()> {
-        unimplemented!("not built yet")
+    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<()> {
+        write!(self, "adding a silence", |tx| people::create_silence(tx, scope, silence))
     }
 
-    async fn silences(&self, _: TenantScope, _: Micros, _: i64) -> Result<Vec<super::Silence>> {
-        unimplemented!("not built yet")
+    async fn silences(&self, scope: TenantScope, since: Micros, limit: i64) -> Result<Vec<Silence>> {
+        read!(self, "listing silences", |tx| people::silences(tx, scope, since, limit))
     }
 
-    async fn end_silence(&self, _: TenantScope, _: &str, _: Micros) -> Result<bool> {
-        unimplemented!("not built yet")
+    async fn end_silence(&self, scope: TenantScope, uid: &str, now: Micros) -> Result<bool> {
+        write!(self, "ending a silence", |tx| people::end_silence(tx, scope, uid, now))
     }
 
-    async fn insert_action(&self, _: TenantScope, _: &str, _: watchkeeper_core::verdict::Action, _: &str, _: Micros) -> Result<bool> {
-        unimplemented!("not built yet")
+    async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool> {
+        write!(self, "recording an action", |tx| people::insert_action(tx, scope, incident_uid, action, actor, now))
     }
 
-    async fn comment(&self, _: TenantScope, _: &str, _: &str, _: &str, _: Micros) -> Result<bool> {
-        unimplemented!("not built yet")
+    async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool> {
+        write!(self, "adding a comment", |tx| people::comment(tx, scope, incident_uid, actor, text, now))
     }
 
-    async fn unfolded_actions(&self, _: i64) -> Result<Vec<super::ActionRow>> {
-        Ok(Vec::new())
+    async fn unfolded_actions(&self, limit: i64) -> Result<Vec<ActionRow>> {
+        read!(self, "reading actions", |tx| people::unfolded_actions(tx, limit))
     }
 
     async fn outbox_depth(&self) -> Result<OutboxDepth> {

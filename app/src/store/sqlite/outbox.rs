@@ -1,169 +1,167 @@
-//! Pushes that came in, and notices that must go out.
+//! Notices that must go out: which are due, what was told, what was given up.
 
-use super::super::outbox::{Entry, entry};
+use super::super::outbox::{Circumstances, DueRow, Word, asked_for, judge, payload, word_event};
 use super::super::rows::{self, Columns, Sql};
-use super::super::{Attempted, DueNotice, Fence, OutboxDepth, PAGE_MAX, PushRow, TenantScope};
+use super::super::{DeadLetter, DueNotice, OutboxDepth, PAGE_MAX, SentMessage, TenantScope, WordWrite};
+use super::belong::list;
 use sqlx::{SqliteConnection, query};
-use watchkeeper_core::{ChannelId, Micros, MonitorId};
+use watchkeeper_core::{ChannelId, Micros};
 
-pub(super) async fn push_target(tx: &mut SqliteConnection, token: &str) -> Sql<Option<MonitorId>> {
-    let row = query("SELECT id FROM wk_monitor WHERE push_token = $1 AND retired_at IS NULL").bind(token).fetch_optional(&mut *tx).await?;
-    row.map(|row| row.int(0).map(MonitorId)).transpose()
+// A word waits for the earlier ones of its story.
+macro_rules! comes_first {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM wk_notice e WHERE e.channel_id = n.channel_id AND e.incident_id = n.incident_id
+                     AND e.nth < n.nth AND e.state IN ('due', 'held', 'sending'))"
+    };
 }
 
-pub(super) async fn push_token(tx: &mut SqliteConnection, scope: TenantScope, monitor: MonitorId) -> Sql<Option<String>> {
-    let row = query("SELECT push_token FROM wk_monitor WHERE id = $1 AND tenant_id = $2 AND retired_at IS NULL")
-        .bind(monitor.0)
-        .bind(scope.0.0)
-        .fetch_optional(&mut *tx)
-        .await?;
-    row.map_or(Ok(None), |row| row.maybe_text(0))
-}
-
-pub(super) async fn insert_push(tx: &mut SqliteConnection, push: &PushRow) -> Sql<()> {
-    query("INSERT INTO wk_push (monitor_id, kind, exit, ping_us, body, at) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(push.monitor.0)
-        .bind(push.kind.code())
-        .bind(push.exit)
-        .bind(push.ping_us)
-        .bind(&push.body)
-        .bind(push.at.0)
-        .execute(&mut *tx)
-        .await?;
-    Ok(())
-}
-
-pub(super) async fn unfolded_pushes(tx: &mut SqliteConnection, limit: i64) -> Sql<Vec<PushRow>> {
-    let rows = query(
-        "SELECT id, monitor_id, kind, exit, ping_us, body, at FROM wk_push
-         WHERE folded = 0 AND monitor_id IN (SELECT id FROM wk_monitor WHERE retired_at IS NULL) ORDER BY at, id LIMIT $1",
-    )
-    .bind(limit.clamp(0, PAGE_MAX))
-    .fetch_all(&mut *tx)
-    .await?;
-    rows.iter().map(rows::push).collect()
+// Held back by a mute, never attempted, and its incident is over: whatever its time, it is looked at now and found void, so that the
+// end behind it need not wait. An end that is held is not void: it is told when its mute ends.
+macro_rules! is_void {
+    () => {
+        "n.state = 'held' AND n.held = 1 AND n.attempts = 0 AND n.event <> 'resolved'
+             AND EXISTS (SELECT 1 FROM wk_incident i WHERE i.id = n.incident_id AND i.resolved_at IS NOT NULL)"
+    };
 }
 
 pub(super) async fn due_notices(tx: &mut SqliteConnection, channel: ChannelId, now: Micros, limit: i64) -> Sql<Vec<DueNotice>> {
-    let rows = query(
-        "SELECT n.id, n.cause, n.channel_id, n.incident_id, n.severity, n.payload, n.attempts, n.created_at FROM wk_notice n
-         WHERE n.channel_id = $1 AND n.state IN ('due', 'held') AND n.next_at <= $2
-           AND NOT EXISTS (SELECT 1 FROM wk_notice e WHERE e.channel_id = n.channel_id AND e.incident_id = n.incident_id
-                           AND e.nth < n.nth AND e.state IN ('due', 'held', 'sending'))
-         ORDER BY n.severity DESC, n.created_at, n.id LIMIT $3",
-    )
+    let rows = query(concat!(
+        "WITH due AS (SELECT n.id FROM wk_notice n
+             WHERE n.channel_id = $1 AND n.state IN ('due', 'held') AND (n.next_at <= $2 OR ",
+        is_void!(),
+        ") AND ",
+        comes_first!(),
+        " ORDER BY n.severity DESC, n.created_at, n.id LIMIT $3)
+         SELECT n.id, n.cause, n.channel_id, n.tenant_id, n.incident_id, n.event, n.severity, n.payload, n.attempts, n.created_at, n.held,
+             n.cooldown, i.resolved_at, n.nth, i.monitor_id, i.rule_key
+         FROM due JOIN wk_notice n ON n.id = due.id LEFT JOIN wk_incident i ON i.id = n.incident_id
+         ORDER BY n.severity DESC, n.created_at, n.id"
+    ))
     .bind(channel.0)
     .bind(now.0)
     .bind(limit.clamp(0, PAGE_MAX))
     .fetch_all(&mut *tx)
     .await?;
-    rows.iter().map(rows::due).collect()
+    let due = rows.iter().map(DueRow::read).collect::<Sql<Vec<_>>>()?;
+    let known = circumstances(tx, channel, &due, now).await?;
+    Ok(judge(due, &known))
+}
+
+async fn circumstances(tx: &mut SqliteConnection, channel: ChannelId, due: &[DueRow], now: Micros) -> Sql<Circumstances> {
+    let (incidents, monitors, cooldown) = asked_for(due);
+    if incidents.is_empty() {
+        return Ok(Circumstances::default());
+    }
+    let rows = query(
+        "SELECT n.incident_id, n.nth, n.state, n.sent_at, m.provider_id, m.digest
+         FROM wk_notice n LEFT JOIN wk_message m ON m.id = n.message_id
+         WHERE n.incident_id IN (SELECT value FROM json_each($2)) AND n.channel_id = $1 AND n.state IN ('sent', 'dead', 'suppressed')",
+    )
+    .bind(channel.0)
+    .bind(list(&incidents))
+    .fetch_all(&mut *tx)
+    .await?;
+    let words = rows.iter().map(Word::read).collect::<Sql<_>>()?;
+    let rows = query(
+        "SELECT i.monitor_id, i.rule_key, max(n.sent_at) FROM wk_notice n JOIN wk_incident i ON i.id = n.incident_id
+         WHERE n.channel_id = $1 AND n.state = 'sent' AND n.sent_at > $2 AND i.monitor_id IN (SELECT value FROM json_each($3))
+         GROUP BY i.monitor_id, i.rule_key",
+    )
+    .bind(channel.0)
+    .bind((now - cooldown).0)
+    .bind(list(&monitors))
+    .fetch_all(&mut *tx)
+    .await?;
+    let rules = rows.iter().map(|row| Ok(((row.int(0)?, row.text(1)?), row.int(2)?))).collect::<Sql<_>>()?;
+    let rows = query(
+        "SELECT p.monitor_id, m.name, v.health FROM wk_parent p
+         JOIN wk_monitor m ON m.id = p.parent_id AND m.retired_at IS NULL AND m.paused = 0
+         LEFT JOIN wk_verdict v ON v.monitor_id = m.id
+         WHERE p.monitor_id IN (SELECT value FROM json_each($1)) ORDER BY p.monitor_id, m.name",
+    )
+    .bind(list(&monitors))
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut known = Circumstances { words, rules, ..Circumstances::default() };
+    for row in &rows {
+        let (monitor, parent) = rows::parent(row)?;
+        known.parents.entry(monitor).or_default().push(parent);
+    }
+    Ok(known)
 }
 
 /// A notice that waits for an earlier one is not counted: it becomes due when that one ends, which wakes the deliverer anyway.
 pub(super) async fn next_due(tx: &mut SqliteConnection, channel: ChannelId) -> Sql<Option<Micros>> {
-    let row = query(
-        "SELECT min(n.next_at) FROM wk_notice n
-         WHERE n.channel_id = $1 AND n.state IN ('due', 'held')
-           AND NOT EXISTS (SELECT 1 FROM wk_notice e WHERE e.channel_id = n.channel_id AND e.incident_id = n.incident_id
-                           AND e.nth < n.nth AND e.state IN ('due', 'held', 'sending'))",
-    )
+    let row = query(concat!(
+        "SELECT min(CASE WHEN ",
+        is_void!(),
+        " THEN n.created_at ELSE n.next_at END) FROM wk_notice n WHERE n.channel_id = $1 AND n.state IN ('due', 'held') AND ",
+        comes_first!()
+    ))
     .bind(channel.0)
     .fetch_one(&mut *tx)
     .await?;
     Ok(row.maybe_int(0)?.map(Micros))
 }
 
-pub(super) async fn begin_attempt(tx: &mut SqliteConnection, notice: i64, fence: &Fence, now: Micros) -> Sql<bool> {
-    if !holds(tx, fence).await? {
-        return Ok(false);
-    }
-    let done = query(
-        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3
-         WHERE id = $1 AND state IN ('due', 'held') AND next_at <= $4",
-    )
-    .bind(notice)
-    .bind(&*fence.scope)
-    .bind(fence.epoch)
-    .bind(now.0)
-    .execute(&mut *tx)
-    .await?;
-    Ok(done.rows_affected() > 0)
-}
-
-/// That the provider took it is a fact, recorded whoever holds the lease now; that it did not is a decision (when to try again)
-/// and only the holder's.
-pub(super) async fn end_attempt(tx: &mut SqliteConnection, notice: i64, fence: &Fence, attempted: &Attempted, now: Micros) -> Sql<()> {
-    let rows = match attempted {
-        Attempted::Sent { provider_id } => {
-            let row = query(
-                "INSERT INTO wk_message (channel_id, incident_id, provider_id, key, sent_at)
-                 SELECT channel_id, incident_id, $2, cause || '/' || channel_id, $3 FROM wk_notice WHERE id = $1
-                 ON CONFLICT (key) DO UPDATE SET provider_id = excluded.provider_id RETURNING id",
-            )
-            .bind(notice)
-            .bind(provider_id)
-            .bind(now.0)
-            .fetch_optional(&mut *tx)
-            .await?;
-            let message = row.map(|row| row.int(0)).transpose()?;
-            query(
-                "UPDATE wk_notice SET state = 'sent', sent_at = $2, message_id = $3, last_error = NULL
-                 WHERE id = $1 AND state IN ('due', 'held', 'sending', 'dead') RETURNING incident_id, channel_id",
-            )
-            .bind(notice)
-            .bind(now.0)
-            .bind(message)
-            .fetch_optional(&mut *tx)
-            .await?
-        }
-        Attempted::Again { next_at, error } => {
-            query(
-                "UPDATE wk_notice SET state = 'due', next_at = $4, last_error = $5
-                 WHERE id = $1 AND state = 'sending' AND begun_scope = $2 AND begun_epoch = $3 RETURNING incident_id, channel_id",
-            )
-            .bind(notice)
-            .bind(&*fence.scope)
-            .bind(fence.epoch)
-            .bind(next_at.0)
-            .bind(error)
-            .fetch_optional(&mut *tx)
-            .await?
-        }
-        Attempted::Dead { error } => {
-            query(
-                "UPDATE wk_notice SET state = 'dead', last_error = $4
-                 WHERE id = $1 AND state = 'sending' AND begun_scope = $2 AND begun_epoch = $3 RETURNING incident_id, channel_id",
-            )
-            .bind(notice)
-            .bind(&*fence.scope)
-            .bind(fence.epoch)
-            .bind(error)
-            .fetch_optional(&mut *tx)
-            .await?
-        }
-    };
-    let Some(row) = rows else { return Ok(()) };
-    let (incident, channel) = (row.int(0)?, row.int(1)?);
-    let name = query("SELECT name FROM wk_channel WHERE id = $1").bind(channel).fetch_one(&mut *tx).await?.text(0)?;
-    if let Some(Entry { kind, text }) = entry(attempted, &name) {
-        let rev = query("UPDATE wk_incident SET rev = rev + 1 WHERE id = $1 RETURNING rev").bind(incident).fetch_one(&mut *tx).await?;
-        query("INSERT INTO wk_incident_event (incident_id, nth, at, kind, text) VALUES ($1, $2, $3, $4, $5)")
-            .bind(incident)
-            .bind(rev.int(0)? - 1)
-            .bind(now.0)
-            .bind(kind)
-            .bind(text)
-            .execute(&mut *tx)
-            .await?;
+pub(super) async fn tell(tx: &mut SqliteConnection, words: &[WordWrite]) -> Sql<()> {
+    for word in words {
+        query(
+            "INSERT INTO wk_notice (cause, channel_id, tenant_id, event, nth, severity, payload, state, next_at, created_at)
+             SELECT $1, id, tenant_id, $2, 0, $3, $4, 'due', $5, $5 FROM wk_channel
+             WHERE tenant_id = $6 AND retired_at IS NULL AND id IN (SELECT value FROM json_each($7))
+             ON CONFLICT (cause, channel_id) DO NOTHING",
+        )
+        .bind(&word.cause)
+        .bind(word_event(&word.content))
+        .bind(word.severity.code())
+        .bind(payload(&word.content))
+        .bind(word.at.0)
+        .bind(word.tenant.0)
+        .bind(list(&word.channels.iter().map(|id| id.0).collect::<Vec<_>>()))
+        .execute(&mut *tx)
+        .await?;
     }
     Ok(())
 }
 
-/// Whether the lease stands under that epoch.
-async fn holds(tx: &mut SqliteConnection, fence: &Fence) -> Sql<bool> {
-    let row = query("SELECT epoch FROM wk_lease WHERE scope = $1 AND holder <> ''").bind(&*fence.scope).fetch_optional(&mut *tx).await?;
-    Ok(row.map(|row| row.int(0)).transpose()? == Some(fence.epoch))
+pub(super) async fn recent_messages(tx: &mut SqliteConnection, channel: ChannelId, since: Micros) -> Sql<Vec<SentMessage>> {
+    let rows = query("SELECT sent_at, digest FROM wk_message WHERE channel_id = $1 AND sent_at >= $2 ORDER BY sent_at DESC LIMIT $3")
+        .bind(channel.0)
+        .bind(since.0)
+        .bind(PAGE_MAX)
+        .fetch_all(&mut *tx)
+        .await?;
+    rows.iter().rev().map(rows::sent_message).collect()
+}
+
+pub(super) async fn dead_letters(tx: &mut SqliteConnection, scope: TenantScope, before: Option<i64>, limit: i64) -> Sql<Vec<DeadLetter>> {
+    let rows = query(
+        "SELECT n.id, c.name, i.uid, n.event, n.payload, n.attempts, n.last_error, n.created_at
+         FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id LEFT JOIN wk_incident i ON i.id = n.incident_id
+         WHERE n.tenant_id = $1 AND n.state = 'dead' AND n.id < $2 ORDER BY n.id DESC LIMIT $3",
+    )
+    .bind(scope.0.0)
+    .bind(before.unwrap_or(i64::MAX))
+    .bind(limit.clamp(0, PAGE_MAX))
+    .fetch_all(&mut *tx)
+    .await?;
+    rows.iter().map(rows::dead_letter).collect()
+}
+
+/// Not for a channel that is no more: nobody would deliver it.
+pub(super) async fn retry_dead(tx: &mut SqliteConnection, scope: TenantScope, notice: i64, now: Micros) -> Sql<Option<ChannelId>> {
+    let row = query(
+        "UPDATE wk_notice SET state = 'due', attempts = 0, next_at = $3
+         WHERE id = $1 AND tenant_id = $2 AND state = 'dead' AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at IS NULL)
+         RETURNING channel_id",
+    )
+    .bind(notice)
+    .bind(scope.0.0)
+    .bind(now.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    row.map(|row| row.int(0).map(ChannelId)).transpose()
 }
 
 pub(super) async fn outbox_depth(tx: &mut SqliteConnection) -> Sql<OutboxDepth> {

@@ -29,7 +29,7 @@ macro_rules! monitor_columns {
 macro_rules! incident_columns {
     () => {
         "SELECT i.uid, i.id, coalesce(m.uid, ''), coalesce(m.name, ''), i.rule_key, i.status, i.severity, i.opened_at, i.resolved_at,
-             i.resolved_why, i.reason, i.summary, i.trigger_value
+             i.resolved_why, i.reason, i.summary, i.trigger_value, i.acknowledged_by, i.acknowledged_at
          FROM wk_incident i LEFT JOIN wk_monitor m ON m.id = i.monitor_id"
     };
 }
@@ -282,7 +282,7 @@ pub(super) async fn incident(tx: &mut SqliteConnection, scope: TenantScope, uid:
         .await?;
     view.timeline = rows.iter().map(rows::entry).collect::<Sql<_>>()?;
     let rows = query(
-        "SELECT c.name, n.event, n.state, n.attempts, n.last_error, n.created_at, n.sent_at
+        "SELECT c.name, n.event, n.state, n.attempts, n.last_error, n.why, n.next_at, n.created_at, n.sent_at
          FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id WHERE n.incident_id = $1 ORDER BY n.created_at, n.id LIMIT $2",
     )
     .bind(view.id.0)

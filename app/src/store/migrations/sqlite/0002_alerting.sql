@@ -2,16 +2,19 @@
 -- The same tables stand in ../postgres/0002_alerting.sql; where the two differ, a comment says why.
 
 ALTER TABLE wk_channel ADD COLUMN last_resort INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX wk_channel_last_resort ON wk_channel (tenant_id) WHERE last_resort = 1 AND retired_at IS NULL;
 
 ALTER TABLE wk_incident ADD COLUMN acknowledged_by TEXT;
 ALTER TABLE wk_incident ADD COLUMN acknowledged_at INTEGER;
+CREATE INDEX wk_incident_over ON wk_incident (resolved_at) WHERE resolved_at IS NOT NULL;
 
 -- digest: one message for many notices.
 ALTER TABLE wk_message ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX wk_message_recent ON wk_message (channel_id, sent_at);
 
 -- A notice may be about no incident (reports, words about nodes), so its incident may be absent; the table is made anew, because
--- SQLite cannot drop a NOT NULL. held: a mute has held it back. why: why it is held or was suppressed.
+-- SQLite cannot drop a NOT NULL. held: a mute has held it back. why: why it is or was held, or was suppressed. not_before: the route's
+-- hours allow it no sooner, whatever ends meanwhile.
 CREATE TABLE wk_notice_2 (
     id INTEGER PRIMARY KEY,
     cause TEXT NOT NULL,
@@ -28,6 +31,7 @@ CREATE TABLE wk_notice_2 (
     why TEXT,
     attempts INTEGER NOT NULL DEFAULT 0,
     next_at INTEGER NOT NULL,
+    not_before INTEGER,
     last_error TEXT,
     begun_scope TEXT,
     begun_epoch INTEGER,
@@ -45,8 +49,11 @@ ALTER TABLE wk_notice_2 RENAME TO wk_notice;
 CREATE INDEX wk_notice_due ON wk_notice (channel_id, next_at) WHERE state IN ('due', 'held');
 CREATE INDEX wk_notice_waiting ON wk_notice (created_at) WHERE state IN ('due', 'held', 'sending');
 CREATE INDEX wk_notice_sending ON wk_notice (begun_scope) WHERE state = 'sending';
-CREATE INDEX wk_notice_dead ON wk_notice (id) WHERE state = 'dead';
+CREATE INDEX wk_notice_dead ON wk_notice (tenant_id, id) WHERE state = 'dead';
 CREATE INDEX wk_notice_incident ON wk_notice (incident_id, channel_id, nth);
+CREATE INDEX wk_notice_sent ON wk_notice (channel_id, sent_at) WHERE state = 'sent';
+CREATE INDEX wk_notice_message ON wk_notice (message_id);
+CREATE INDEX wk_notice_about_nothing ON wk_notice (created_at) WHERE incident_id IS NULL;
 
 CREATE TABLE wk_parent (
     monitor_id INTEGER NOT NULL,
@@ -88,3 +95,4 @@ CREATE TABLE wk_action (
     folded INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX wk_action_unfolded ON wk_action (at, id) WHERE folded = 0;
+CREATE INDEX wk_action_incident ON wk_action (incident_id);

@@ -1,0 +1,250 @@
+//! Types of the store's contract around the commit stream: facts, decisions, and what became of them.
+
+use super::Scope;
+use super::state::Fence;
+use crate::channel::content::Content;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::rule::{RuleKey, Severity};
+use watchkeeper_core::sight::{Sight, Vote};
+use watchkeeper_core::verdict::{NoticeEvent, Verdict};
+use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Dur, IncidentId, Micros, MonitorId, Outcome, TenantId};
+
+/// One commit of one node. Everything in it lands together, except decisions whose fence is stale: those are dropped and named.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Whose.
+    pub agent: AgentId,
+    /// Grows by one with each batch of this agent; written in the same transaction, so that after an unclear failure it can be seen whether it landed.
+    pub number: u64,
+    /// Facts.
+    pub beats: Vec<BeatRow>,
+    /// Evidence of some of the beats.
+    pub details: Vec<DetailRow>,
+    /// Pushes that these beats came from.
+    pub folded_pushes: Vec<i64>,
+    /// Actions of people that changed nothing any more, because their incident was over.
+    pub folded_actions: Vec<i64>,
+    /// Decisions in the order in which they were made.
+    pub decisions: Vec<Decision>,
+}
+
+/// A heartbeat as it is stored. Times of phases in µs; -1 in `code`, `size` and `value` stands for absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeatRow {
+    /// Of which monitor.
+    pub monitor: MonitorId,
+    /// Seen from where.
+    pub datacenter: DatacenterId,
+    /// When the attempt began; with monitor and datacenter the key.
+    pub at: Micros,
+    /// By which node.
+    pub agent: AgentId,
+    /// What was found.
+    pub outcome: Outcome,
+    /// How much later than scheduled it began.
+    pub lag_us: i64,
+    /// Phases, summed over hops.
+    pub dns_us: i64,
+    /// TCP connect.
+    pub connect_us: i64,
+    /// TLS handshake.
+    pub tls_us: i64,
+    /// Request to first byte.
+    pub first_byte_us: i64,
+    /// First to last byte.
+    pub transfer_us: i64,
+    /// Everything.
+    pub total_us: i64,
+    /// HTTP status or DNS response code.
+    pub code: i32,
+    /// Body bytes.
+    pub size: i64,
+    /// The kind's own number: certificate days left for http and tls, loss in thousandths for icmp, exit code for push.
+    pub value: i64,
+    /// Bit 0: it came by push. Others: zero.
+    pub flags: i32,
+}
+
+/// Evidence of one beat: an [`crate::probe::Attempt`] as JSON, at most [`DETAIL_MAX`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DetailRow {
+    /// Of which monitor.
+    pub monitor: MonitorId,
+    /// Seen from where.
+    pub datacenter: DatacenterId,
+    /// Of the beat at that time.
+    pub at: Micros,
+    /// The attempt as JSON.
+    pub json: String,
+}
+
+/// Longer evidence is cut by its maker. Larger rows would make a storm of failures fill the disk; smaller ones cut certificate chains.
+pub const DETAIL_MAX: usize = 64 * 1024;
+
+/// What one fold step decided about one monitor.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// What must still be ours.
+    pub fences: SmallVec<[Fence; 2]>,
+    /// About which monitor.
+    pub monitor: MonitorId,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// The sight to store, if it changed.
+    pub sight: Option<SightRow>,
+    /// The verdict to store, if it changed.
+    pub verdict: Option<VerdictRow>,
+    /// A new state interval begins (and the last one ends), if the health changed.
+    pub interval: Option<IntervalRow>,
+    /// Incidents that began or ended.
+    pub incidents: SmallVec<[IncidentWrite; 1]>,
+    /// What must be told.
+    pub notices: SmallVec<[NoticeWrite; 1]>,
+    /// What the live stream shows. The store adds the id.
+    pub live: SmallVec<[LiveWrite; 1]>,
+    /// The person's action that this decision folded.
+    pub action: Option<i64>,
+}
+
+/// A sight and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SightRow {
+    /// Seen from where.
+    pub datacenter: DatacenterId,
+    /// The fold, stored whole (versioned JSON in `fold`).
+    pub sight: Sight,
+    /// Its vote.
+    pub vote: Vote,
+}
+
+/// A verdict and when its fold wants to be called again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerdictRow {
+    /// The fold, stored whole (versioned JSON in `fold`).
+    pub verdict: Verdict,
+    /// Durable wake-up.
+    pub wake: Option<Micros>,
+}
+
+/// The beginning of a state; ends the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntervalRow {
+    /// When it began.
+    pub start: Micros,
+    /// What it is.
+    pub health: Health,
+}
+
+/// A change to the incident table with its entry on the timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IncidentWrite {
+    /// It began.
+    Open {
+        /// Drawn from the id block.
+        id: IncidentId,
+        /// UUID text.
+        uid: String,
+        /// Which rule.
+        rule: RuleKey,
+        /// How bad.
+        severity: Severity,
+        /// When.
+        at: Micros,
+        /// The beat that decided.
+        deciding_at: Micros,
+        /// `dns_nxdomain`, …
+        reason: Option<String>,
+        /// The deciding value.
+        value: Option<i64>,
+        /// One sentence.
+        summary: String,
+        /// JSON: an [`crate::probe::Attempt`] and the votes; what was seen.
+        evidence: Option<String>,
+    },
+    /// It ended.
+    Resolve {
+        /// Which.
+        id: IncidentId,
+        /// When.
+        at: Micros,
+        /// `recovered`, `rule_removed`, `retired`, `operator`.
+        why: &'static str,
+        /// Who, if a person.
+        actor: Option<String>,
+        /// One sentence.
+        summary: String,
+    },
+    /// Somebody took it on, or gave it back.
+    Acknowledge {
+        /// Which.
+        id: IncidentId,
+        /// When.
+        at: Micros,
+        /// Whether it is taken on now.
+        on: bool,
+        /// Who.
+        actor: Option<String>,
+        /// One sentence.
+        summary: String,
+    },
+    /// An entry of the timeline that changes nothing else: `reminded`, `escalated`.
+    Note {
+        /// Which.
+        id: IncidentId,
+        /// When.
+        at: Micros,
+        /// What kind of entry.
+        kind: &'static str,
+        /// One sentence.
+        summary: String,
+    },
+}
+
+/// A notice to be told; unique by (cause, channel). Inserted as `due`, ignored when it is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoticeWrite {
+    /// `incident/<uid>/<event>/<nth>`: the same again means the same notice.
+    pub cause: String,
+    /// About which incident.
+    pub incident: IncidentId,
+    /// What happened.
+    pub event: NoticeEvent,
+    /// Its place in the order of (channel, incident).
+    pub nth: u32,
+    /// Where to.
+    pub channel: ChannelId,
+    /// How urgent.
+    pub severity: Severity,
+    /// What it says.
+    pub content: Content,
+    /// When it was decided.
+    pub at: Micros,
+    /// Of which rule, for its cooldown.
+    pub rule: RuleKey,
+    /// The rule's cooldown.
+    pub cooldown: Dur,
+    /// Not to be told before then, and why: the route's hours.
+    pub not_before: Option<(Micros, String)>,
+}
+
+/// One line of the live stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveWrite {
+    /// When.
+    pub at: Micros,
+    /// `monitor_state`, `incident_opened`, `incident_resolved`; `channels_failed` is written by the store itself.
+    pub kind: String,
+    /// The event's data as the API sends it.
+    pub data: serde_json::Value,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Scopes whose epoch was no longer ours: decisions under them were not written.
+    pub stale: Vec<Scope>,
+    /// Ids of the live events that were written, in order of the batch.
+    pub live_ids: Vec<i64>,
+}

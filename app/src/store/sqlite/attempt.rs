@@ -1,0 +1,203 @@
+//! Attempts to deliver: begun, ended, or put off; and what follows when every channel has failed.
+
+use super::super::course::EntryOut;
+use super::super::outbox::{Changed, Failure, deferral, entries};
+use super::super::rows::{Columns, Sql};
+use super::super::{AttemptEnd, Attempted, Deferred, Fence};
+use super::belong::list;
+use super::commit::live;
+use super::incidents::{append, ends_as_last_resort};
+use sqlx::{SqliteConnection, query};
+use std::collections::{HashMap, HashSet};
+use watchkeeper_core::Micros;
+
+pub(super) async fn begin(tx: &mut SqliteConnection, notices: &[i64], fence: &Fence, now: Micros) -> Sql<Vec<i64>> {
+    if !holds(tx, fence).await? {
+        return Ok(Vec::new());
+    }
+    let rows = query(
+        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3
+         WHERE id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'held') AND next_at <= $4 RETURNING id",
+    )
+    .bind(list(notices))
+    .bind(&*fence.scope)
+    .bind(fence.epoch)
+    .bind(now.0)
+    .fetch_all(&mut *tx)
+    .await?;
+    let begun = rows.iter().map(|row| row.int(0)).collect::<Sql<HashSet<_>>>()?;
+    Ok(notices.iter().copied().filter(|id| begun.contains(id)).collect())
+}
+
+/// That the provider took it is a fact, recorded whoever holds the lease now; that it did not is a decision (when to try again)
+/// and only the holder's.
+pub(super) async fn end(tx: &mut SqliteConnection, end: &AttemptEnd<'_>) -> Sql<()> {
+    let changed = match end.attempted {
+        Attempted::Sent { provider_id } => sent(tx, end, provider_id.as_deref()).await?,
+        Attempted::Again { next_at, error } => failed(tx, end, "due", error, Some(*next_at)).await?,
+        Attempted::Dead { error } => failed(tx, end, "dead", error, None).await?,
+    };
+    let Some(first) = changed.first() else { return Ok(()) };
+    let name = query("SELECT name FROM wk_channel WHERE id = $1").bind(first.channel).fetch_one(&mut *tx).await?.text(0)?;
+    append(tx, entries(end.attempted, &changed, &name, end.at)).await?;
+    match end.attempted {
+        Attempted::Dead { .. } => last_resort(tx, &changed, end.at).await,
+        Attempted::Sent { .. } | Attempted::Again { .. } => Ok(()),
+    }
+}
+
+async fn sent(tx: &mut SqliteConnection, end: &AttemptEnd<'_>, provider_id: Option<&str>) -> Sql<Vec<Changed>> {
+    let message = query(
+        "INSERT INTO wk_message (channel_id, incident_id, provider_id, key, sent_at, digest)
+         SELECT channel_id, CASE WHEN $5 THEN NULL ELSE incident_id END, $2, $3, $4, $5 FROM wk_notice
+         WHERE id IN (SELECT value FROM json_each($1)) ORDER BY id LIMIT 1
+         ON CONFLICT (key) DO UPDATE SET provider_id = coalesce(excluded.provider_id, wk_message.provider_id) RETURNING id",
+    )
+    .bind(list(end.notices))
+    .bind(provider_id)
+    .bind(end.key)
+    .bind(end.at.0)
+    .bind(end.digest)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(message) = message else { return Ok(Vec::new()) };
+    let rows = query(
+        "UPDATE wk_notice SET state = 'sent', sent_at = $2, message_id = $3, last_error = NULL
+         WHERE id IN (SELECT value FROM json_each($1)) AND state <> 'sent'
+         RETURNING id, cause, incident_id, channel_id, tenant_id, event",
+    )
+    .bind(list(end.notices))
+    .bind(end.at.0)
+    .bind(message.int(0)?)
+    .fetch_all(&mut *tx)
+    .await?;
+    rows.iter().map(Changed::read).collect()
+}
+
+async fn failed(tx: &mut SqliteConnection, end: &AttemptEnd<'_>, state: &str, error: &str, next_at: Option<Micros>) -> Sql<Vec<Changed>> {
+    let rows = query(
+        "UPDATE wk_notice SET state = $4, next_at = coalesce($5, next_at), last_error = $6
+         WHERE id IN (SELECT value FROM json_each($1)) AND state = 'sending' AND begun_scope = $2 AND begun_epoch = $3
+         RETURNING id, cause, incident_id, channel_id, tenant_id, event",
+    )
+    .bind(list(end.notices))
+    .bind(&*end.fence.scope)
+    .bind(end.fence.epoch)
+    .bind(state)
+    .bind(next_at.map(|at| at.0))
+    .bind(error)
+    .fetch_all(&mut *tx)
+    .await?;
+    rows.iter().map(Changed::read).collect()
+}
+
+/// When no notice of a cause is left that was or may yet be told, the tenant's last-resort channels get it.
+async fn last_resort(tx: &mut SqliteConnection, dead: &[Changed], now: Micros) -> Sql<()> {
+    let rows = query(
+        "SELECT n.id, n.cause, n.incident_id, n.channel_id, n.tenant_id, n.event FROM wk_notice n
+         WHERE n.id IN (SELECT value FROM json_each($1)) AND NOT EXISTS
+             (SELECT 1 FROM wk_notice o WHERE o.cause = n.cause AND o.state IN ('due', 'held', 'sending', 'sent')) ORDER BY n.id",
+    )
+    .bind(list(&dead.iter().map(|notice| notice.id).collect::<Vec<_>>()))
+    .fetch_all(&mut *tx)
+    .await?;
+    let failed = rows.iter().map(Changed::read).collect::<Sql<Vec<_>>>()?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    query(
+        "INSERT INTO wk_notice (cause, channel_id, tenant_id, incident_id, event, nth, severity, payload, cooldown, state, next_at,
+             created_at)
+         SELECT n.cause, c.id, n.tenant_id, n.incident_id, n.event, n.nth, n.severity, n.payload, n.cooldown, 'due', $2, n.created_at
+         FROM wk_notice n JOIN wk_channel c ON c.tenant_id = n.tenant_id AND c.last_resort = 1 AND c.retired_at IS NULL
+         WHERE n.id IN (SELECT value FROM json_each($1)) ON CONFLICT (cause, channel_id) DO NOTHING",
+    )
+    .bind(list(&failed.iter().map(|notice| notice.id).collect::<Vec<_>>()))
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    // Its end may wait on the channels that failed, or have been told on one that works again.
+    ends_as_last_resort(tx, &failed.iter().filter_map(|notice| notice.incident).collect::<Vec<_>>()).await?;
+    let rows = query(
+        "SELECT n.cause, n.state, c.name, i.uid FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id
+         LEFT JOIN wk_incident i ON i.id = n.incident_id WHERE n.cause IN (SELECT value FROM json_each($1)) ORDER BY n.id",
+    )
+    .bind(list(&failed.iter().map(|notice| notice.cause.as_str()).collect::<Vec<_>>()))
+    .fetch_all(&mut *tx)
+    .await?;
+    let failures = Failure::gather(&failed, &rows)?;
+    append(tx, failures.iter().filter_map(|failure| failure.entry(now)).collect()).await?;
+    let events: Vec<_> = failures.iter().map(|failure| failure.live(now)).collect();
+    live(tx, &events.iter().map(|(tenant, event)| (*tenant, event)).collect::<Vec<_>>()).await?;
+    Ok(())
+}
+
+/// A notice that waits, as far as putting it off needs it.
+struct Waiting {
+    incident: Option<i64>,
+    why: Option<String>,
+    channel: String,
+}
+
+pub(super) async fn defer(tx: &mut SqliteConnection, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Sql<()> {
+    if !holds(tx, fence).await? {
+        return Ok(());
+    }
+    let waiting = waiting(tx, deferred).await?;
+    let mut entries = Vec::new();
+    for (id, deferred) in deferred {
+        let Some(notice) = waiting.get(id) else { continue };
+        let (state, why, until, mute) = match deferred {
+            Deferred::Held { until, why, mute } => ("held", why, Some(until.0), *mute),
+            Deferred::Suppressed { why } => ("suppressed", why, None, false),
+        };
+        query(
+            "UPDATE wk_notice SET state = $2, why = $3, next_at = coalesce($4, next_at), held = max(held, $5)
+             WHERE id = $1 AND state IN ('due', 'held')",
+        )
+        .bind(id)
+        .bind(state)
+        .bind(why)
+        .bind(until)
+        .bind(mute)
+        .execute(&mut *tx)
+        .await?;
+        let entry = deferral(deferred, &notice.channel).filter(|(kind, _)| *kind != "held" || notice.why.as_ref() != Some(why));
+        entries.extend(notice.incident.zip(entry).map(|(incident, (kind, text))| EntryOut::new(incident, now, kind, text.into())));
+    }
+    let known = held_entries(tx, &entries).await?;
+    append(tx, entries.into_iter().filter(|entry| !known.contains(&(entry.incident, entry.text.to_string()))).collect()).await
+}
+
+async fn waiting(tx: &mut SqliteConnection, deferred: &[(i64, Deferred)]) -> Sql<HashMap<i64, Waiting>> {
+    let rows = query(
+        "SELECT n.id, n.incident_id, n.why, c.name FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id
+         WHERE n.id IN (SELECT value FROM json_each($1)) AND n.state IN ('due', 'held')",
+    )
+    .bind(list(&deferred.iter().map(|(id, _)| *id).collect::<Vec<_>>()))
+    .fetch_all(&mut *tx)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.int(0)?, Waiting { incident: row.maybe_int(1)?, why: row.maybe_text(2)?, channel: row.text(3)? })))
+        .collect()
+}
+
+/// What these incidents' timelines say of holding back already: each reason stands there once.
+async fn held_entries(tx: &mut SqliteConnection, entries: &[EntryOut<'_>]) -> Sql<HashSet<(i64, String)>> {
+    let incidents: Vec<i64> = entries.iter().filter(|entry| entry.kind == "held").map(|entry| entry.incident).collect();
+    if incidents.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows =
+        query("SELECT incident_id, text FROM wk_incident_event WHERE incident_id IN (SELECT value FROM json_each($1)) AND kind = 'held'")
+            .bind(list(&incidents))
+            .fetch_all(&mut *tx)
+            .await?;
+    rows.iter().map(|row| Ok((row.int(0)?, row.text(1)?))).collect()
+}
+
+/// Whether the lease stands under that epoch.
+async fn holds(tx: &mut SqliteConnection, fence: &Fence) -> Sql<bool> {
+    let row = query("SELECT epoch FROM wk_lease WHERE scope = $1 AND holder <> ''").bind(&*fence.scope).fetch_optional(&mut *tx).await?;
+    Ok(row.map(|row| row.int(0)).transpose()? == Some(fence.epoch))
+}

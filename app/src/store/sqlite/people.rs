@@ -1,0 +1,147 @@
+//! What people do: silences, actions on incidents, comments.
+
+use super::super::course::EntryOut;
+use super::super::error::refused;
+use super::super::rows::{self, Columns, Sql};
+use super::super::{ActionRow, Mutes, PAGE_MAX, SILENCES_MAX, Silence, TenantScope};
+use super::incidents::append;
+use sqlx::{SqliteConnection, query};
+use watchkeeper_core::verdict::Action;
+use watchkeeper_core::{Micros, TenantId};
+
+pub(super) async fn mutes(tx: &mut SqliteConnection, tenant: TenantId, now: Micros) -> Sql<Mutes> {
+    let silences = query(
+        "SELECT uid, matcher, starts_at, ends_at, author, comment FROM wk_silence
+         WHERE tenant_id = $1 AND ends_at > $2 AND starts_at <= $2 ORDER BY id",
+    )
+    .bind(tenant.0)
+    .bind(now.0)
+    .fetch_all(&mut *tx)
+    .await?;
+    let maintenance = query("SELECT name, matcher, open_when, origin FROM wk_maintenance WHERE tenant_id = $1 ORDER BY name")
+        .bind(tenant.0)
+        .fetch_all(&mut *tx)
+        .await?;
+    Ok(Mutes {
+        silences: silences.iter().map(rows::silence).collect::<Sql<_>>()?,
+        maintenance: maintenance.iter().map(rows::maintenance).collect::<Sql<_>>()?,
+    })
+}
+
+pub(super) async fn create_silence(tx: &mut SqliteConnection, scope: TenantScope, silence: &Silence) -> Sql<()> {
+    let lasting = query("SELECT count(*) FROM wk_silence WHERE tenant_id = $1 AND ends_at > $2")
+        .bind(scope.0.0)
+        .bind(silence.starts_at.0)
+        .fetch_one(&mut *tx)
+        .await?;
+    if lasting.int(0)? >= SILENCES_MAX {
+        return Err(refused(format!("{SILENCES_MAX} silences last already: end some of them first")));
+    }
+    query(
+        "INSERT INTO wk_silence (uid, tenant_id, matcher, starts_at, ends_at, author, comment) VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (uid) DO NOTHING",
+    )
+    .bind(&silence.uid)
+    .bind(scope.0.0)
+    .bind(rows::matcher(&silence.matcher))
+    .bind(silence.starts_at.0)
+    .bind(silence.ends_at.0)
+    .bind(&silence.author)
+    .bind(&silence.comment)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn silences(tx: &mut SqliteConnection, scope: TenantScope, since: Micros, limit: i64) -> Sql<Vec<Silence>> {
+    let rows = query(
+        "SELECT uid, matcher, starts_at, ends_at, author, comment FROM wk_silence
+         WHERE tenant_id = $1 AND ends_at >= $2 ORDER BY id DESC LIMIT $3",
+    )
+    .bind(scope.0.0)
+    .bind(since.0)
+    .bind(limit.clamp(0, PAGE_MAX))
+    .fetch_all(&mut *tx)
+    .await?;
+    rows.iter().map(rows::silence).collect()
+}
+
+pub(super) async fn end_silence(tx: &mut SqliteConnection, scope: TenantScope, uid: &str, now: Micros) -> Sql<bool> {
+    let done =
+        query("UPDATE wk_silence SET starts_at = min(starts_at, $3), ends_at = $3 WHERE tenant_id = $1 AND uid = $2 AND ends_at > $3")
+            .bind(scope.0.0)
+            .bind(uid)
+            .bind(now.0)
+            .execute(&mut *tx)
+            .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    look_again(tx, scope.0, now).await?;
+    Ok(true)
+}
+
+/// What a mute holds back of this tenant's is looked at now, or as soon as its route's hours allow.
+pub(super) async fn look_again(tx: &mut SqliteConnection, tenant: TenantId, now: Micros) -> Sql<()> {
+    query(
+        "UPDATE wk_notice SET next_at = max($2, coalesce(not_before, $2))
+         WHERE channel_id IN (SELECT id FROM wk_channel WHERE tenant_id = $1) AND state IN ('due', 'held') AND state = 'held' AND held = 1",
+    )
+    .bind(tenant.0)
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn insert_action(
+    tx: &mut SqliteConnection,
+    scope: TenantScope,
+    incident_uid: &str,
+    action: Action,
+    actor: &str,
+    now: Micros,
+) -> Sql<bool> {
+    let done = query(
+        "INSERT INTO wk_action (tenant_id, incident_id, action, actor, at)
+         SELECT tenant_id, id, $3, $4, $5 FROM wk_incident WHERE tenant_id = $1 AND uid = $2 AND resolved_at IS NULL",
+    )
+    .bind(scope.0.0)
+    .bind(incident_uid)
+    .bind(action.as_str())
+    .bind(actor)
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn comment(
+    tx: &mut SqliteConnection,
+    scope: TenantScope,
+    incident_uid: &str,
+    actor: &str,
+    text: &str,
+    now: Micros,
+) -> Sql<bool> {
+    let row = query("SELECT id FROM wk_incident WHERE tenant_id = $1 AND uid = $2")
+        .bind(scope.0.0)
+        .bind(incident_uid)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    let entry = EntryOut { actor: Some(actor), ..EntryOut::new(row.int(0)?, now, "comment", text.into()) };
+    append(tx, vec![entry]).await?;
+    Ok(true)
+}
+
+pub(super) async fn unfolded_actions(tx: &mut SqliteConnection, limit: i64) -> Sql<Vec<ActionRow>> {
+    let rows = query(
+        "SELECT a.id, a.incident_id, i.monitor_id, a.action, a.actor, a.at FROM wk_action a JOIN wk_incident i ON i.id = a.incident_id
+         WHERE a.folded = 0 ORDER BY a.at, a.id LIMIT $1",
+    )
+    .bind(limit.clamp(0, PAGE_MAX))
+    .fetch_all(&mut *tx)
+    .await?;
+    rows.iter().map(rows::action).collect()
+}

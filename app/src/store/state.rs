@@ -1,0 +1,82 @@
+//! Types of the store's contract around belonging: nodes, leases, and the state that a node takes over.
+
+use super::Scope;
+use watchkeeper_core::rule::RuleKey;
+use watchkeeper_core::sight::{Sight, Vote};
+use watchkeeper_core::verdict::Verdict;
+use watchkeeper_core::{AgentId, DatacenterId, IncidentId, Micros, MonitorId};
+
+/// Who we are, as the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// This node.
+    pub agent: AgentId,
+    /// The name it joined under; the holder of leases is `<name>#<boot>`.
+    pub agent_name: String,
+    /// Where it stands.
+    pub datacenter: DatacenterId,
+    /// The datacenter's code.
+    pub datacenter_code: String,
+    /// Over how many shards the decisions are spread.
+    pub shards: u16,
+    /// The number of the last batch of this agent that landed; 0 if none.
+    pub last_batch: u64,
+}
+
+/// The lease of one scope as it stands in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// Of what.
+    pub scope: String,
+    /// Who holds it; empty after a release.
+    pub holder: String,
+    /// Grows by one with each holder.
+    pub epoch: i64,
+    /// Grows by one with each sign of life.
+    pub beat: i64,
+}
+
+/// What a decision must find unchanged when it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fence {
+    /// Of what.
+    pub scope: Scope,
+    /// The epoch under which it was decided.
+    pub epoch: i64,
+}
+
+/// The stored state of one monitor, for a node that takes its scope.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredState {
+    /// Of which monitor.
+    pub monitor: MonitorId,
+    /// What each datacenter saw. A fold of an unknown version is absent: it is rebuilt by the next attempts.
+    pub sights: Vec<(DatacenterId, Sight, Vote)>,
+    /// What was true.
+    pub verdict: Option<Verdict>,
+    /// Its open incidents: (id, uid, rule, opened at, summary). They are the truth if the fold was lost.
+    pub open: Vec<OpenIncident>,
+    /// When the newest heartbeat from any datacenter began.
+    pub last_beat: Option<Micros>,
+    /// The newest push, for push monitors.
+    pub last_push: Option<Micros>,
+}
+
+/// An incident that is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenIncident {
+    /// Row id.
+    pub id: IncidentId,
+    /// Public id.
+    pub uid: String,
+    /// Which rule.
+    pub rule: RuleKey,
+    /// When it began.
+    pub opened_at: Micros,
+    /// What it said.
+    pub summary: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether somebody has taken it on, and who.
+    pub acknowledged_by: Option<String>,
+}
