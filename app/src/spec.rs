@@ -2,13 +2,15 @@
 //!
 //! Built once per (re)load, immutable, shared. A reload keeps the very same `Arc` for a monitor that did not change.
 
-use crate::config::{ChannelConfig, Config, MonitorConfig, Pos, TenantConfig};
+use crate::calendar::Hours;
+use crate::config::{AlertConfig, ChannelConfig, Config, MonitorConfig, Pos, TenantConfig};
 use crate::probe::{Probe, ProbeConfig};
 use crate::schedule::Cadence;
-use crate::store::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorObject, TenantObjects};
+use crate::store::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, MonitorObject, TenantObjects};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use watchkeeper_core::quorum::Health;
+use watchkeeper_core::rule::Step;
 use watchkeeper_core::sight::SightPolicy;
 use watchkeeper_core::verdict::Policy;
 use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId, Rule, RuleKey, TenantId};
@@ -25,6 +27,9 @@ pub enum Source {
         grace: Dur,
     },
 }
+
+/// The hours of each (rule, channel) that has any; one that has several is told at any of them.
+pub type RouteHours = HashMap<(RuleKey, ChannelId), Vec<Arc<Hours>>>;
 
 /// One monitor, ready to be watched.
 pub struct MonitorSpec {
@@ -54,6 +59,8 @@ pub struct MonitorSpec {
     pub sight: SightPolicy,
     /// Quorum and rules of fold 2.
     pub policy: Policy,
+    /// At which hours a channel is told of a rule. What is not here is told at any time.
+    pub hours: RouteHours,
     /// Which lease shard decides for it.
     pub shard: u16,
     /// Not watched for now; its state stays.
@@ -64,13 +71,18 @@ pub struct MonitorSpec {
     pub hash: [u8; 32],
 }
 
-/// A rule that is breached again so soon after its end flaps.
-const FLAP_WINDOW: Dur = Dur::secs(600);
-
 impl MonitorSpec {
-    /// When a notice of this rule to this channel may be told at the earliest, and why, if not at once.
-    pub fn not_before(&self, _rule: &RuleKey, _channel: ChannelId, _now: Micros) -> Option<(Micros, String)> {
-        None
+    /// Until when, and why, a word about a rule is not told to a channel; `None` if it may be told now.
+    pub fn not_before(&self, rule: &RuleKey, channel: ChannelId, now: Micros) -> Option<(Micros, String)> {
+        let hours = self.hours.get(&(rule.clone(), channel))?;
+        let mut first: Option<(Micros, &Hours)> = None;
+        for hours in hours {
+            let opens = hours.opens_at(now)?;
+            if first.is_none_or(|(soonest, _)| opens < soonest) {
+                first = Some((opens, hours));
+            }
+        }
+        first.map(|(at, hours)| (at, format!("outside the hours of its route, until {}", hours.shown(at))))
     }
 }
 
@@ -131,12 +143,20 @@ fn tenant_objects(tenant: &TenantConfig) -> Result<TenantObjects, getrandom::Err
             paused: monitor.paused,
             origin: origin(&monitor.at),
             hash: monitor.hash,
-            depends_on: Vec::new(),
             push_token: if matches!(monitor.probe, ProbeConfig::Push(_)) { Some(crate::web::new_push_token()?) } else { None },
+            depends_on: monitor.depends_on.clone(),
         })
     });
-    let (channels, monitors) = (channels.collect(), monitors.collect::<Result<_, _>>()?);
-    Ok(TenantObjects { tenant: tenant.slug.clone(), channels, monitors, maintenance: Vec::new() })
+    let maintenance = tenant.maintenance.iter().map(|announced| {
+        let (matcher, window) = announced.stored();
+        MaintenanceObject { name: announced.name.clone(), matcher, window, origin: origin(&announced.at) }
+    });
+    Ok(TenantObjects {
+        tenant: tenant.slug.clone(),
+        channels: channels.collect(),
+        monitors: monitors.collect::<Result<_, _>>()?,
+        maintenance: maintenance.collect(),
+    })
 }
 
 fn origin(at: &Pos) -> String {
@@ -157,12 +177,16 @@ pub fn build(config: &Config, applied: &Applied, previous: &Fleet, shards: u16, 
         let channels: HashMap<&str, ChannelId> =
             tenant.channels.iter().map(|c| c.name.as_str()).zip(ids.channels.iter().copied()).collect();
         for (monitor, identity) in tenant.monitors.iter().zip(&ids.monitors) {
-            let policy = policy(monitor, &channels);
-            let kept = previous
-                .0
-                .get(&identity.id)
-                .filter(|spec| spec.hash == monitor.hash && spec.policy == policy && spec.tenant == ids.tenant && spec.uid == identity.uid);
-            let spec = kept.cloned().unwrap_or_else(|| Arc::new(monitor_spec(tenant, ids, monitor, identity, policy, shards, now)));
+            let (policy, hours) = (policy(monitor, &channels), hours(monitor, &channels));
+            let kept = previous.0.get(&identity.id).filter(|spec| {
+                spec.hash == monitor.hash
+                    && spec.policy == policy
+                    && spec.hours == hours
+                    && spec.tenant == ids.tenant
+                    && spec.uid == identity.uid
+            });
+            let spec =
+                kept.cloned().unwrap_or_else(|| Arc::new(monitor_spec(tenant, ids, monitor, identity, (policy, hours), shards, now)));
             fleet.insert(identity.id, spec);
         }
     }
@@ -170,18 +194,28 @@ pub fn build(config: &Config, applied: &Applied, previous: &Fleet, shards: u16, 
 }
 
 fn policy(monitor: &MonitorConfig, channels: &HashMap<&str, ChannelId>) -> Policy {
+    let ids = |named: &[(String, Pos)]| named.iter().filter_map(|(name, _)| channels.get(name.as_str()).copied()).collect();
     let rules = monitor.alerts.iter().map(|alert| Rule {
         key: RuleKey::new(&alert.key()),
         trigger: alert.kind.trigger(),
         severity: alert.severity,
         hold: alert.hold,
-        channels: alert.notify.iter().flatten().filter_map(|(name, _)| channels.get(name.as_str()).copied()).collect(),
-        remind: None,
-        escalate: Vec::new(),
-        flap_window: FLAP_WINDOW,
-        cooldown: Dur::ZERO,
+        channels: ids(alert.notify.as_deref().unwrap_or_default()),
+        remind: alert.telling.remind(),
+        escalate: alert.telling.escalate().iter().map(|step| Step { after: step.after, channels: ids(&step.notify) }).collect(),
+        flap_window: alert.telling.flap_window(),
+        cooldown: alert.telling.cooldown(),
     });
     Policy { quorum: monitor.quorum, rules: rules.collect() }
+}
+
+fn hours(monitor: &MonitorConfig, channels: &HashMap<&str, ChannelId>) -> RouteHours {
+    let of_rule = |alert: &AlertConfig| {
+        let key = RuleKey::new(&alert.key());
+        let found = alert.hours.iter().filter_map(|(name, hours)| Some(((key.clone(), *channels.get(name.as_str())?), hours.clone())));
+        found.collect::<Vec<_>>()
+    };
+    monitor.alerts.iter().flat_map(of_rule).collect()
 }
 
 fn monitor_spec(
@@ -189,7 +223,7 @@ fn monitor_spec(
     ids: &AppliedTenant,
     monitor: &MonitorConfig,
     identity: &AppliedMonitor,
-    policy: Policy,
+    (policy, hours): (Policy, RouteHours),
     shards: u16,
     now: Micros,
 ) -> MonitorSpec {
@@ -207,6 +241,7 @@ fn monitor_spec(
         source: monitor.probe.build(),
         sight: SightPolicy { down_after: monitor.down_after, up_after: monitor.up_after, vote_lasts: interval(monitor, now).times(3) },
         policy,
+        hours,
         shard: identity.id.0.rem_euclid(i64::from(shards.max(1))) as u16,
         paused: monitor.paused,
         created_at: identity.created_at,

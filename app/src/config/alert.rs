@@ -2,17 +2,16 @@
 
 use super::decode::{self, Fields, Key, Node, Pos, Problems};
 use super::tagged::{Family, Kind};
+use super::telling::{BESIDE, Telling};
+use crate::calendar::Hours;
 use crate::probe::ProbeConfig;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use watchkeeper_core::{Dur, Measure, Severity, Trigger};
 
 /// The kinds of alerts as the file names them.
-pub const FAMILY: Family<AlertKind> = Family {
-    what: "alert",
-    common: COMMON,
-    kinds: KINDS,
-    later_kinds: &["unhealthy", "restart_loop", "stuck"],
-    later_keys: &["cooldown", "remind", "escalate"],
-};
+pub const FAMILY: Family<AlertKind> =
+    Family { what: "alert", common: COMMON, kinds: KINDS, later_kinds: &["unhealthy", "restart_loop", "stuck"], later_keys: &[] };
 
 const COMMON: &[Key] = &[
     Key { name: "name", form: "a name", default: "", doc: "The rule's identity, needed when a monitor has two of one kind." },
@@ -22,8 +21,17 @@ const COMMON: &[Key] = &[
         default: "",
         doc: "How bad: critical for down and missed_push, else warning, if not given.",
     },
-    Key { name: "notify", form: "a list of channels", default: "", doc: "Who is told; the monitor's `notify` if not given." },
+    Key {
+        name: "notify",
+        form: "a list of channels",
+        default: "",
+        doc: "Who is told; the monitor's `notify` if not given, and without that whom `routes` say.",
+    },
     Key { name: "for", form: "a duration from 0s to 7d", default: "0s", doc: "How long it must stay breached before anybody is told." },
+    BESIDE[0],
+    BESIDE[1],
+    BESIDE[2],
+    BESIDE[3],
 ];
 
 const KINDS: &[Kind<AlertKind>] = &[
@@ -160,7 +168,7 @@ impl AlertKind {
     }
 }
 
-/// One rule as configured. `notify` is what the rule itself says.
+/// One rule as configured. In a loaded configuration it is complete with what it inherits: whom it tells, and how it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertConfig {
     /// Where its kind stands.
@@ -173,14 +181,27 @@ pub struct AlertConfig {
     pub severity: Severity,
     /// How long it must stay breached.
     pub hold: Dur,
-    /// Channels of its own, each with its place.
+    /// Who is told, each with its place.
     pub notify: Option<Vec<(String, Pos)>>,
+    /// At which hours a channel is told of it; at any of these. A channel that is not here is told at any time.
+    pub hours: BTreeMap<String, Vec<Arc<Hours>>>,
+    /// Reminders, escalation, cooldown, flapping.
+    pub telling: Telling,
 }
 
 impl AlertConfig {
     /// A rule without anything beside its kind.
     pub(super) fn plain(kind: AlertKind, at: &Pos) -> Self {
-        Self { at: at.clone(), kind, name: None, severity: kind.usual_severity(), hold: Dur::ZERO, notify: None }
+        Self {
+            at: at.clone(),
+            kind,
+            name: None,
+            severity: kind.usual_severity(),
+            hold: Dur::ZERO,
+            notify: None,
+            hours: BTreeMap::new(),
+            telling: Telling::default(),
+        }
     }
 
     /// The rule's identity within its monitor.
@@ -196,9 +217,10 @@ impl AlertConfig {
         let severity = common.get("severity").map_or(Some(None), |n| decode::one_of(n, &words, problems).map(Some));
         let notify = common.get("notify").map_or(Some(None), |n| channel_names(n, problems).map(Some));
         let hold = common.get("for").map_or(Some(Dur::ZERO), |n| decode::duration(n, Dur::ZERO..=Dur::secs(7 * 86_400), problems));
+        let telling = Telling::decode(common, problems);
         let kind = tagged.kind?;
         let severity = severity?.unwrap_or_else(|| kind.usual_severity());
-        Some(Self { at: tagged.at.clone(), kind, name: name?, severity, hold: hold?, notify: notify? })
+        Some(Self { at: tagged.at.clone(), kind, name: name?, severity, hold: hold?, notify: notify?, hours: BTreeMap::new(), telling })
     }
 }
 
@@ -216,6 +238,12 @@ const PHASES: &[(&str, Measure)] = &[
     ("first_byte", Measure::FirstByte),
     ("transfer", Measure::Transfer),
 ];
+
+/// The identities of rules that were given no name.
+pub(super) fn usual_keys() -> impl Iterator<Item = String> {
+    let slow = PHASES.iter().map(|(phase, _)| format!("slow_response/{phase}"));
+    KINDS.iter().map(|k| k.name.to_owned()).filter(|name| name != "slow_response").chain(slow)
+}
 
 fn slow_response(node: &Node, problems: &mut Problems) -> Option<AlertKind> {
     let fields = Fields::open(node, SLOW, problems)?;

@@ -4,6 +4,7 @@
 //! the API and exported. The hashed one has every value, and the contents of the files it names, and is never kept: equal
 //! hashes mean that nothing about the monitor changed.
 
+use super::alert::AlertConfig;
 use super::decode::{Node, Value, beside};
 use super::fleet::TenantConfig;
 use crate::channel::MASK;
@@ -52,18 +53,28 @@ pub(super) fn fleet_hash(tenants: &[TenantConfig]) -> [u8; 32] {
             // Where it stands does not change the monitor, but is stored with it.
             put(&mut hash, 'o', monitor.at.to_string().as_bytes());
         }
+        for window in &tenant.maintenance {
+            let (matcher, when) = window.stored();
+            for text in [window.name.clone(), matcher, when, window.at.to_string()] {
+                put(&mut hash, 'w', text.as_bytes());
+            }
+        }
     }
     hash.finalize().into()
 }
 
-/// Adds what a monitor's rules resolved to: who is told depends on channels that the monitor need not name.
-pub(super) fn with_route(hash: [u8; 32], routes: &[Vec<String>]) -> [u8; 32] {
+/// Adds what a monitor's rules resolved to: who is told, and when, depends on channels and routes that the monitor need not name.
+pub(super) fn with_routes(hash: [u8; 32], rules: &[AlertConfig]) -> [u8; 32] {
     let mut whole = Sha256::new();
     whole.update(hash);
-    for route in routes {
-        put(&mut whole, 'r', &(route.len() as u64).to_be_bytes());
-        for name in route {
+    for rule in rules {
+        let channels: Vec<&str> = rule.notify.iter().flatten().map(|(name, _)| name.as_str()).collect();
+        put(&mut whole, 'r', &(channels.len() as u64).to_be_bytes());
+        for name in channels {
             put(&mut whole, 'n', name.as_bytes());
+            for hours in rule.hours.get(name).into_iter().flatten() {
+                put(&mut whole, 'h', hours.canonical().as_bytes());
+            }
         }
     }
     whole.finalize().into()

@@ -1,13 +1,16 @@
-//! What belongs to tenants: channels, defaults, monitors; and the checks across them.
+//! What belongs to tenants: channels, defaults, monitors, routes, maintenance; and the checks across them.
 //!
 //! Everything at the top of a file belongs to the tenant `default`; `tenants:` adds more. A tenant may be spread over
 //! files. No name reaches across tenants.
 
-use super::decode::{self, Fields, Key, Node, Pos, Problem, Problems, Value, nearest};
+use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
+use super::maintenance::{self, MaintenanceConfig};
 use super::monitor::{self, MonitorConfig, Shared};
-use super::{canonical, tagged};
+use super::routes::{self, Route};
+use super::{canonical, parents, tagged};
 use crate::channel::{self, ChannelKind};
 use std::collections::HashMap;
+use watchkeeper_core::matcher::Subject;
 
 /// Keys of one of `tenants`.
 pub const TENANT: &[Key] = &[
@@ -15,6 +18,8 @@ pub const TENANT: &[Key] = &[
     Key { name: "channels", form: "a list of channels", default: "", doc: "As at the top of the file." },
     Key { name: "defaults", form: "a mapping", default: "", doc: "As at the top of the file." },
     Key { name: "monitors", form: "a list of monitors", default: "", doc: "As at the top of the file." },
+    Key { name: "routes", form: "a list of routes", default: "", doc: "As at the top of the file." },
+    Key { name: "maintenance", form: "a list of maintenance windows", default: "", doc: "As at the top of the file." },
 ];
 
 const TENANT_LATER: &[&str] = &["discover", "quotas"];
@@ -31,6 +36,8 @@ pub struct TenantConfig {
     pub channels: Vec<ChannelConfig>,
     /// What is watched.
     pub monitors: Vec<MonitorConfig>,
+    /// When words are held because work was announced.
+    pub maintenance: Vec<MaintenanceConfig>,
 }
 
 /// One channel.
@@ -76,9 +83,40 @@ pub(super) fn decode(tops: &[Fields<'_>], problems: &mut Problems) -> Vec<Tenant
 }
 
 fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
+    let (channels, names) = channels(&part.sections, problems);
+    let defaults_node = super::merged(&part.sections, "defaults", problems);
+    let defaults = defaults_node.as_ref().and_then(|node| {
+        tagged::refuse_later(node, monitor::LATER, problems);
+        Fields::open_beside(node, monitor::DEFAULTS, monitor::LATER, problems).map(|fields| Shared::decode(&fields, problems))
+    });
+    let defaults = defaults.unwrap_or_default();
+    let mut monitors = Vec::new();
+    let mut monitor_names = Names::default();
+    let heirs = items(&part.sections, "monitors", problems);
+    for node in &heirs {
+        monitor_names.add("monitor", name_of(node), node, problems);
+        monitors.extend(MonitorConfig::decode(node, &defaults, defaults_node.as_ref(), problems));
+    }
+    former_names(&monitors, &monitor_names, problems);
+    parents::check(&heirs, &monitor_names.sorted(), problems);
+    let routes_nodes = items(&part.sections, "routes", problems);
+    at_most(&routes_nodes, "routes", routes::ROUTES_MAX, problems);
+    let routes: Vec<Route> = routes_nodes.iter().filter_map(|node| Route::decode(node, problems)).collect();
+    let maintenance = maintenance(&part.sections, problems);
+    let named: Vec<&Node> = defaults_node.iter().chain(heirs.iter().copied()).collect();
+    known_matches(&part.sections, &monitor_names, &named, problems);
+    known_channels(&names, named.into_iter().chain(routes_nodes), problems);
+    let usual = defaults.notify.unwrap_or_else(|| channels.iter().map(|c| (c.name.clone(), c.at.clone())).collect());
+    for monitor in &mut monitors {
+        route(monitor, &routes, &usual);
+    }
+    TenantConfig { slug: part.slug, channels, monitors, maintenance }
+}
+
+fn channels(sections: &[Fields<'_>], problems: &mut Problems) -> (Vec<ChannelConfig>, Names) {
     let mut names = Names::default();
     let mut channels = Vec::new();
-    for node in items(&part.sections, "channels", problems) {
+    for node in items(sections, "channels", problems) {
         let Some(tagged) = channel::FAMILY.open(node, problems) else {
             // Its name still counts as known: else every `notify` that names it would be a second problem.
             names.remember(node);
@@ -90,26 +128,26 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
             channels.push(ChannelConfig { name, at: node.at.clone(), kind });
         }
     }
-    let defaults_node = super::merged(&part.sections, "defaults", problems);
-    let defaults = defaults_node.as_ref().and_then(|node| {
-        tagged::refuse_later(node, monitor::LATER, problems);
-        Fields::open_beside(node, monitor::DEFAULTS, monitor::LATER, problems).map(|fields| Shared::decode(&fields, problems))
-    });
-    let defaults = defaults.unwrap_or_default();
-    let mut monitors = Vec::new();
-    let mut monitor_names = Names::default();
-    for node in items(&part.sections, "monitors", problems) {
-        let name = name_of(node);
-        monitor_names.add("monitor", name, node, problems);
-        monitors.extend(MonitorConfig::decode(node, &defaults, defaults_node.as_ref(), problems));
+    (channels, names)
+}
+
+fn maintenance(sections: &[Fields<'_>], problems: &mut Problems) -> Vec<MaintenanceConfig> {
+    let nodes = items(sections, "maintenance", problems);
+    at_most(&nodes, "maintenance windows", maintenance::WINDOWS_MAX, problems);
+    let mut names = Names::default();
+    let mut windows = Vec::new();
+    for node in nodes {
+        names.add("maintenance window", name_of(node), node, problems);
+        windows.extend(MaintenanceConfig::decode(node, problems));
     }
-    former_names(&monitors, &monitor_names, problems);
-    let heirs = items(&part.sections, "monitors", &mut Problems::default());
-    known_channels(&names, defaults_node.iter().chain(heirs), problems);
-    for monitor in &mut monitors {
-        route(monitor, &channels);
+    windows
+}
+
+/// Notes the first item beyond a limit.
+fn at_most(nodes: &[&Node], what: &str, most: usize, problems: &mut Problems) {
+    if let Some(first) = nodes.get(most) {
+        problems.add(&first.at, format!("{} {what}", nodes.len()), format!("at most {most}"));
     }
-    TenantConfig { slug: part.slug, channels, monitors }
 }
 
 /// The items of a list that several files may each hold a part of.
@@ -127,8 +165,8 @@ fn items<'a>(sections: &[Fields<'a>], key: &'static str, problems: &mut Problems
 }
 
 /// The `name` of an item as it is written.
-fn name_of(node: &Node) -> Option<&str> {
-    match &child(node, "name")?.value {
+pub(super) fn name_of(node: &Node) -> Option<&str> {
+    match &decode::child(node, "name")?.value {
         Value::Scalar { text, .. } => Some(text.as_str()),
         Value::Null | Value::Broken | Value::Seq(_) | Value::Map(_) => None,
     }
@@ -150,6 +188,12 @@ impl Names {
         } else {
             self.0.insert(name.to_owned(), node.at.clone());
         }
+    }
+
+    fn sorted(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
     }
 
     fn remember(&mut self, node: &Node) {
@@ -196,49 +240,51 @@ fn former_names(monitors: &[MonitorConfig], names: &Names, problems: &mut Proble
 
 /// Every channel that is named exists in the tenant. It looks at the tree, so that a monitor with other problems is told of these too.
 fn known_channels<'n>(names: &Names, nodes: impl Iterator<Item = &'n Node>, problems: &mut Problems) {
-    let mut known: Vec<&str> = names.0.keys().map(String::as_str).collect();
-    known.sort_unstable();
-    let accepted = if known.is_empty() { "channels of this tenant; it has none".to_owned() } else { known.join(", ") };
+    let known = names.sorted();
+    let under = |node: &'n Node, key: &str| decode::child(node, key).map(decode::listed).unwrap_or_default();
     for node in nodes {
-        let rules = child(node, "alerts").map(listed).unwrap_or_default();
-        for notify in std::iter::once(node).chain(rules).filter_map(|n| child(n, "notify")).flat_map(listed) {
-            let Value::Scalar { text, .. } = &notify.value else { continue };
-            if !names.0.contains_key(text) {
-                problems.0.push(Problem {
-                    at: notify.at.clone(),
-                    found: format!("unknown channel {}", decode::describe(notify)),
-                    accepted: Some(accepted.clone()),
-                    nearest: nearest(text, known.iter().copied()),
-                });
+        for place in std::iter::once(node).chain(under(node, "alerts")) {
+            for told in std::iter::once(place).chain(under(place, "escalate")) {
+                for named in under(told, "notify") {
+                    decode::known(named, "channel", &known, |_| false, problems);
+                }
             }
         }
     }
 }
 
-/// The value of a key, if the node is a mapping that has it.
-fn child<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
-    let Value::Map(entries) = &node.value else { return None };
-    entries.iter().find(|(name, _, _)| name == key).map(|(_, _, value)| value)
-}
-
-/// A list's items; anything else stands for a list of one.
-fn listed(node: &Node) -> Vec<&Node> {
-    match &node.value {
-        Value::Seq(items) => items.iter().collect(),
-        Value::Null | Value::Broken | Value::Scalar { .. } | Value::Map(_) => vec![node],
+/// What `match` may name: the tenant's monitors, and their rules.
+fn known_matches(sections: &[Fields<'_>], monitors: &Names, heirs: &[&Node], problems: &mut Problems) {
+    let mut rules = routes::usual_rules();
+    for rule in heirs.iter().filter_map(|node| decode::child(node, "alerts")).flat_map(decode::listed) {
+        rules.extend(name_of(rule).map(str::to_owned));
     }
+    let silent = &mut Problems::default();
+    let matches: Vec<&Node> = ["routes", "maintenance"].into_iter().flat_map(|key| items(sections, key, silent)).collect();
+    let monitors = monitors.0.keys().map(String::as_str).collect();
+    routes::known_names(matches.into_iter().filter_map(|node| decode::child(node, "match")), &monitors, &rules, problems);
 }
 
-/// Gives every rule its channels: its own, else the monitor's, else all of the tenant.
-fn route(monitor: &mut MonitorConfig, channels: &[ChannelConfig]) {
-    let usual: Vec<(String, Pos)> =
-        monitor.notify.clone().unwrap_or_else(|| channels.iter().map(|c| (c.name.clone(), monitor.at.clone())).collect());
-    let mut routes = Vec::new();
+/// Gives every rule its channels: its own, else the monitor's, else those of the routes, else those of `defaults`, else all.
+fn route(monitor: &mut MonitorConfig, routes: &[Route], usual: &[(String, Pos)]) {
     for rule in &mut monitor.alerts {
-        let notify = rule.notify.get_or_insert_with(|| usual.clone());
+        if rule.notify.is_none() {
+            rule.notify.clone_from(&monitor.notify);
+        }
+        if rule.notify.is_none() {
+            let key = rule.key();
+            let subject = Subject {
+                monitor: &monitor.name,
+                labels: &monitor.labels,
+                kind: monitor.probe.kind(),
+                rule: Some(&key),
+                severity: Some(rule.severity),
+            };
+            routes::resolve(routes, &subject, rule);
+        }
+        let notify = rule.notify.get_or_insert_with(|| usual.to_vec());
         let mut seen = std::collections::HashSet::new();
         notify.retain(|(name, _)| seen.insert(name.clone()));
-        routes.push(notify.iter().map(|(name, _)| name.clone()).collect());
     }
-    monitor.hash = canonical::with_route(monitor.hash, &routes);
+    monitor.hash = canonical::with_routes(monitor.hash, &monitor.alerts);
 }

@@ -9,21 +9,27 @@ mod alert;
 mod canonical;
 pub mod decode;
 mod fleet;
+mod maintenance;
 mod monitor;
 mod pace;
+mod parents;
 mod reference;
 mod report;
+mod routes;
 mod sections;
 pub mod tagged;
+mod telling;
 pub mod tree;
 
 pub use alert::{AlertConfig, AlertKind};
 pub use decode::Pos;
 pub use fleet::{ChannelConfig, DEFAULT_TENANT, TenantConfig};
+pub use maintenance::MaintenanceConfig;
 pub use monitor::MonitorConfig;
 pub use reference::{default_text, reference_text};
 pub use report::BadConfig;
 pub use sections::{Agent, Server, StoreConfig, StoreUrl};
+pub use telling::{StepConfig, Telling};
 pub use tree::Env;
 
 use crate::config::decode::{Fields, Key, Node, Problems, Value};
@@ -101,10 +107,22 @@ pub const TOP: &[Key] = &[
     Key { name: "defaults", form: "a mapping", default: "", doc: "What monitors share." },
     Key { name: "monitors", form: "a list of monitors", default: "", doc: "What is watched." },
     Key {
+        name: "routes",
+        form: "a list of routes",
+        default: "",
+        doc: "Who is told of rules that do not say it themselves, nor their monitors: the first route that matches decides.",
+    },
+    Key {
+        name: "maintenance",
+        form: "a list of maintenance windows",
+        default: "",
+        doc: "Announced work: what it is about goes on being checked, and nobody is told of it before the work is over.",
+    },
+    Key {
         name: "tenants",
         form: "a list of tenants",
         default: "",
-        doc: "Further owners, each with channels, defaults and monitors of its own.",
+        doc: "Further owners, each with channels, defaults, monitors, routes and maintenance of its own.",
     },
 ];
 

@@ -6,7 +6,8 @@
 use super::alert::{self, AlertConfig, AlertKind};
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
 use super::pace::{self, RawPlan};
-use super::{canonical, tagged};
+use super::telling::{self, Telling};
+use super::{canonical, parents, tagged};
 use crate::probe::{self, ProbeConfig};
 use crate::schedule::Cadence;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use watchkeeper_core::Dur;
 use watchkeeper_core::quorum::Quorum;
 
 /// Keys that `defaults` and monitors share.
-pub const SHARED: [Key; 10] = [
+pub const SHARED: [Key; 14] = [
     Key {
         name: "every",
         form: "a duration from 1s to 7d, or a mapping of states to durations",
@@ -51,7 +52,7 @@ pub const SHARED: [Key; 10] = [
         name: "notify",
         form: "a list of channels",
         default: "",
-        doc: "Who is told: every channel of the tenant if not given, nobody if empty.",
+        doc: "Who is told, nobody if empty; if a monitor does not say it, `routes` do, then `defaults`, then it is every channel of the tenant.",
     },
     Key {
         name: "alerts",
@@ -65,9 +66,13 @@ pub const SHARED: [Key; 10] = [
         default: "majority",
         doc: "How many datacenters must see it down.",
     },
+    telling::KEYS[0],
+    telling::KEYS[1],
+    telling::KEYS[2],
+    telling::KEYS[3],
 ];
 
-pub(super) const OWN: [Key; 6] = [
+pub(super) const OWN: [Key; 7] = [
     Key {
         name: "name",
         form: "a name of 1 to 128 characters",
@@ -84,6 +89,12 @@ pub(super) const OWN: [Key; 6] = [
     },
     Key { name: "probe", form: "a probe", default: "", doc: "What is watched and how." },
     Key { name: "paused", form: "true or false", default: "false", doc: "Do not watch it for now; its history stays." },
+    Key {
+        name: "depends_on",
+        form: "a list of monitors",
+        default: "[]",
+        doc: "While one of these is down or failing, nobody is told of this one's faults; its checks and its recovery are not held.",
+    },
 ];
 
 /// Keys of a monitor.
@@ -93,13 +104,13 @@ pub const MONITOR: &[Key] = &joined(&OWN, &SHARED);
 pub const DEFAULTS: &[Key] = &SHARED;
 
 /// Keys of monitors and `defaults` that are of later work.
-pub(super) const LATER: &[&str] = &["agent", "datacenters", "depends_on", "remedy"];
+pub(super) const LATER: &[&str] = &["agent", "datacenters", "remedy"];
 
-const fn joined(own: &[Key; 6], shared: &[Key; 10]) -> [Key; 16] {
-    let mut all = [own[0]; 16];
+const fn joined(own: &[Key; 7], shared: &[Key; 14]) -> [Key; 21] {
+    let mut all = [own[0]; 21];
     let mut i = 0;
-    while i < 16 {
-        all[i] = if i < 6 { own[i] } else { shared[i - 6] };
+    while i < 21 {
+        all[i] = if i < 7 { own[i] } else { shared[i - 7] };
         i += 1;
     }
     all
@@ -135,17 +146,19 @@ pub struct MonitorConfig {
     pub down_after: u16,
     /// Successes in a row that make it up again.
     pub up_after: u16,
-    /// What is told; every rule has its channels in `notify`.
+    /// What is told, and to whom.
     pub alerts: Vec<AlertConfig>,
     /// How many datacenters it takes.
     pub quorum: Quorum,
     /// Not watched for now.
     pub paused: bool,
+    /// What it depends on: monitors of the same tenant.
+    pub depends_on: Vec<String>,
     /// Canonical configuration as JSON, secrets replaced by `***`.
     pub canonical: String,
     /// SHA-256 of the canonical configuration with secrets: equal means unchanged.
     pub hash: [u8; 32],
-    /// What the monitor or its `defaults` say about whom to tell; resolved into `alerts` when all channels are known.
+    /// What the monitor says about whom to tell; resolved into `alerts` when channels and routes are known.
     pub(super) notify: Option<Vec<(String, Pos)>>,
 }
 
@@ -164,6 +177,7 @@ pub(super) struct Shared {
     pub(super) notify: Option<Vec<(String, Pos)>>,
     pub(super) alerts: Option<Vec<AlertConfig>>,
     quorum: Option<Quorum>,
+    telling: Telling,
 }
 
 impl Shared {
@@ -191,6 +205,7 @@ impl Shared {
             notify: fields.get("notify").and_then(|n| alert::channel_names(n, problems)),
             alerts: fields.get("alerts").and_then(|n| decode::list(n, problems, AlertConfig::decode)),
             quorum: fields.get("quorum").and_then(|n| quorum(n, problems)),
+            telling: Telling::decode(fields, problems),
         }
     }
 }
@@ -227,6 +242,7 @@ impl MonitorConfig {
         let was = fields.get("was").and_then(|n| name(n, problems));
         let labels = fields.get("labels").and_then(|n| labels(n, problems)).unwrap_or_default();
         let paused = fields.get("paused").and_then(|n| decode::boolean(n, problems)).unwrap_or(false);
+        let depends_on = fields.get("depends_on").and_then(|n| depends_on(n, problems)).unwrap_or_default();
         let probe = fields.require("probe", problems).and_then(|n| probe::FAMILY.open(n, problems)).and_then(|t| t.kind);
         let own = Shared::decode(&fields, problems);
         let cadence = pace::cadence(&own, defaults, problems);
@@ -249,12 +265,24 @@ impl MonitorConfig {
             alerts,
             quorum: own.quorum.or(defaults.quorum).unwrap_or_default(),
             paused,
+            depends_on,
             canonical: canonical::shown(node, defaults_node, SHARED.map(|k| k.name).as_slice(), probe.kind()),
             hash: canonical::hash(node, defaults_node, SHARED.map(|k| k.name).as_slice()),
-            notify: own.notify.or_else(|| defaults.notify.clone()),
+            notify: own.notify,
             probe,
         })
     }
+}
+
+/// Names of parents, each once; whether they exist is checked when all are known.
+fn depends_on(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {
+    let mut names: Vec<String> = decode::list(node, problems, decode::text)?;
+    if names.len() > parents::PARENTS_MAX {
+        problems.add(&node.at, format!("{} monitors", names.len()), format!("at most {}", parents::PARENTS_MAX));
+    }
+    names.sort_unstable();
+    names.dedup();
+    Some(names)
 }
 
 fn labels(node: &Node, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
@@ -295,6 +323,14 @@ fn inherited_down_after(defaults: &Shared, probe: &ProbeConfig) -> u16 {
 }
 
 fn alerts(own: &Shared, defaults: &Shared, probe: &ProbeConfig, at: &Pos, problems: &mut Problems) -> Vec<AlertConfig> {
+    let mut rules = rules(own, defaults, probe, at, problems);
+    for rule in &mut rules {
+        rule.telling = std::mem::take(&mut rule.telling).or(&own.telling).or(&defaults.telling);
+    }
+    rules
+}
+
+fn rules(own: &Shared, defaults: &Shared, probe: &ProbeConfig, at: &Pos, problems: &mut Problems) -> Vec<AlertConfig> {
     let Some(written) = &own.alerts else {
         let mut rules = defaults.alerts.clone().unwrap_or_else(|| vec![AlertConfig::plain(AlertKind::Down, at)]);
         let down = rules.iter().find(|r| r.kind == AlertKind::Down).cloned();

@@ -3,7 +3,7 @@
 
 use super::decode::Key;
 use super::tagged::{Family, Kind};
-use super::{alert, fleet, monitor, pace, sections};
+use super::{alert, fleet, maintenance, monitor, pace, routes, sections, telling};
 use crate::{channel, probe};
 use std::fmt::Write as _;
 
@@ -19,6 +19,31 @@ const SECTIONS: &[Section] = &[
     Section { name: "store", keys: sections::STORE, nested: &[("retention", sections::RETENTION)] },
     Section { name: "agent", keys: sections::AGENT, nested: &[("lease", sections::LEASE)] },
     Section { name: "defaults", keys: monitor::DEFAULTS, nested: &[] },
+];
+
+/// A list of a tenant whose items are no tagged things.
+struct List {
+    name: &'static str,
+    keys: &'static [Key],
+    /// Nested mappings: the key that holds each, its own keys, and whether `config default` shows it without a second `#`.
+    nested: &'static [(&'static str, &'static [Key], bool)],
+    /// What `config default` shows for keys without a default.
+    examples: &'static [(&'static str, &'static str)],
+}
+
+const LISTS: &[List] = &[
+    List {
+        name: "routes",
+        keys: routes::ROUTE,
+        nested: &[("match", routes::MATCH, false), ("hours", routes::HOURS, false)],
+        examples: &[("notify", "[]"), ("severity", "[info, warning, critical]")],
+    },
+    List {
+        name: "maintenance",
+        keys: maintenance::MAINTENANCE,
+        nested: &[("match", routes::MATCH, false), ("once", maintenance::ONCE, false), ("every", maintenance::EVERY, true)],
+        examples: &[("name", "maintenance-example"), ("cron", "0 3 * * SUN"), ("for", "2h")],
+    },
 ];
 
 /// The indent of one level.
@@ -71,10 +96,36 @@ pub fn default_text() -> String {
         let _ = writeln!(out, "#    probe:\n#      {}:", kind.name);
         kind_keys(&mut out, "#        ", kind);
     }
+    LISTS.iter().for_each(|each| list(&mut out, each));
     out.push('\n');
     comment(&mut out, "", top_doc("tenants"));
-    out.push_str("#tenants:\n#  - name: acme\n#    channels: []\n#    defaults: {}\n#    monitors: []\n");
+    out.push_str("#tenants:\n");
+    for (nth, key) in fleet::TENANT.iter().enumerate() {
+        let (dash, value) = if nth == 0 { ("- ", "acme") } else { ("  ", if key.form == "a mapping" { "{}" } else { "[]" }) };
+        let _ = writeln!(out, "#  {dash}{}: {value}", key.name);
+    }
     out
+}
+
+/// A list with one item, as a block that is commented out.
+fn list(out: &mut String, list: &List) {
+    out.push('\n');
+    comment(out, "", top_doc(list.name));
+    let _ = writeln!(out, "#{}:\n#  -", list.name);
+    for key in list.keys {
+        let Some((_, nested, open)) = list.nested.iter().find(|(name, _, _)| *name == key.name) else {
+            option(out, "#    ", key, list.examples);
+            continue;
+        };
+        let indent = if *open { "#    " } else { "#    #" };
+        comment(out, "#    ", key.doc);
+        let _ = writeln!(out, "{indent}{}:", key.name);
+        for inner in *nested {
+            comment(out, &format!("{indent}  "), &format!("{} ({})", inner.doc, inner.form));
+            let example = list.examples.iter().find(|(name, _)| *name == inner.name).map_or(inner.default, |(_, value)| *value);
+            let _ = writeln!(out, "{indent}  {}:{}{example}", inner.name, if example.is_empty() { "" } else { " " });
+        }
+    }
 }
 
 /// Comments are broken before this column, so that they can be read in a terminal and in a diff.
@@ -172,7 +223,14 @@ pub fn reference_text() -> String {
     table(&mut out, 3, "`every` by state", pace::EVERY);
     family(&mut out, "Probes", &probe::FAMILY);
     family(&mut out, "Alerts", &alert::FAMILY);
+    table(&mut out, 3, "One step of `escalate`", telling::STEP);
     family(&mut out, "Channels", &channel::FAMILY);
+    for list in LISTS {
+        table(&mut out, 2, &format!("`{}`", list.name), list.keys);
+        for (name, keys, _) in list.nested {
+            table(&mut out, 3, &format!("`{}.{name}`", list.name), keys);
+        }
+    }
     table(&mut out, 2, "`tenants`", fleet::TENANT);
     out
 }
@@ -180,11 +238,15 @@ pub fn reference_text() -> String {
 fn family<T>(out: &mut String, title: &str, family: &Family<T>) {
     let _ = write!(
         out,
-        "\n## {title}\n\nExactly one kind key in a mapping{}. Kinds: {}. Of later work, and answered so: {}.\n",
+        "\n## {title}\n\nExactly one kind key in a mapping{}. Kinds: {}.",
         if family.common.is_empty() { "" } else { ", and common keys beside it" },
         family.kinds.iter().map(|k| format!("`{}`", k.name)).collect::<Vec<_>>().join(", "),
-        family.later_kinds.iter().chain(family.later_keys).map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", "),
     );
+    let later: Vec<String> = family.later_kinds.iter().chain(family.later_keys).map(|k| format!("`{k}`")).collect();
+    if !later.is_empty() {
+        let _ = write!(out, " Of later work, and answered so: {}.", later.join(", "));
+    }
+    out.push('\n');
     if !family.common.is_empty() {
         table(out, 3, "Common keys", family.common);
     }
@@ -230,11 +292,14 @@ It is looked for at `--config`, at the path in `WATCHKEEPER_CONFIG`, at `/etc/wa
   as not given.
 - Durations are Go-like (`850ms`, `10s`, `1m30s`, `14d`); a plain number is seconds.
 - Secrets have a twin `…_file` that names a file; a relative path starts where the configuration file stands.
-- Over several files, lists (`channels`, `monitors`, `tenants`) are joined; a key of a mapping stands in one file only; a name
-  is used once.
+- Over several files, lists (`channels`, `monitors`, `routes`, `maintenance`, `tenants`) are joined; a key of a mapping stands
+  in one file only; a name is used once.
 - `defaults` hold for the monitors of their tenant; what a monitor says itself wins. `alerts` of a monitor replace the
   inherited ones; of inherited alerts it takes those that fit its kind. An inherited `timeout` or `recheck` is shortened to
   `every`; one that the monitor writes itself must not exceed it.
+- Who is told: whom the rule names, else whom its monitor names, else whom the first matching of `routes` names, else whom
+  `defaults` name, else every channel of the tenant. `cooldown`, `remind`, `escalate` and `flap_window` come each from the rule,
+  else from the monitor, else from `defaults`. What it means is in [alerts](alerts.md).
 - A monitor is (tenant, name), or its `id`. `was: OLD NAME` keeps the history of a renamed one. A rule is its kind (with the
   phase, for `slow_response`) within its monitor; a second one of the same kind needs a `name`.
 - At most 16 MiB and a million values per file, 32 levels, 1 000 files; anchors, aliases and tags are not accepted.

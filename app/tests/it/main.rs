@@ -5,6 +5,7 @@
 mod any_bytes;
 mod api;
 mod channels;
+mod config_alerting;
 mod config_files;
 mod config_meaning;
 mod crash_points;
