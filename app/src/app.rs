@@ -6,18 +6,22 @@
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dead_man::Pinger;
 use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
 use crate::engine::{Engine, FleetUpdate, Wiring, site_scope, verdict_scope};
 use crate::executor::{Executor, OBSERVED_MAX};
 use crate::lateness::Lateness;
 use crate::lease::{Keeper, Leases};
+use crate::life::{Announcer, End, Life};
 use crate::live::Live;
 use crate::net::Net;
 use crate::pulse::Pulse;
 use crate::reload::{Reloader, Source};
+use crate::report::Reporter;
 use crate::schedule::{COMMANDS_MAX, Scheduler};
 use crate::spec::{self, Channels, Fleet};
 use crate::store::{self, Applied, Joined, Retention, Store};
+use crate::talk;
 use crate::telemetry::{Metrics, SharedMetrics};
 use crate::web::{self, Control, Readiness, WebState};
 use anyhow::Context as _;
@@ -29,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchkeeper_core::Dur;
@@ -69,6 +73,10 @@ pub struct App {
     leases: Leases,
     deliverers: Arc<Deliverers>,
     channels: Vec<ChannelSpec>,
+    reporter: Reporter,
+    life: Life,
+    pinger: Option<Pinger>,
+    dead_man_problem: watch::Receiver<Option<String>>,
     reloader: Reloader,
     listener: TcpListener,
     web: WebState,
@@ -109,6 +117,7 @@ impl App {
         let fleet = spec::build(&config, &applied, &Fleet::default(), joined.shards, clock.now());
         let channels = channel_specs(&config, &applied);
         let (channels_tx, channels_rx) = watch::channel(Channels::of(&config, &applied));
+        let (talk_tx, talk) = watch::channel(talk::of(&config, &applied));
         metrics.reload_ok.set(1);
         metrics.reload_at.set(clock.now().0 as f64 / 1e6);
 
@@ -176,12 +185,45 @@ impl App {
             live: live.clone(),
             fleet: fleet_rx.clone(),
             channels: channels_rx,
-            net,
+            net: net.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
-            control: Control { wake_pushes: pushes, wake_actions: actions, wake_channels, reload: reload_tx, ready: ready_rx },
+            control: Control {
+                wake_pushes: pushes,
+                wake_actions: actions.clone(),
+                wake_channels,
+                reload: reload_tx,
+                ready: ready_rx.clone(),
+            },
             metrics_token: config.server.metrics_token.clone(),
         };
+
+        // What is said besides incidents, and who is listened to.
+        let reporter = Reporter {
+            store: store.clone(),
+            clock: clock.clone(),
+            leases: leases.clone(),
+            lease: HOUSEKEEPING,
+            talk: talk.clone(),
+            deliverers: deliverers.clone(),
+        };
+        let announcer = Announcer {
+            store: store.clone(),
+            talk: talk.clone(),
+            deliverers: deliverers.clone(),
+            node: joined.agent_name.clone(),
+            datacenter: joined.datacenter_code.clone(),
+        };
+        let life = Life { announcer, clock: clock.clone(), leases: leases.clone(), monitors: fleet_rx.borrow().0.len() };
+        let (dead_man_tx, dead_man_problem) = watch::channel(None);
+        let pinger = config.server.dead_man.clone().map(|dead_man| Pinger {
+            dead_man,
+            net,
+            metrics: metrics.clone(),
+            ready: ready_rx,
+            problem: dead_man_tx,
+        });
+
         let retention = config.store.retention;
         let reloader = Reloader {
             source,
@@ -194,6 +236,7 @@ impl App {
             fleets: fleets_tx,
             fleet: fleet_tx,
             channels: channels_tx,
+            talk: talk_tx,
             wanted,
             deliverers: deliverers.clone(),
             problem: watch::channel(None).0,
@@ -215,6 +258,10 @@ impl App {
             leases,
             deliverers,
             channels,
+            reporter,
+            life,
+            pinger,
+            dead_man_problem,
             reloader,
             listener,
             web,
@@ -238,23 +285,20 @@ impl App {
         let problem = self.reloader.problem.subscribe();
         let deliverers = self.deliverers;
         deliverers.apply(self.channels);
-        let intake = vec![
+        let mut intake = vec![
             part("schedule", self.scheduler.run(self.schedule_rx, taking_in.clone(), GRACE).map(Ok).boxed()),
             part("web", web::serve(self.listener, self.web, taking_in.clone()).map_err(anyhow::Error::from).boxed()),
             part("lateness", self.lateness.run(taking_in.clone()).map(Ok).boxed()),
             part("reload", self.reloader.run(taking_in.clone()).map(Ok).boxed()),
+            part("reports", self.reporter.run(taking_in.clone()).map(Ok).boxed()),
         ];
+        intake.extend(self.pinger.map(|pinger| part("dead_man", pinger.run(taking_in.clone()).map(Ok).boxed())));
+        let (end, ending) = oneshot::channel();
+        let life = vec![part("life", self.life.run(ending).map(Ok).boxed())];
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
         let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock, holding.clone());
-        let readiness = readiness(
-            self.ready,
-            self.store_health,
-            self.leases.clone(),
-            self.schedule_lag,
-            problem,
-            self.metrics.clone(),
-            holding.clone(),
-        );
+        let warnings = Warnings { reload: problem, dead_man: self.dead_man_problem, metrics: self.metrics.clone() };
+        let readiness = readiness(self.ready, self.store_health, self.leases.clone(), self.schedule_lag, warnings, holding.clone());
         let rest = vec![
             part("leases", self.keeper.run(holding.clone()).map(Ok).boxed()),
             part("housekeeping", housekeeping.map(Ok).boxed()),
@@ -270,6 +314,9 @@ impl App {
         let mut result = ended(intake).await;
         deciding.cancel();
         result = result.and(ended(engine).await);
+        // The last word about this node leaves while deliveries still do. A life that has ended by itself has no more to say.
+        let _ = end.send(if by_itself || result.is_err() { End::Fault } else { End::Asked });
+        result = result.and(ended(life).await);
         let late = deliverers.shutdown(GRACE).await;
         if !late.is_empty() {
             tracing::warn!(channels = ?late, "deliveries in hand did not end in time; they are repeated after the next start");
@@ -352,13 +399,19 @@ async fn housekeeping(store: Arc<dyn Store>, leases: Leases, retention: Retentio
     }
 }
 
+/// What is worth a warning, but takes nothing out of service.
+struct Warnings {
+    reload: watch::Receiver<Option<String>>,
+    dead_man: watch::Receiver<Option<String>>,
+    metrics: SharedMetrics,
+}
+
 async fn readiness(
     ready: watch::Sender<Readiness>,
     store: watch::Receiver<Option<String>>,
     leases: Leases,
     lag: Arc<AtomicI64>,
-    problem: watch::Receiver<Option<String>>,
-    metrics: SharedMetrics,
+    warnings: Warnings,
     stop: CancellationToken,
 ) {
     loop {
@@ -378,8 +431,9 @@ async fn readiness(
             store: store_now,
             leases: leases_now,
             schedule_lag: Dur(lag.load(Ordering::Relaxed)),
-            reload_problem: problem.borrow().clone(),
-            dead_letters: metrics.outbox_dead.get(),
+            reload_problem: warnings.reload.borrow().clone(),
+            dead_letters: warnings.metrics.outbox_dead.get(),
+            dead_man_problem: warnings.dead_man.borrow().clone(),
         };
         ready.send_if_modified(|old| {
             if *old == now {

@@ -6,21 +6,25 @@ pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dead_man;
 pub mod deliver;
 pub mod demo;
 pub mod engine;
 pub mod executor;
 pub mod lateness;
 pub mod lease;
+pub mod life;
 pub mod live;
 pub mod net;
 pub mod probe;
 pub mod pulse;
 pub mod reload;
+pub mod report;
 pub mod schedule;
 pub mod sketch;
 pub mod spec;
 pub mod store;
+pub mod talk;
 pub mod telemetry;
 
 /// An error with all its causes, for the one place that logs it.

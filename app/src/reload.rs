@@ -10,6 +10,7 @@ use crate::deliver::{self, Deliverers};
 use crate::engine::FleetUpdate;
 use crate::spec::{self, Channels, Fleet};
 use crate::store::{Joined, Store};
+use crate::talk::{self, Talk};
 use crate::telemetry::SharedMetrics;
 use crate::web::ReloadRequest;
 use std::collections::BTreeSet;
@@ -63,6 +64,8 @@ pub struct Reloader {
     pub fleet: watch::Sender<Fleet>,
     /// The channels, to the web.
     pub channels: watch::Sender<Channels>,
+    /// To those who say other things than incidents, and who listen.
+    pub talk: watch::Sender<Talk>,
     /// The scopes that the lease loop wants.
     pub wanted: watch::Sender<BTreeSet<String>>,
     /// The deliverers.
@@ -157,6 +160,7 @@ impl Reloader {
         let old = self.fleet.borrow().clone();
         let fleet = spec::build(&config, &applied, &old, self.joined.shards, self.clock.now());
         let channels = channel_specs(&config, &applied);
+        let talk = talk::of(&config, &applied);
         let scopes = wanted_scopes(&self.joined, channels.iter().map(|c| deliver::scope(&c.budget_key)));
         let kept = fleet.0.iter().filter(|(id, spec)| old.0.get(id).is_some_and(|o| Arc::ptr_eq(o, spec))).count();
         let new = fleet.0.keys().filter(|id| !old.0.contains_key(id)).count();
@@ -164,6 +168,7 @@ impl Reloader {
         notes.insert(0, format!("{kept} monitors unchanged, {} changed, {new} new, {gone} gone", fleet.0.len() - kept - new));
         self.channels.send_replace(Channels::of(&config, &applied));
         self.deliverers.apply(channels);
+        self.talk.send_replace(talk);
         self.wanted.send_replace(scopes);
         self.fleet.send_replace(fleet.clone());
         if self.fleets.send(FleetUpdate { fleet, retired: applied.retired }).await.is_err() {

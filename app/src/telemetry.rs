@@ -92,6 +92,10 @@ pub struct Metrics {
     pub leases_held: Gauge,
     /// Scopes lost without giving them back.
     pub leases_lost: Counter,
+    /// Updates of chats by what became of them: `obeyed`, `ignored`, `failed`.
+    pub chat_updates: Family<ResultLabel, Counter>,
+    /// Dead-man's pings: `sent`, `failed`, `withheld`.
+    pub dead_man_pings: Family<ResultLabel, Counter>,
     /// 1 if the newest reload was good.
     pub reload_ok: Gauge,
     /// When it was.
@@ -133,6 +137,8 @@ impl Metrics {
             monitors: Gauge::default(),
             leases_held: Gauge::default(),
             leases_lost: Counter::default(),
+            chat_updates: Family::default(),
+            dead_man_pings: Family::default(),
             reload_ok: Gauge::default(),
             reload_at: Gauge::default(),
         };
@@ -168,6 +174,8 @@ impl Metrics {
         r.register("monitors", "Monitors that are watched", self.monitors.clone());
         r.register("leases_held", "Scopes held by this node", self.leases_held.clone());
         r.register("leases_lost", "Scopes lost without giving them back", self.leases_lost.clone());
+        r.register("chat_updates", "Buttons and messages of chats by what became of them", self.chat_updates.clone());
+        r.register("dead_man_pings", "Dead-man's pings by result", self.dead_man_pings.clone());
         r.register("config_last_reload_successful", "1 if the newest reload was good", self.reload_ok.clone());
         r.register_with_unit("config_last_reload", "When the newest good reload was", Unit::Seconds, self.reload_at.clone());
         self

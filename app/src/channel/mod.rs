@@ -4,7 +4,7 @@
 //! It never loops, sleeps, retries, de-duplicates or reads the store: `deliver.rs` does all of that for all of them.
 //! No secret (token, URL with a token, signature key) ever appears in an error or a log.
 
-mod answer;
+pub(crate) mod answer;
 pub mod content;
 pub mod telegram;
 pub mod text;
@@ -187,7 +187,7 @@ pub trait Channel: Send + Sync {
 pub const ATTEMPT_MAX: Dur = Dur::secs(10);
 
 /// How we call ourselves.
-const USER_AGENT: &str = concat!("Watchkeeper/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("Watchkeeper/", env!("CARGO_PKG_VERSION"));
 
 /// What stands in place of a secret wherever a configuration is shown or stored.
 pub const MASK: &str = "***";

@@ -59,6 +59,14 @@ pub(super) fn fleet_hash(tenants: &[TenantConfig]) -> [u8; 32] {
                 put(&mut hash, 'w', text.as_bytes());
             }
         }
+        for report in &tenant.reports {
+            for text in [&report.name, &report.pace].into_iter().chain(&report.notify) {
+                put(&mut hash, 'p', text.as_bytes());
+            }
+        }
+        for name in &tenant.announce {
+            put(&mut hash, 'a', name.as_bytes());
+        }
     }
     hash.finalize().into()
 }

@@ -6,6 +6,7 @@
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
 use super::maintenance::{self, MaintenanceConfig};
 use super::monitor::{self, MonitorConfig, Shared};
+use super::reports::{REPORTS_MAX, ReportConfig};
 use super::routes::{self, Route};
 use super::{canonical, parents, tagged};
 use crate::channel::{self, ChannelKind};
@@ -20,6 +21,7 @@ pub const TENANT: &[Key] = &[
     Key { name: "monitors", form: "a list of monitors", default: "", doc: "As at the top of the file." },
     Key { name: "routes", form: "a list of routes", default: "", doc: "As at the top of the file." },
     Key { name: "maintenance", form: "a list of maintenance windows", default: "", doc: "As at the top of the file." },
+    Key { name: "reports", form: "a list of reports", default: "", doc: "As at the top of the file." },
 ];
 
 const TENANT_LATER: &[&str] = &["discover", "quotas"];
@@ -38,6 +40,10 @@ pub struct TenantConfig {
     pub monitors: Vec<MonitorConfig>,
     /// When words are held because work was announced.
     pub maintenance: Vec<MaintenanceConfig>,
+    /// Reports that are made of it.
+    pub reports: Vec<ReportConfig>,
+    /// Names of the channels that are told of the node itself; those of the tenant `default` alone.
+    pub announce: Vec<String>,
 }
 
 /// One channel.
@@ -110,7 +116,9 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
     for monitor in &mut monitors {
         route(monitor, &routes, &usual);
     }
-    TenantConfig { slug: part.slug, channels, monitors, maintenance }
+    let reports = reports(&part.sections, &names, &channels, problems);
+    let announce = if part.slug == DEFAULT_TENANT { announced(&part.sections, &names, problems) } else { Vec::new() };
+    TenantConfig { slug: part.slug, channels, monitors, maintenance, reports, announce }
 }
 
 fn channels(sections: &[Fields<'_>], problems: &mut Problems) -> (Vec<ChannelConfig>, Names) {
@@ -148,6 +156,30 @@ fn at_most(nodes: &[&Node], what: &str, most: usize, problems: &mut Problems) {
     if let Some(first) = nodes.get(most) {
         problems.add(&first.at, format!("{} {what}", nodes.len()), format!("at most {most}"));
     }
+}
+
+fn reports(sections: &[Fields<'_>], names: &Names, channels: &[ChannelConfig], problems: &mut Problems) -> Vec<ReportConfig> {
+    let nodes = items(sections, "reports", problems);
+    at_most(&nodes, "reports", REPORTS_MAX, problems);
+    let all: Vec<&str> = channels.iter().map(|channel| channel.name.as_str()).collect();
+    let (mut known, mut reports) = (Names::default(), Vec::new());
+    for node in &nodes {
+        known.add("report", name_of(node), node, problems);
+        reports.extend(ReportConfig::decode(node, &all, problems));
+    }
+    known_channels(names, nodes.into_iter(), problems);
+    reports
+}
+
+/// The channels of `announce`, which stands at the top of a file only: the node belongs to no other tenant.
+fn announced(sections: &[Fields<'_>], names: &Names, problems: &mut Problems) -> Vec<String> {
+    let known = names.sorted();
+    let mut all = Vec::new();
+    for node in sections.iter().filter_map(|section| section.get("announce")) {
+        decode::listed(node).into_iter().for_each(|named| decode::known(named, "channel", &known, |_| false, problems));
+        all.extend(super::alert::channel_names(node, problems).unwrap_or_default().into_iter().map(|(name, _)| name));
+    }
+    all
 }
 
 /// The items of a list that several files may each hold a part of.

@@ -15,6 +15,7 @@ mod pace;
 mod parents;
 mod reference;
 mod report;
+mod reports;
 mod routes;
 mod sections;
 pub mod tagged;
@@ -28,6 +29,7 @@ pub use maintenance::MaintenanceConfig;
 pub use monitor::MonitorConfig;
 pub use reference::{default_text, reference_text};
 pub use report::BadConfig;
+pub use reports::ReportConfig;
 pub use sections::{Agent, Server, StoreConfig, StoreUrl};
 pub use telling::{StepConfig, Telling};
 pub use tree::Env;
@@ -56,7 +58,10 @@ impl Config {
     pub fn node_differs(&self, other: &Self) -> bool {
         let agent =
             |c: &Self| (c.agent.name.clone(), c.agent.datacenter.clone(), c.agent.lease.beat, c.agent.lease.valid, c.agent.lease.take_over);
-        self.server.listen != other.server.listen || !self.store.url.same(&other.store.url) || agent(self) != agent(other)
+        self.server.listen != other.server.listen
+            || self.server.dead_man != other.server.dead_man
+            || !self.store.url.same(&other.store.url)
+            || agent(self) != agent(other)
     }
 }
 
@@ -106,6 +111,13 @@ pub const TOP: &[Key] = &[
     Key { name: "channels", form: "a list of channels", default: "", doc: "Where messages go." },
     Key { name: "defaults", form: "a mapping", default: "", doc: "What monitors share." },
     Key { name: "monitors", form: "a list of monitors", default: "", doc: "What is watched." },
+    Key { name: "reports", form: "a list of reports", default: "", doc: "The state of everything, at a fixed pace." },
+    Key {
+        name: "announce",
+        form: "a list of channels",
+        default: "[]",
+        doc: "Who is told that a node started, stopped, failed or was cut off.",
+    },
     Key {
         name: "routes",
         form: "a list of routes",

@@ -2,8 +2,10 @@
 
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
 use super::tagged;
+use crate::dead_man::DeadMan;
 use crate::lease::Times;
 use crate::store::Retention;
+use http::Method;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +22,26 @@ pub const SERVER: &[Key] = &[
     },
     Key { name: "metrics_token", form: "a text", default: "", doc: "If given, /metrics asks for it as a bearer token." },
     Key { name: "metrics_token_file", form: "a path", default: "", doc: "A file that holds that token." },
+    Key {
+        name: "dead_man",
+        form: "a mapping",
+        default: "",
+        doc: "A call that is made for as long as this node is well; its absence means something.",
+    },
+];
+
+/// Keys of `server.dead_man`.
+pub const DEAD_MAN: &[Key] = &[
+    Key {
+        name: "url",
+        form: "an http:// or https:// URL",
+        default: "",
+        doc: "Who is called. It is kept secret: whoever knows it can say that all is well.",
+    },
+    Key { name: "url_file", form: "a path", default: "", doc: "A file that holds that URL." },
+    Key { name: "every", form: "a duration from 1s to 1d", default: "1m", doc: "How often." },
+    Key { name: "timeout", form: "a duration from 1s to 1m", default: "10s", doc: "A call is ended after so long; at most `every`." },
+    Key { name: "method", form: "GET or POST", default: "GET", doc: "How it is called." },
 ];
 
 /// Keys of `server` that are of later work.
@@ -69,6 +91,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// If given, `/metrics` asks for it.
     pub metrics_token: Option<SecretString>,
+    /// If given, it is called for as long as the node is well.
+    pub dead_man: Option<DeadMan>,
 }
 
 /// Where everything is kept.
@@ -130,8 +154,41 @@ impl Server {
             .get("listen")
             .map_or(Some(SocketAddr::from(([127, 0, 0, 1], 8470))), |n| decode::parsed(n, form, problems, |t| t.parse().ok()));
         let metrics_token = decode::secret(&fields, "metrics_token", "metrics_token_file", problems);
-        Some(Self { listen: listen?, metrics_token })
+        let dead_man = fields.get("dead_man").map_or(Some(None), |n| dead_man(n, problems));
+        Some(Self { listen: listen?, metrics_token, dead_man: dead_man? })
     }
+}
+
+/// A URL that a variable left empty means that nobody is called.
+fn dead_man(node: &Node, problems: &mut Problems) -> Option<Option<DeadMan>> {
+    const FORM: &str = "an http:// or https:// URL with a host";
+    let fields = Fields::open(node, DEAD_MAN, problems)?;
+    let before = problems.0.len();
+    let url = decode::secret(&fields, "url", "url_file", problems);
+    if fields.get("url").or_else(|| fields.get("url_file")).is_none() {
+        fields.require("url", problems);
+    }
+    let good = |url: &SecretString| {
+        url::Url::parse(url.expose_secret())
+            .is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.host_str().is_some_and(|h| !h.is_empty()))
+    };
+    if url.as_ref().is_some_and(|url| !good(url)) {
+        let at = fields.get("url").or_else(|| fields.get("url_file")).map_or(fields.at, |n| &n.at);
+        // What was found may be most of the secret: it is not repeated.
+        problems.add(at, "a text that is no such URL", FORM.to_owned());
+    }
+    let mut time = |key, from, to, default| {
+        fields.get(key).map_or(Some(Dur::secs(default)), |n| decode::duration(n, Dur::secs(from)..=Dur::secs(to), problems))
+    };
+    let (every, timeout) = (time("every", 1, 86_400, 60), time("timeout", 1, 60, 10));
+    let known = |text: &str| [Method::GET, Method::POST].into_iter().find(|method| method.as_str() == text);
+    let method = fields.get("method").map_or(Some(Method::GET), |n| decode::parsed(n, "GET or POST", problems, known));
+    let (every, timeout, method) = (every?, timeout?, method?);
+    if let Some(written) = fields.get("timeout").filter(|_| timeout > every) {
+        let accepted = format!("at most `every`, which is {}", decode::show_duration(every));
+        problems.add(&written.at, format!("`timeout` of {}", decode::show_duration(timeout)), accepted);
+    }
+    (problems.0.len() == before).then(|| url.map(|url| DeadMan { url, every, timeout: timeout.min(every), method }))
 }
 
 impl StoreConfig {

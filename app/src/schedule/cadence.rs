@@ -93,6 +93,13 @@ impl Cron {
         let next = self.pattern.find_next_occurrence(&at, false).ok()?;
         Some(Micros(next.timestamp().as_microsecond()))
     }
+
+    /// The last window before `before`, or at it if `inclusive`; `None` if there is none within the pattern's years.
+    pub fn previous(&self, before: Micros, inclusive: bool) -> Option<Micros> {
+        let at = jiff::Timestamp::from_microsecond(before.0).ok()?.to_zoned(self.zone.clone());
+        let previous = self.pattern.find_previous_occurrence(&at, inclusive).ok()?;
+        Some(Micros(previous.timestamp().as_microsecond()))
+    }
 }
 
 impl Cadence {

@@ -102,6 +102,13 @@ pub trait Store: Send + Sync {
     /// How full the outbox is.
     async fn outbox_depth(&self) -> Result<OutboxDepth>;
 
+    // --- marks
+
+    /// What a part of the program noted under that name for its next life.
+    async fn mark(&self, name: &str) -> Result<Option<String>>;
+    /// Notes it, in place of what was noted before. Names are few and configured: there is one row for each for ever.
+    async fn set_mark(&self, name: &str, text: &str) -> Result<()>;
+
     // --- reading, by tenant
 
     /// Every tenant: id and slug.

@@ -32,20 +32,27 @@ pub struct Readiness {
     pub reload_problem: Option<String>,
     /// Notices that were given up and not sent again, of all tenants.
     pub dead_letters: i64,
+    /// Why the newest dead-man's ping did not come through.
+    pub dead_man_problem: Option<String>,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
         let starting = Err("still starting".to_owned());
-        Self { store: starting.clone(), leases: starting, schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0 }
+        Self { store: starting.clone(), leases: starting, schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None }
     }
 }
 
 impl Readiness {
+    /// Whether the node does its work.
+    pub fn is_ready(&self) -> bool {
+        self.body().ready
+    }
+
     /// A bad reload is only a warning: the node goes on with what it had, and taking it out of service would not help. Nor
-    /// would it for a message that no provider takes.
+    /// would it for a message that no provider takes, nor for a dead-man's ping: whoever waits for that raises the alarm.
     fn body(&self) -> ReadyBody {
-        let Self { store, leases, schedule_lag, reload_problem, dead_letters } = self;
+        let Self { store, leases, schedule_lag, reload_problem, dead_letters, dead_man_problem } = self;
         let mut problems = Vec::new();
         if let Err(why) = store {
             problems.push(format!("store: {why}"));
@@ -65,6 +72,7 @@ impl Readiness {
             let notices = if *dead_letters == 1 { "notice" } else { "notices" };
             warnings.push(format!("{dead_letters} {notices} could not be delivered; see watchkeeper dead-letters"));
         }
+        warnings.extend(dead_man_problem.iter().map(|why| format!("dead_man: {why}")));
         ReadyBody { ready: problems.is_empty(), problems, warnings }
     }
 }
@@ -104,7 +112,7 @@ mod tests {
     use super::*;
 
     fn fine() -> Readiness {
-        Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0 }
+        Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod commit;
 mod expire;
 mod incidents;
 mod keep;
+mod marks;
 mod objects;
 mod outbox;
 mod people;
@@ -315,6 +316,14 @@ impl Store for SqliteStore {
 
     async fn outbox_depth(&self) -> Result<OutboxDepth> {
         read!(self, "measuring the outbox", |tx| outbox::outbox_depth(tx))
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<String>> {
+        read!(self, "reading a mark", |tx| marks::mark(tx, name))
+    }
+
+    async fn set_mark(&self, name: &str, text: &str) -> Result<()> {
+        write!(self, "writing a mark", |tx| marks::set_mark(tx, name, text))
     }
 
     async fn tenants(&self) -> Result<Vec<(TenantId, String)>> {

@@ -221,6 +221,14 @@ impl Store for ScriptedStore {
         self.script.around("outbox_depth", self.inner.outbox_depth()).await
     }
 
+    async fn mark(&self, name: &str) -> Result<Option<String>> {
+        self.script.around("mark", self.inner.mark(name)).await
+    }
+
+    async fn set_mark(&self, name: &str, text: &str) -> Result<()> {
+        self.script.around("set_mark", self.inner.set_mark(name, text)).await
+    }
+
     async fn tenants(&self) -> Result<Vec<(TenantId, String)>> {
         self.script.around("tenants", self.inner.tenants()).await
     }

@@ -94,7 +94,7 @@ impl TestWeb {
         let foreign = token(world.zenith(), Role::Admin).await;
         let (live, wake_pushes, metrics) = (Live::default(), Arc::new(Notify::new()), Arc::new(Metrics::new()));
         let (fleet, fleet_rx) = watch::channel(Fleet::default());
-        let works = Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None };
+        let works = Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None };
         let (ready, ready_rx) = watch::channel(works);
         let (reload, reloads) = mpsc::channel(1);
         let mut state = WebState {

@@ -4,6 +4,12 @@
 ALTER TABLE wk_channel ADD COLUMN last_resort INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX wk_channel_last_resort ON wk_channel (tenant_id) WHERE last_resort = 1 AND retired_at IS NULL;
 
+-- What parts of the program note for their next life: how far a report has come, whether a node ended in good order.
+CREATE TABLE wk_mark (
+    name TEXT PRIMARY KEY,
+    text TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 ALTER TABLE wk_incident ADD COLUMN acknowledged_by TEXT;
 ALTER TABLE wk_incident ADD COLUMN acknowledged_at INTEGER;
 CREATE INDEX wk_incident_over ON wk_incident (resolved_at) WHERE resolved_at IS NOT NULL;
