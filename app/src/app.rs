@@ -342,7 +342,7 @@ pub(crate) fn wanted_scopes(joined: &Joined, channels: impl Iterator<Item = Stri
 
 /// The configured channels, ready to deliver.
 pub(crate) fn channel_specs(config: &Config, applied: &Applied) -> Vec<ChannelSpec> {
-    spec::channels(config, applied).map(|(id, channel)| ChannelSpec::new(id, &channel.name, &channel.kind)).collect()
+    spec::channels(config, applied).map(|(id, channel)| ChannelSpec::new(id, &channel.name, &channel.kind, &channel.common)).collect()
 }
 
 struct Task {

@@ -126,9 +126,9 @@ fn tenant_objects(tenant: &TenantConfig) -> Result<TenantObjects, getrandom::Err
     let channels = tenant.channels.iter().map(|channel| ChannelObject {
         name: channel.name.clone(),
         kind: channel.kind.kind().to_owned(),
-        config: channel.kind.canonical().to_string(),
+        config: channel.kind.canonical(&channel.common).to_string(),
         budget: channel.kind.budget_key(),
-        last_resort: false,
+        last_resort: channel.common.last_resort,
         origin: origin(&channel.at),
     });
     let monitors = tenant.monitors.iter().map(|monitor| {

@@ -2,9 +2,10 @@
 //!
 //! Fixed when it was decided and stored with its notice: a later change of the configuration does not change it.
 
-use super::Message;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use watchkeeper_core::quorum::Health;
+use watchkeeper_core::verdict::NoticeEvent;
 use watchkeeper_core::{Micros, Severity};
 
 /// What is told.
@@ -21,6 +22,52 @@ pub enum Content {
     Node(NodeWord),
     /// `channel test`.
     Test(TestWord),
+}
+
+/// One word about one incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Which word about it.
+    pub event: NoticeEvent,
+    /// The incident's public id (UUID text).
+    pub incident: String,
+    /// The tenant's slug.
+    pub tenant: String,
+    /// The monitor's public id (UUID text).
+    pub monitor_uid: String,
+    /// The monitor's name.
+    pub monitor: String,
+    /// `http`, `tcp`, …
+    pub kind: String,
+    /// What is watched, without credentials.
+    pub target: String,
+    /// Labels of the monitor.
+    pub labels: BTreeMap<String, String>,
+    /// The rule's key: `down`, `slow_response/first_byte`, …
+    pub rule: String,
+    /// How bad.
+    pub severity: Severity,
+    /// `dns_nxdomain`, `no_route`, …, for rules on health.
+    pub reason: Option<String>,
+    /// One sentence for a person: what is wrong, or what was.
+    pub summary: String,
+    /// The probe's own words about the deciding attempt, if it had any.
+    pub detail: Option<String>,
+    /// When the incident began.
+    pub opened_at: Micros,
+    /// When it ended.
+    pub resolved_at: Option<Micros>,
+    /// Why it ended: `recovered`, `rule_removed`, `retired`, `operator`. Only the first means that things are well again.
+    #[serde(default)]
+    pub resolved_why: Option<String>,
+    /// It began soon after its last end: the rule flaps, and its end will be told once things have stayed well.
+    #[serde(default)]
+    pub flapping: bool,
+    /// Who acknowledged or ended it, if a person did.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Who saw it: code of each datacenter with what it sees.
+    pub seen_by: BTreeMap<String, String>,
 }
 
 /// Many words at once. Made when it is sent, out of the notices that it covers.

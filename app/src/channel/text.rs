@@ -2,198 +2,120 @@
 //!
 //! It is read at 3 in the morning on a telephone. The first line alone must tell what is wrong with what; then why,
 //! where, since when, and who saw it. Nothing is told as well again that merely stopped being watched.
+//! The words themselves are in [`super::words`], how they are arranged in [`super::template`].
 
-use super::Message;
+use super::common::{Style, Template};
 use super::content::Content;
-use crate::config::decode::show_duration;
+use super::template::{native, stardust, v_insight, watchdog};
+use super::words::{Words, walk};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use std::fmt::Write;
-use watchkeeper_core::verdict::NoticeEvent;
-use watchkeeper_core::{Dur, Micros, Severity};
+use watchkeeper_core::{Dur, Micros};
 
 /// No line is longer, in characters. Longer ones push the other lines off a telephone's screen; shorter ones cut
 /// error texts before the part that matters.
 const LINE_MAX: usize = 500;
-/// No more labels are shown; the rest is counted.
-const LABELS_MAX: usize = 8;
 
-/// A title, which is shown in bold where that exists, and lines below it.
+/// A part of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its characters, none of them a control character.
+    pub text: String,
+    /// Whether it is shown in bold where that exists.
+    pub bold: bool,
+}
+
+/// One line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line(pub Vec<Span>);
+
+impl Line {
+    /// A line without markup.
+    pub(super) fn plain_of(text: impl Into<String>) -> Self {
+        Self(vec![Span { text: text.into(), bold: false }])
+    }
+
+    /// A line in bold.
+    pub(super) fn bold_of(text: impl Into<String>) -> Self {
+        Self(vec![Span { text: text.into(), bold: true }])
+    }
+
+    /// A filled pattern, what stands in the place `name` in bold.
+    pub(super) fn naming(pattern: &str, values: &[(&str, &str)]) -> Self {
+        let mut spans = Vec::new();
+        walk(pattern, values, |piece, place| {
+            if !piece.is_empty() {
+                spans.push(Span { text: piece.to_owned(), bold: place == Some("name") });
+            }
+        });
+        Self(spans)
+    }
+
+    /// Its characters alone.
+    pub fn plain(&self) -> String {
+        self.0.iter().map(|span| span.text.as_str()).collect()
+    }
+
+    /// Names and error texts come from outside: control characters become spaces, and what is too long is cut.
+    fn tidy(mut self) -> Self {
+        let mut left = LINE_MAX;
+        for span in &mut self.0 {
+            span.text = one_line(&span.text, left);
+            left -= span.text.chars().count().min(left);
+        }
+        self.0.retain(|span| !span.text.is_empty());
+        self
+    }
+}
+
+/// A first line, which must do alone, and lines below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// What is wrong with what.
-    pub title: String,
-    /// Why, where, since when, who saw it, which incident.
-    pub lines: Vec<String>,
+    pub head: Line,
+    /// Why, where, since when, who saw it, which incident; an empty one parts what belongs together.
+    pub lines: Vec<Line>,
 }
 
 impl Text {
+    /// Every line on its line and within its length.
+    pub(super) fn new(head: Line, lines: Vec<Line>) -> Self {
+        Self { head: head.tidy(), lines: lines.into_iter().map(Line::tidy).collect() }
+    }
+
+    /// The first line alone.
+    pub fn title(&self) -> String {
+        self.head.plain()
+    }
+
+    /// The lines below it, as plain text, without a newline at the end.
+    pub fn rest(&self) -> String {
+        self.lines.iter().map(Line::plain).collect::<Vec<_>>().join("\n")
+    }
+
     /// As plain text, without a newline at the end.
     pub fn plain(&self) -> String {
-        let mut out = self.title.clone();
-        for line in &self.lines {
-            out.push('\n');
-            out.push_str(line);
-        }
-        out
+        let rest = self.rest();
+        if rest.is_empty() { self.title() } else { format!("{}\n{rest}", self.title()) }
     }
 }
 
-/// The words of one delivery.
-pub fn words(content: &Content) -> Text {
-    let (title, lines) = match content {
-        Content::Incident(message) => return text(message),
-        Content::Digest(digest) => {
-            (format!("{} incidents at once", digest.open + digest.resolved), digest.words.iter().map(title).collect())
-        }
-        Content::Report(report) => (format!("Status report {}", report.name), Vec::new()),
-        Content::Node(word) => (format!("Node {} {}", word.node, word.event.as_str()), vec![word.summary.clone()]),
-        Content::Test(test) => (
-            "🔔 Test message from Watchkeeper".to_owned(),
-            vec![format!("The channel {} works", test.channel), format!("Sent at {}", moment(test.at))],
-        ),
+/// The words of one delivery. `now` is when it is told: some messages say how long something has lasted.
+pub fn text(content: &Content, style: Style, now: Micros) -> Text {
+    let words = style.language.words();
+    let templated = match style.template {
+        Template::Native => None,
+        Template::Watchdog => watchdog::text(content, words, now),
+        Template::Stardust => stardust::text(content, words, now),
+        Template::VInsight => v_insight::text(content, words),
     };
-    Text { title: one_line(&title), lines: lines.iter().map(|l| one_line(l)).collect() }
+    templated.unwrap_or_else(|| native::text(content, words, now))
 }
 
-/// The words of one message.
-pub fn text(message: &Message) -> Text {
-    let mut lines = Vec::new();
-    let (why, when) = (why(message), when(message, message.event));
-    match message.event {
-        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged => {
-            lines.extend(why.into_iter().chain([when]));
-        }
-        NoticeEvent::Resolved => lines.extend([when].into_iter().chain(why)),
-    }
-    if !message.target.is_empty() {
-        lines.push(message.target.clone());
-    }
-    lines.extend(seen_by(message));
-    lines.extend(belonging(message));
-    lines.push(format!("Incident {}", message.incident));
-    Text { title: one_line(&title(message)), lines: lines.iter().map(|l| one_line(l)).collect() }
-}
-
-/// Rules by what they mean to a reader; a rule with a name of its own is called by it.
-enum Meaning<'a> {
-    Down,
-    Slow(Option<&'a str>),
-    SslExpiry,
-    MissedPush,
-    Blind,
-    Named(&'a str),
-}
-
-fn meaning(rule: &str) -> Meaning<'_> {
-    match rule.split_once('/').map_or((rule, None), |(kind, phase)| (kind, Some(phase))) {
-        ("down", None) => Meaning::Down,
-        ("slow_response", phase) => Meaning::Slow(phase.filter(|p| *p != "total")),
-        ("ssl_expiry", None) => Meaning::SslExpiry,
-        ("missed_push", None) => Meaning::MissedPush,
-        ("blind", None) => Meaning::Blind,
-        _ => Meaning::Named(rule),
-    }
-}
-
-fn title(message: &Message) -> String {
-    let name = &message.monitor;
-    let meaning = meaning(&message.rule);
-    match message.event {
-        NoticeEvent::Acknowledged => format!("👀 {name}: {}", message.summary),
-        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated => {
-            let mark = match (&meaning, message.severity) {
-                (Meaning::Blind, _) => "❓",
-                (_, Severity::Critical) => "🔴",
-                (_, Severity::Warning) => "🟠",
-                (_, Severity::Info) => "🔵",
-            };
-            let what = match meaning {
-                Meaning::Down => "is down".to_owned(),
-                Meaning::Slow(None) => "is slow".to_owned(),
-                Meaning::Slow(Some(phase)) => format!("is slow ({})", phase.replace('_', " ")),
-                Meaning::SslExpiry => "needs a new certificate".to_owned(),
-                Meaning::MissedPush => "did not report in time".to_owned(),
-                Meaning::Blind => "cannot be checked".to_owned(),
-                Meaning::Named(rule) => format!("breaks the rule {rule}"),
-            };
-            format!("{mark} {name} {what}")
-        }
-        NoticeEvent::Resolved => match message.resolved_why.as_deref() {
-            Some("retired") => format!("⚪ {name} is no longer watched"),
-            Some("rule_removed") => format!("⚪ {name} is no longer watched for {}", message.rule),
-            _ => {
-                let what = match meaning {
-                    Meaning::Down => "is up again".to_owned(),
-                    Meaning::Slow(None) => "is fast again".to_owned(),
-                    Meaning::Slow(Some(phase)) => format!("is fast again ({})", phase.replace('_', " ")),
-                    Meaning::SslExpiry => "has a good certificate again".to_owned(),
-                    Meaning::MissedPush => "reports again".to_owned(),
-                    Meaning::Blind => "can be checked again".to_owned(),
-                    Meaning::Named(rule) => format!("keeps the rule {rule} again"),
-                };
-                format!("🟢 {name} {what}")
-            }
-        },
-    }
-}
-
-/// The summary, and the probe's own words if they add to it. When all is well again the summary only repeats how long
-/// it lasted, which has a line of its own.
-fn why(message: &Message) -> Vec<String> {
-    let mut lines = Vec::new();
-    let well = message.event == NoticeEvent::Resolved && !over_without_recovery(message);
-    let repeats = well && message.detail.is_some();
-    if !message.summary.is_empty() && !repeats {
-        lines.push(message.summary.clone());
-    }
-    if let Some(detail) = message.detail.as_deref().filter(|d| !d.is_empty() && !message.summary.contains(d)) {
-        lines.push(if well { format!("It was: {detail}") } else { detail.to_owned() });
-    }
-    lines
-}
-
-/// Whether it ended only because nobody looks any more.
-fn over_without_recovery(message: &Message) -> bool {
-    matches!(message.resolved_why.as_deref(), Some("retired" | "rule_removed"))
-}
-
-fn when(message: &Message, event: NoticeEvent) -> String {
-    match (event, message.resolved_at) {
-        (NoticeEvent::Resolved, Some(end)) => {
-            let was = match meaning(&message.rule) {
-                Meaning::Down => "Was down",
-                Meaning::Slow(_) => "Was slow",
-                Meaning::SslExpiry | Meaning::MissedPush | Meaning::Blind | Meaning::Named(_) => "Lasted",
-            };
-            format!("{was} {}, since {}", rough(end - message.opened_at), moment(message.opened_at))
-        }
-        (_, _) => format!("Since {}", moment(message.opened_at)),
-    }
-}
-
-fn seen_by(message: &Message) -> Option<String> {
-    let seen: Vec<String> = message.seen_by.iter().map(|(place, health)| format!("{place} ({health})")).collect();
-    (!seen.is_empty()).then(|| format!("Seen from {}", seen.join(", ")))
-}
-
-/// Labels, and the tenant if it is not the only one.
-fn belonging(message: &Message) -> Option<String> {
-    let mut parts: Vec<String> = message.labels.iter().take(LABELS_MAX).map(|(k, v)| format!("{k}={v}")).collect();
-    let more = message.labels.len().saturating_sub(LABELS_MAX);
-    if more > 0 {
-        parts.push(format!("and {more} more labels"));
-    }
-    if !matches!(message.tenant.as_str(), "" | "default") {
-        parts.insert(0, format!("tenant={}", message.tenant));
-    }
-    (!parts.is_empty()).then(|| parts.join(" "))
-}
-
-/// Names and error texts come from outside: control characters become spaces, and what is too long is cut.
-fn one_line(line: &str) -> String {
-    let mut out: String = line.chars().take(LINE_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.chars().nth(LINE_MAX).is_some() {
+/// The first `max` characters on one line.
+pub(super) fn one_line(line: &str, max: usize) -> String {
+    let mut out: String = line.chars().take(max).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().nth(max).is_some() {
         out.pop();
         out.push('…');
     }
@@ -201,34 +123,42 @@ fn one_line(line: &str) -> String {
 }
 
 /// `03:12:07 UTC, 22 Nov 2026`.
-fn moment(at: Micros) -> String {
-    utc(at).map_or_else(String::new, |t| t.strftime("%H:%M:%S UTC, %-d %b %Y").to_string())
+pub(super) fn moment(at: Micros, words: &Words) -> String {
+    strftime(at, words.moment)
 }
 
 /// `2026-11-22T03:12:07.123456Z`, as documents for machines have it.
 pub fn iso(at: Micros) -> String {
-    utc(at).map_or_else(String::new, |t| t.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string())
+    strftime(at, "%Y-%m-%dT%H:%M:%S%.6fZ")
 }
 
-/// `None` outside of the years that a calendar has.
-fn utc(at: Micros) -> Option<jiff::Zoned> {
-    Timestamp::from_microsecond(at.0).ok().map(|t| t.to_zoned(TimeZone::UTC))
+/// An instant in UTC by a pattern of `strftime`; empty outside of the years that a calendar has.
+pub(super) fn strftime(at: Micros, pattern: &str) -> String {
+    let zoned = Timestamp::from_microsecond(at.0).ok().map(|t| t.to_zoned(TimeZone::UTC));
+    zoned.map_or_else(String::new, |t| t.strftime(pattern).to_string())
 }
 
 /// A length of time in its two largest units: `3m12s`, `2d4h`, `850ms`.
-fn rough(length: Dur) -> String {
+pub(super) fn rough(length: Dur, words: &Words) -> String {
+    const UNITS: [i64; 5] = [86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000, 1_000];
     let exact = length.0.max(0);
-    let step = match exact {
-        0..1_000_000 => 1_000,
-        1_000_000..3_600_000_000 => 1_000_000,
-        3_600_000_000..86_400_000_000 => 60_000_000,
-        _ => 3_600_000_000,
-    };
-    show_duration(Dur(exact / step * step))
+    // Below a second there are only milliseconds; above, none.
+    let first = UNITS.iter().position(|unit| exact >= *unit).unwrap_or(3);
+    let last = if first == 4 { 4 } else { (first + 1).min(3) };
+    let mut parts = Vec::new();
+    let mut rest = exact;
+    for index in first..=last {
+        let count = rest / UNITS[index];
+        rest %= UNITS[index];
+        if count > 0 || (index == last && parts.is_empty()) {
+            parts.push(format!("{count}{}", words.units[index]));
+        }
+    }
+    parts.join(words.units_gap)
 }
 
 /// Cuts a text to `max` UTF-16 units, the way chat services count, with `…` in place of the rest.
-pub fn cut_utf16(line: &str, max: usize) -> String {
+pub(super) fn cut_utf16(line: &str, max: usize) -> String {
     if line.encode_utf16().count() <= max {
         return line.to_owned();
     }
@@ -239,7 +169,7 @@ pub fn cut_utf16(line: &str, max: usize) -> String {
         if used > max {
             break;
         }
-        let _ = out.write_char(c);
+        out.push(c);
     }
     if max > 0 {
         out.push('…');
@@ -250,44 +180,71 @@ pub fn cut_utf16(line: &str, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::sample;
+    use crate::channel::{Language, Message, sample};
+
+    fn told(style: Style) -> String {
+        let mut all = String::new();
+        for (what, content) in sample::all() {
+            all.push_str(&format!("── {what}\n{}\n", text(&content, style, sample::NOW).plain()));
+        }
+        all
+    }
+
+    #[test]
+    fn every_word_in_every_form_and_language() {
+        for (template, form) in [
+            (Template::Native, "native"),
+            (Template::Watchdog, "watchdog"),
+            (Template::Stardust, "stardust"),
+            (Template::VInsight, "v_insight"),
+        ] {
+            for (language, code) in [(Language::En, "en"), (Language::Ru, "ru")] {
+                insta::assert_snapshot!(format!("{form}_{code}"), told(Style { language, template }));
+            }
+        }
+    }
 
     #[test]
     fn every_rule_has_its_words() {
         let mut all = String::new();
-        for rule in ["down", "slow_response", "slow_response/first_byte", "ssl_expiry", "missed_push", "blind", "checkout-slow"] {
-            for message in [sample::opened(), sample::resolved()] {
-                let message = Message { rule: rule.to_owned(), ..message };
-                all.push_str(&text(&message).title);
-                all.push('\n');
+        for language in [Language::En, Language::Ru] {
+            for rule in ["down", "slow_response", "slow_response/first_byte", "ssl_expiry", "missed_push", "blind", "checkout-slow"] {
+                for message in [sample::opened(), sample::reminded(), sample::resolved()] {
+                    let message = Message { rule: rule.to_owned(), ..message };
+                    let style = Style { language, template: Template::Native };
+                    all.push_str(&text(&Content::Incident(message), style, sample::NOW).title());
+                    all.push('\n');
+                }
             }
         }
         insta::assert_snapshot!("titles", all);
     }
 
     #[test]
-    fn a_message_says_what_why_where_and_since_when() {
-        insta::assert_snapshot!("opened", text(&sample::opened()).plain());
-        insta::assert_snapshot!("resolved", text(&sample::resolved()).plain());
-        insta::assert_snapshot!("test", words(&Content::Test(crate::channel::content::TestWord { channel: "ops".into(), kind: "telegram".into(), at: Micros(1_795_317_127_000_000) })).plain());
-    }
-
-    #[test]
     fn what_is_no_longer_watched_is_never_called_well() {
-        for (why, title) in [("retired", "⚪ shop is no longer watched"), ("rule_removed", "⚪ shop is no longer watched for down")] {
-            let message = Message { resolved_why: Some(why.to_owned()), ..sample::resolved() };
-            assert_eq!(text(&message).title, title);
-            assert!(!text(&message).plain().contains("🟢"), "{why}");
+        for (why, title) in [
+            ("retired", "⚪ shop is no longer watched"),
+            ("rule_removed", "⚪ shop is no longer watched for down"),
+            ("operator", "⚪ somebody ended the incident of shop (down)"),
+        ] {
+            for template in [Template::Native, Template::Watchdog, Template::Stardust] {
+                let content = Content::Incident(Message { resolved_why: Some(why.to_owned()), ..sample::resolved() });
+                let told = text(&content, Style { template, ..Style::default() }, sample::NOW);
+                assert_eq!(told.title(), title, "{template:?}");
+                assert!(!told.plain().contains("🟢"), "{why}");
+            }
         }
     }
 
     #[test]
     fn foreign_text_stays_on_its_line_and_within_its_length() {
         let message = Message { summary: format!("a\nb\u{7}c{}", "x".repeat(9_000)), ..sample::opened() };
-        let text = text(&message);
-        assert!(text.lines[0].starts_with("a b c"), "{}", text.lines[0]);
-        assert!(text.lines.iter().all(|l| l.chars().count() <= LINE_MAX));
-        assert!(text.lines[0].ends_with('…'));
+        for template in [Template::Native, Template::Watchdog, Template::Stardust, Template::VInsight] {
+            let told = text(&Content::Incident(message.clone()), Style { template, ..Style::default() }, sample::NOW);
+            assert!(told.plain().contains("a b c"), "{}", told.plain());
+            assert!(told.lines.iter().all(|l| l.plain().chars().count() <= LINE_MAX), "{template:?}");
+            assert!(told.lines.iter().any(|l| l.plain().ends_with('…')), "{template:?}");
+        }
     }
 
     #[test]
@@ -301,11 +258,15 @@ mod tests {
 
     #[test]
     fn lengths_are_told_in_what_matters() {
-        let of = |us| rough(Dur(us));
+        let of = |us| rough(Dur(us), Language::En.words());
         assert_eq!(of(192_400_000), "3m12s");
         assert_eq!(of(850_500), "850ms");
         assert_eq!(of(5_400_000_000), "1h30m");
+        assert_eq!(of(7_200_000_000), "2h");
         assert_eq!(of(190_000_000_000), "2d4h");
+        assert_eq!(of(12_000_000), "12s");
         assert_eq!(of(-5), "0s");
+        assert_eq!(of(900), "0s");
+        assert_eq!(rough(Dur(192_400_000), Language::Ru.words()), "3 мин 12 с");
     }
 }

@@ -165,7 +165,7 @@ pub async fn channel_test(args: ChannelTestArgs) -> Result<(), Ended> {
     let found = find_channel(&config, &args.name, args.tenant.as_deref())?;
     let clock = Clock::system();
     let net = Arc::new(Net::system(clock.clone()));
-    match channel::send_test(&net, &clock, &found.name, &found.kind).await {
+    match channel::send_test(&net, &clock, &found.name, &found.kind, found.common.style).await {
         Ok(accepted) => {
             let id = accepted.provider_id.map(|id| format!(" as {id}")).unwrap_or_default();
             say(&format!("{} took the test message{id}\n", found.name))

@@ -46,7 +46,7 @@ pub(super) fn fleet_hash(tenants: &[TenantConfig]) -> [u8; 32] {
         put(&mut hash, 't', tenant.slug.as_bytes());
         for channel in &tenant.channels {
             put(&mut hash, 'c', channel.name.as_bytes());
-            hash.update(channel.kind.hash());
+            hash.update(channel.kind.hash(&channel.common));
         }
         for monitor in &tenant.monitors {
             hash.update(monitor.hash);

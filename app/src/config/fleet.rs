@@ -55,6 +55,8 @@ pub struct ChannelConfig {
     pub at: Pos,
     /// Where to, and with which credentials.
     pub kind: ChannelKind,
+    /// Its words, its caps, whether it is the last resort.
+    pub common: channel::Common,
 }
 
 /// The nodes of one tenant, from all files.
@@ -132,8 +134,9 @@ fn channels(sections: &[Fields<'_>], problems: &mut Problems) -> (Vec<ChannelCon
         };
         let name = tagged.common.require("name", problems).and_then(|n| monitor::name(n, problems));
         names.add("channel", name.as_deref(), node, problems);
+        let common = channel::Common::decode(&tagged.common, problems);
         if let (Some(name), Some(kind)) = (name, tagged.kind) {
-            channels.push(ChannelConfig { name, at: node.at.clone(), kind });
+            channels.push(ChannelConfig { name, at: node.at.clone(), kind, common });
         }
     }
     (channels, names)

@@ -15,7 +15,7 @@ mod pace;
 mod parcel;
 mod task;
 
-use crate::channel::{Channel, ChannelKind};
+use crate::channel::{Channel, ChannelKind, Common};
 use crate::clock::Clock;
 use crate::net::Net;
 use crate::store::{Fence, Store};
@@ -64,15 +64,15 @@ pub struct ChannelSpec {
 
 impl ChannelSpec {
     /// A configured channel under the id that the store gave it.
-    pub fn new(id: ChannelId, name: &str, kind: &ChannelKind) -> Self {
+    pub fn new(id: ChannelId, name: &str, kind: &ChannelKind, common: &Common) -> Self {
         Self {
             id,
             name: name.to_owned(),
             kind: kind.kind(),
             budget_key: kind.budget_key(),
-            hash: kind.hash(),
-            budgets: SmallVec::new(),
-            channel: kind.build(),
+            hash: kind.hash(common),
+            budgets: common.budget.clone(),
+            channel: kind.build(name, common.style),
         }
     }
 

@@ -11,6 +11,7 @@ mod fault;
 mod guard;
 mod names;
 mod request;
+pub mod starttls;
 pub mod tls;
 
 pub use connect::Connected;

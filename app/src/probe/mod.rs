@@ -15,7 +15,6 @@ mod echo;
 pub mod http;
 pub mod icmp;
 pub mod push;
-mod starttls;
 pub mod tcp;
 pub mod tls;
 

@@ -58,7 +58,7 @@ pub(super) async fn test(
     if web.0.test_limits.0.check_key(&found.id).is_err() {
         return Err(ApiError::too_many(format!("a channel is tested {TESTS_PER_MINUTE} times a minute at most")));
     }
-    match channel::send_test(&web.net, &web.clock, &found.config.name, &found.config.kind).await {
+    match channel::send_test(&web.net, &web.clock, &found.config.name, &found.config.kind, found.config.common.style).await {
         Ok(accepted) => Ok(Json(ChannelTested { channel: name, provider_id: accepted.provider_id })),
         Err(refused) => Err(ApiError::new(
             StatusCode::BAD_GATEWAY,

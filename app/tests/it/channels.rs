@@ -2,41 +2,27 @@
 //! secret is ever shown, and that a message is told once where it can be.
 
 use crate::support::provider::{Act, Provider};
-use crate::support::{telegram, webhook};
+use crate::support::telling::{
+    HEADER_SECRET, MATRIX, NOW, PATH_SECRET, built, configured, delivery, no_secret, one, problems, tell, tell_of, tell_within, word,
+};
+use crate::support::{telegram, telling, webhook};
 use axum::http::StatusCode;
-use std::collections::BTreeMap;
+use serde_json::Value;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use watchkeeper::channel::{self, Accepted, Channel, ChannelKind, Delivery, Message, Refused, RefusedClass, Retry};
+use std::time::Duration;
+use watchkeeper::channel::content::{Content, NodeEvent, NodeWord};
+use watchkeeper::channel::{self, Accepted, ChannelKind, Common, RefusedClass, Retry, Style};
 use watchkeeper::clock::Clock;
-use watchkeeper::config::{self, Config};
 use watchkeeper::net::Net;
 use watchkeeper_core::verdict::NoticeEvent;
-use watchkeeper_core::{Dur, Micros, Severity};
-
-const NOW: Micros = Micros(1_795_317_130_000_000);
-const HEADER_SECRET: &str = "Bearer hunter2-hunter2";
-const PATH_SECRET: &str = "T0pS3cretPath";
-
-fn load(yaml: &str) -> Config {
-    config::load_texts(&[("test.yaml".to_owned(), yaml.as_bytes().to_vec())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"))
-}
-
-/// Problems of a file with one channel.
-fn problems(channel: &str) -> String {
-    let yaml = format!("channels:\n  - {channel}\n");
-    match config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None) {
-        Ok(_) => String::new(),
-        Err(bad) => bad.to_string(),
-    }
-}
-
-fn one(channel: &str) -> ChannelKind {
-    load(&format!("channels:\n  - {channel}\n")).tenants[0].channels[0].kind.clone()
-}
+use watchkeeper_core::{Dur, Severity};
 
 fn telegram_at(url: &str) -> ChannelKind {
-    one(&format!(r#"{{ name: ops, telegram: {{ bot_token: "{}", chat_id: -100123, topic_id: 7, api_url: "{url}" }} }}"#, telegram::TOKEN))
+    one(&telegram_yaml(url, ""))
+}
+
+fn telegram_yaml(url: &str, keys: &str) -> String {
+    format!(r#"{{ name: ops, telegram: {{ bot_token: "{}", chat_id: -100123, topic_id: 7, api_url: "{url}"{keys} }} }}"#, telegram::TOKEN)
 }
 
 fn webhook_at(url: &str, signed: bool) -> ChannelKind {
@@ -46,83 +32,10 @@ fn webhook_at(url: &str, signed: bool) -> ChannelKind {
     ))
 }
 
-fn opened() -> Message {
-    Message {
-        event: Some(NoticeEvent::Opened),
-        incident: "019aa2b4-7e0c-7d3a-9c55-0d1f6c1b2a3e".to_owned(),
-        tenant: "default".to_owned(),
-        monitor_uid: "019aa2b4-0000-7000-8000-000000000001".to_owned(),
-        monitor: "shop <b>&".to_owned(),
-        kind: "http".to_owned(),
-        target: "https://shop.example.org/?a=1&b=2".to_owned(),
-        labels: BTreeMap::new(),
-        rule: "down".to_owned(),
-        severity: Severity::Critical,
-        reason: Some("http_status".to_owned()),
-        summary: "HTTP status 503 instead of 200-299".to_owned(),
-        detail: None,
-        opened_at: NOW,
-        resolved_at: None,
-        resolved_why: None,
-        seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
-    }
-}
-
-fn delivery(within: Duration) -> Delivery {
-    Delivery { message: opened(), key: "incident/x/opened/0/1".to_owned(), deadline: Instant::now() + within, now: NOW }
-}
-
-async fn tell(channel: &dyn Channel) -> Result<Accepted, Refused> {
-    tell_within(channel, Duration::from_secs(10)).await
-}
-
-async fn tell_within(channel: &dyn Channel, within: Duration) -> Result<Accepted, Refused> {
-    let result = channel.deliver(&Arc::new(Net::system(Clock::system())), &delivery(within)).await;
-    if let Err(refused) = &result {
-        no_secret(&format!("{refused} {refused:?}"));
-    }
-    result
-}
-
-fn no_secret(text: &str) {
-    let key = telegram::TOKEN.split_once(':').unwrap().1;
-    for secret in [key, PATH_SECRET, HEADER_SECRET, "hunter2", webhook::SECRET] {
-        assert!(!text.contains(secret), "{secret} is shown: {text}");
-    }
-}
-
-/// Status and `Retry-After` against class and retry: the same table for both channels but where Telegram differs.
-const MATRIX: &[(u16, Option<&str>, RefusedClass, Retry)] = &[
-    (301, None, RefusedClass::Client, Retry::Never),
-    (400, None, RefusedClass::Client, Retry::Never),
-    (401, None, RefusedClass::Auth, Retry::Never),
-    (403, None, RefusedClass::Auth, Retry::Never),
-    (404, None, RefusedClass::Client, Retry::Never),
-    (405, None, RefusedClass::Client, Retry::Never),
-    (408, None, RefusedClass::Timeout, Retry::Soon),
-    (409, None, RefusedClass::Client, Retry::Never),
-    (410, None, RefusedClass::Client, Retry::Never),
-    (413, None, RefusedClass::Client, Retry::Never),
-    (422, None, RefusedClass::Client, Retry::Never),
-    (425, None, RefusedClass::Server, Retry::Soon),
-    (429, None, RefusedClass::RateLimited, Retry::Soon),
-    (429, Some("17"), RefusedClass::RateLimited, Retry::After(Dur::secs(17))),
-    (429, Some("999999"), RefusedClass::RateLimited, Retry::After(Dur::secs(3_600))),
-    (429, Some("Sun, 22 Nov 2026 03:13:10 GMT"), RefusedClass::RateLimited, Retry::After(Dur::secs(60))),
-    (429, Some("Sun, 22 Nov 2026 01:00:00 GMT"), RefusedClass::RateLimited, Retry::After(Dur::ZERO)),
-    (429, Some("soon"), RefusedClass::RateLimited, Retry::Soon),
-    (500, None, RefusedClass::Server, Retry::Soon),
-    (501, None, RefusedClass::Server, Retry::Soon),
-    (502, None, RefusedClass::Server, Retry::Soon),
-    (503, Some("5"), RefusedClass::Server, Retry::After(Dur::secs(5))),
-    (504, None, RefusedClass::Server, Retry::Soon),
-    (599, None, RefusedClass::Server, Retry::Soon),
-];
-
 #[tokio::test]
 async fn every_status_of_a_webhook_means_what_it_should() {
     let provider = webhook::start(true).await;
-    let channel = webhook_at(&provider.url, true).build();
+    let channel = webhook_at(&provider.url, true).build("ops", Style::default());
     for (status, asked, class, retry) in MATRIX {
         let headers = asked.map(|a| ("retry-after", a.to_owned())).into_iter().collect();
         // Servers echo what they were given: that must not get into the error text.
@@ -142,7 +55,7 @@ async fn every_status_of_a_webhook_means_what_it_should() {
 #[tokio::test]
 async fn every_status_of_telegram_means_what_it_should() {
     let provider = telegram::start().await;
-    let channel = telegram_at(&provider.url).build();
+    let channel = telegram_at(&provider.url).build("ops", Style::default());
     for (status, asked, class, retry) in MATRIX.iter().filter(|(_, asked, _, _)| asked.is_none()) {
         let (class, retry) = if *status == 404 { (RefusedClass::Auth, Retry::Never) } else { (*class, *retry) };
         assert!(asked.is_none());
@@ -164,7 +77,7 @@ async fn every_status_of_telegram_means_what_it_should() {
 #[tokio::test]
 async fn telegram_gets_the_chat_the_topic_and_the_words() {
     let provider = telegram::start().await;
-    tell(&*telegram_at(&provider.url).build()).await.expect("a good message");
+    tell(&*telegram_at(&provider.url).build("ops", Style::default())).await.expect("a good message");
     let calls = provider.finish();
     let sent = calls[0].json();
     assert_eq!(sent["chat_id"], -100_123);
@@ -176,7 +89,7 @@ async fn telegram_gets_the_chat_the_topic_and_the_words() {
 #[tokio::test]
 async fn a_text_that_telegram_cannot_parse_is_sent_once_more_as_plain_text() {
     let provider = telegram::start().await;
-    let channel = telegram_at(&provider.url).build();
+    let channel = telegram_at(&provider.url).build("ops", Style::default());
     provider.then(telegram::bad_entities());
     tell(&*channel).await.expect("taken as plain text");
     let calls = provider.finish();
@@ -192,7 +105,7 @@ async fn a_text_that_telegram_cannot_parse_is_sent_once_more_as_plain_text() {
 #[tokio::test]
 async fn a_group_that_moved_is_told_under_its_new_id() {
     let provider = telegram::start().await;
-    let channel = telegram_at(&provider.url).build();
+    let channel = telegram_at(&provider.url).build("ops", Style::default());
     provider.then(telegram::migrated(-1_009_999));
     let refused = tell(&*channel).await.expect_err("the group has moved");
     assert_eq!(refused.retry, Retry::Soon);
@@ -205,7 +118,7 @@ async fn a_group_that_moved_is_told_under_its_new_id() {
 #[tokio::test]
 async fn what_is_not_the_bot_api_is_said_and_tried_again() {
     let provider = telegram::start().await;
-    let channel = telegram_at(&provider.url).build();
+    let channel = telegram_at(&provider.url).build("ops", Style::default());
     provider.then(Act::Answer(StatusCode::OK, vec![], "<html>Log in to the hotel's network</html>".to_owned()));
     let refused = tell(&*channel).await.expect_err("a captive portal took nothing");
     assert_eq!((refused.class, refused.retry), (RefusedClass::Server, Retry::Soon));
@@ -216,12 +129,12 @@ async fn what_is_not_the_bot_api_is_said_and_tried_again() {
 async fn an_answer_that_breaks_off_after_it_said_yes_is_a_yes() {
     let chat = telegram::start().await;
     chat.then(Act::CutOff(StatusCode::OK, r#"{"ok":true,"result":{"message_id":17,"te"#));
-    assert_eq!(tell(&*telegram_at(&chat.url).build()).await, Ok(Accepted::default()));
+    assert_eq!(tell(&*telegram_at(&chat.url).build("ops", Style::default())).await, Ok(Accepted::default()));
     let hook = webhook::start(false).await;
     hook.then(Act::CutOff(StatusCode::OK, "than"));
-    assert_eq!(tell(&*webhook_at(&hook.url, false).build()).await, Ok(Accepted::default()));
+    assert_eq!(tell(&*webhook_at(&hook.url, false).build("ops", Style::default())).await, Ok(Accepted::default()));
     hook.then(Act::Answer(StatusCode::OK, vec![], "x".repeat(1_000_000)));
-    assert_eq!(tell(&*webhook_at(&hook.url, false).build()).await, Ok(Accepted::default()), "a large answer is a yes too");
+    assert_eq!(tell(&*webhook_at(&hook.url, false).build("ops", Style::default())).await, Ok(Accepted::default()), "a large answer is a yes too");
 }
 
 #[tokio::test]
@@ -231,7 +144,7 @@ async fn silence_and_closed_doors_are_tried_again() {
     chat.otherwise(Act::Hang);
     hook.otherwise(Act::Hang);
     for channel in [telegram_at(&chat.url), webhook_at(&hook.url, false)] {
-        let refused = tell_within(&*channel.build(), Duration::from_millis(300)).await.expect_err("silence");
+        let refused = tell_within(&*channel.build("ops", Style::default()), Duration::from_millis(300)).await.expect_err("silence");
         assert_eq!((refused.class, refused.retry), (RefusedClass::Timeout, Retry::Soon), "{}", refused.text);
     }
     let closed = {
@@ -239,7 +152,7 @@ async fn silence_and_closed_doors_are_tried_again() {
         format!("http://{}", listener.local_addr().unwrap())
     };
     for channel in [telegram_at(&closed), webhook_at(&closed, true)] {
-        let refused = tell(&*channel.build()).await.expect_err("nobody listens");
+        let refused = tell(&*channel.build("ops", Style::default())).await.expect_err("nobody listens");
         assert_eq!((refused.class, refused.retry), (RefusedClass::Network, Retry::Soon), "{}", refused.text);
     }
 }
@@ -249,9 +162,9 @@ async fn a_wrong_token_or_signature_is_refused_by_the_stand_ins() {
     // The stand-ins must be able to fail.
     let chat = telegram::start().await;
     let stranger = one(&format!(r#"{{ name: ops, telegram: {{ bot_token: "123456:wrong", chat_id: "@ops", api_url: "{}" }} }}"#, chat.url));
-    assert_eq!(tell(&*stranger.build()).await.expect_err("401").class, RefusedClass::Auth);
+    assert_eq!(tell(&*stranger.build("ops", Style::default())).await.expect_err("401").class, RefusedClass::Auth);
     let hook = webhook::start(true).await;
-    let unsigned = webhook_at(&hook.url, false).build();
+    let unsigned = webhook_at(&hook.url, false).build("ops", Style::default());
     assert_eq!(tell(&*unsigned).await.expect_err("unsigned").class, RefusedClass::Client);
     for bad in ["<b>a", "<x>a</x>", "a & b", "a > b", "</b>", "<b><i>a</b></i>"] {
         assert!(telegram::parse_html(bad).is_err(), "{bad}");
@@ -263,11 +176,11 @@ async fn a_wrong_token_or_signature_is_refused_by_the_stand_ins() {
 #[test]
 fn nothing_shown_or_stored_holds_a_secret_but_the_hash_sees_it() {
     for channel in [telegram_at("http://127.0.0.1:1"), webhook_at("http://127.0.0.1:1", true)] {
-        no_secret(&format!("{channel:?} {} {}", channel.canonical(), channel.budget_key()));
-        assert_eq!(channel.hash(), channel.clone().hash());
+        no_secret(&format!("{channel:?} {} {}", channel.canonical(&Common::default()), channel.budget_key()));
+        assert_eq!(channel.hash(&Common::default()), channel.clone().hash(&Common::default()));
     }
     let with = |token: &str| one(&format!(r#"{{ name: ops, telegram: {{ bot_token: "{token}", chat_id: -1 }} }}"#));
-    assert_ne!(with("1:aaa").hash(), with("1:bbb").hash(), "a new token is a change");
+    assert_ne!(with("1:aaa").hash(&Common::default()), with("1:bbb").hash(&Common::default()), "a new token is a change");
     assert_eq!(with("1:aaa").budget_key(), with("1:bbb").budget_key(), "but the same bot");
     assert_eq!(with("1:aaa").budget_key(), "telegram/1");
     assert_eq!(webhook_at("https://hooks.example.org", true).budget_key(), "webhook/hooks.example.org");
@@ -307,13 +220,184 @@ async fn a_test_message_is_taken_or_the_refusal_is_told() {
     let hook = webhook::start(true).await;
     let clock = Clock::system();
     let net = Arc::new(Net::system(clock.clone()));
-    let accepted = channel::send_test(&net, &clock, "ops", &telegram_at(&chat.url)).await.expect("the chat works");
+    let accepted = channel::send_test(&net, &clock, "ops", &telegram_at(&chat.url), Style::default()).await.expect("the chat works");
     assert_eq!(accepted.provider_id.as_deref(), Some("1000"));
     assert!(chat.finish()[0].json()["text"].as_str().unwrap().contains("The channel ops works"));
     let signed = webhook_at(&hook.url, true);
-    channel::send_test(&net, &clock, "hook", &signed).await.expect("the webhook works");
+    channel::send_test(&net, &clock, "hook", &signed, Style::default()).await.expect("the webhook works");
     assert_eq!(hook.finish()[0].json()["event"], "test");
     hook.then(Act::Answer(StatusCode::FORBIDDEN, vec![], "go away".to_owned()));
-    let refused = channel::send_test(&net, &clock, "hook", &signed).await.expect_err("forbidden");
+    let refused = channel::send_test(&net, &clock, "hook", &signed, Style::default()).await.expect_err("forbidden");
     assert_eq!(refused.to_string(), format!("{} answered 403: go away", hook.url));
+}
+
+#[tokio::test]
+async fn words_about_an_incident_stay_in_its_thread() {
+    let provider = telegram::start().await;
+    let channel = built(&telegram_yaml(&provider.url, ", commands: true"));
+    let first = tell(&*channel).await.unwrap().provider_id.expect("Telegram gives ids");
+    for event in [NoticeEvent::Reminded, NoticeEvent::Escalated] {
+        let accepted = tell_of(&*channel, event, Some(&first)).await.unwrap();
+        assert_ne!(accepted.provider_id.as_ref(), Some(&first), "a message of its own");
+    }
+    let accepted = tell_of(&*channel, NoticeEvent::Acknowledged, Some(&first)).await.unwrap();
+    assert_eq!(accepted.provider_id.as_ref(), Some(&first), "the first message was edited");
+    let accepted = tell_of(&*channel, NoticeEvent::Resolved, Some(&first)).await.unwrap();
+    assert_ne!(accepted.provider_id.as_ref(), Some(&first), "people are told of the end");
+    let calls = provider.finish();
+    let methods: Vec<&str> = calls.iter().map(|call| call.path.rsplit('/').next().unwrap()).collect();
+    assert_eq!(methods, ["sendMessage", "sendMessage", "sendMessage", "editMessageText", "sendMessage", "editMessageText"]);
+    let sent: Vec<Value> = calls.iter().map(|call| call.json()).collect();
+    assert!(sent[0].get("reply_parameters").is_none());
+    for answer in [&sent[1], &sent[2], &sent[4]] {
+        assert_eq!(answer["reply_parameters"]["message_id"].to_string(), first);
+    }
+    let pressed = |sent: &Value| sent["reply_markup"].to_string().matches("callback_data").count();
+    assert_eq!(sent.iter().map(pressed).collect::<Vec<_>>(), [2, 2, 2, 1, 0, 0], "what can be pressed while it lasts");
+    assert_eq!(sent[3]["message_id"].to_string(), first);
+    assert!(sent[3]["text"].as_str().unwrap().contains("alice is on it"), "{}", sent[3]["text"]);
+    assert!(sent[5]["text"].as_str().unwrap().contains("is up again"), "{}", sent[5]["text"]);
+}
+
+#[tokio::test]
+async fn a_first_message_that_cannot_be_edited_is_no_reason_to_be_silent() {
+    let provider = telegram::start().await;
+    let channel = built(&telegram_yaml(&provider.url, ""));
+    for gone in ["message to edit not found", "message can't be edited"] {
+        provider.then(telegram::error(400, &format!("Bad Request: {gone}")));
+        let accepted = tell_of(&*channel, NoticeEvent::Acknowledged, Some("77")).await.expect("told anew");
+        assert_ne!(accepted.provider_id.as_deref(), Some("77"));
+    }
+    provider.then(telegram::error(400, "Bad Request: message is not modified: specified new message content is exactly the same"));
+    let accepted = tell_of(&*channel, NoticeEvent::Acknowledged, Some("77")).await.expect("it says so already");
+    assert_eq!(accepted.provider_id.as_deref(), Some("77"), "a repetition after a crash");
+    // An end that was told is told, whatever becomes of the edit.
+    for answer in [telegram::too_many(30), telegram::error(500, "Internal Server Error"), Act::Hang] {
+        provider.then(Act::Accept).then(answer);
+        tell_of(&*channel, NoticeEvent::Resolved, Some("77")).await.expect("told");
+    }
+    // But one that Telegram asks to wait for is waited for.
+    provider.then(telegram::too_many(3));
+    let refused = tell_of(&*channel, NoticeEvent::Acknowledged, Some("77")).await.expect_err("too many");
+    assert_eq!(refused.retry, Retry::After(Dur::secs(3)));
+    // An id of another kind of channel is no id.
+    tell_of(&*channel, NoticeEvent::Resolved, Some("<1@example.org>")).await.expect("told without a thread");
+    let last = provider.finish().last().cloned().unwrap();
+    assert!(last.path.ends_with("/sendMessage") && last.json().get("reply_parameters").is_none());
+}
+
+#[tokio::test]
+async fn there_is_nothing_to_press_where_nobody_listens() {
+    let provider = telegram::start().await;
+    tell(&*built(&telegram_yaml(&provider.url, ""))).await.unwrap();
+    assert!(provider.finish()[0].json().get("reply_markup").is_none());
+}
+
+#[test]
+fn every_provider_says_what_it_allows() {
+    let caps = |yaml: &str| built(yaml).caps();
+    let group = caps(&telegram_yaml("http://127.0.0.1:1", ""));
+    assert_eq!(group.own.as_slice(), [(1, Dur::secs(1)), (20, Dur::secs(60))]);
+    assert_eq!(group.shared.as_slice(), [(30, Dur::secs(1))]);
+    let person = caps(r#"{ name: a, telegram: { bot_token: "1:a", chat_id: 5 } }"#);
+    assert_eq!(person.own.as_slice(), [(1, Dur::secs(1))], "only groups have a minute's limit");
+    assert!(caps(r#"{ name: a, webhook: { url: "http://127.0.0.1:1" } }"#).own.is_empty());
+}
+
+#[tokio::test]
+async fn a_webhook_speaks_in_the_form_that_its_receiver_knows() {
+    let hook = Provider::start(|_| Ok(()), |_, _| (StatusCode::OK, String::new())).await;
+    let told = |form: String| {
+        let channel = built(&format!(r#"{{ name: alerts, webhook: {{ url: "{}/hook", secret: "s3cret-s3cret", {form} }} }}"#, hook.url));
+        async move { tell(&*channel).await.expect("taken") }
+    };
+    told("format: alertmanager".to_owned()).await;
+    told("format: v-insight".to_owned()).await;
+    told(r#"body: "{{ title }}!", content_type: text/plain"#.to_owned()).await;
+    told(r#"body: '{"text": {{ text|tojson }}, "at": {{ incident.opened_at|tojson }}}'"#.to_owned()).await;
+    let calls = hook.finish();
+    let alert = calls[0].json();
+    assert_eq!((&alert["version"], &alert["status"], &alert["receiver"]), (&"4".into(), &"firing".into(), &"alerts".into()));
+    assert_eq!(alert["alerts"][0]["labels"]["alertname"], "down");
+    assert_eq!(alert["alerts"][0]["endsAt"], "0001-01-01T00:00:00Z");
+    assert_eq!(calls[1].json()["status"], "open");
+    assert_eq!(calls[1].json()["message"], "Monitor is down: HTTP status 503 instead of 200-299");
+    assert_eq!(calls[2].body.as_ref(), "🔴 shop <b>& is down!".as_bytes());
+    assert_eq!(calls[2].headers["content-type"], "text/plain");
+    assert_eq!(calls[3].json()["at"], "2026-11-22T03:12:10.000000Z");
+    assert!(calls.iter().all(|call| call.headers.contains_key("x-watchkeeper-signature") && call.headers.contains_key("idempotency-key")));
+}
+
+#[test]
+fn templates_and_common_keys_are_checked_when_the_file_is_read() {
+    for (keys, told) in [
+        ("body: '{{ text|nothing }}'", "a template with a fault: unknown filter"),
+        ("body: '{\"text\": {{ text }} }'", "is not JSON"),
+        ("body: x, format: native", "both `format` and `body`"),
+        ("content_type: text/plain", "`content_type` without `body`"),
+        ("format: slack", "native, alertmanager, v-insight"),
+    ] {
+        let found = problems(&format!(r#"{{ name: a, webhook: {{ url: "http://127.0.0.1:1", {keys} }} }}"#));
+        assert!(found.contains(told), "{keys}: {found}");
+    }
+    for (keys, told) in [
+        ("language: de", "en, ru"),
+        ("template: kuma", "native, watchdog, stardust, v-insight"),
+        ("budget: 20/day", "20/min"),
+        ("budget: [1/s, 2/s, 3/s, 4/s, 5/s]", "at most 4"),
+        ("last_resort: maybe", "true or false"),
+    ] {
+        let found = problems(&format!(r#"{{ name: a, {keys}, webhook: {{ url: "http://127.0.0.1:1" }} }}"#));
+        assert!(found.contains(told), "{keys}: {found}");
+    }
+    let (_, kind, common) = configured(
+        r#"{ name: a, language: ru, template: stardust, budget: [1/s, 20/min], last_resort: true, webhook: { url: "http://127.0.0.1:1" } }"#,
+    );
+    assert_eq!((common.budget.len(), common.last_resort), (2, true));
+    assert_ne!(kind.hash(&common), kind.hash(&Common::default()), "other words are a change");
+    assert_eq!(kind.canonical(&common)["budget"], serde_json::json!(["1/1s", "20/1m"]));
+}
+
+#[tokio::test]
+async fn the_words_are_those_of_the_channel() {
+    let provider = telegram::start().await;
+    for (keys, told) in [
+        ("", "🔴 shop <b>& is down\n"),
+        (", language: ru", "🔴 shop <b>& не работает\n"),
+        (", template: watchdog", "🚨 СБОЙ: служба shop <b>& недоступна.\n\nСтатус: HTTP status 503"),
+        (", template: stardust", "🔴 Service Stopped\n\nService: shop <b>&\nPrevious Status: 🟢 Running\n"),
+        (", template: v-insight", "🔴 Monitor Down Alert\n"),
+    ] {
+        let token = telegram::TOKEN;
+        let yaml = format!(r#"{{ name: ops{keys}, telegram: {{ bot_token: "{token}", chat_id: -100123, api_url: "{}" }} }}"#, provider.url);
+        tell(&*built(&yaml)).await.unwrap();
+        let text = provider.calls().last().unwrap().json()["text"].as_str().unwrap().to_owned();
+        let shown = telegram::parse_html(&text).unwrap();
+        assert!(shown.starts_with(told), "{keys}: {shown}");
+    }
+    provider.finish();
+}
+
+#[tokio::test]
+async fn every_kind_of_content_is_taken_by_every_provider() {
+    let (chat, hook) = (telegram::start().await, webhook::start(true).await);
+    let node = NodeWord {
+        event: NodeEvent::CutOff,
+        node: "east <1>".to_owned(),
+        datacenter: "local".to_owned(),
+        severity: Severity::Critical,
+        at: NOW,
+        until: Some(NOW + Dur::secs(90)),
+        summary: "no route to anything".to_owned(),
+    };
+    let mut all: Vec<Content> = NoticeEvent::ALL.into_iter().map(|event| Content::Incident(word(event))).collect();
+    all.push(Content::Node(node));
+    for channel in [telegram_at(&chat.url), webhook_at(&hook.url, true)] {
+        let channel = channel.build("ops", Style::default());
+        for content in &all {
+            telling::attempt(&*channel, delivery(content.clone(), Some("1000"), Duration::from_secs(10))).await.expect("taken");
+        }
+    }
+    chat.finish();
+    assert_eq!(hook.finish().len(), all.len());
 }

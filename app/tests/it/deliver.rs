@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-use watchkeeper::channel::{Accepted, Channel, ChannelKind, Delivery, Refused};
+use watchkeeper::channel::{Accepted, Channel, ChannelKind, Common, Delivery, Refused};
 use watchkeeper::config;
 use watchkeeper::deliver::{ChannelSpec, scope};
 use watchkeeper::net::Net;
@@ -26,7 +26,7 @@ fn kind(yaml: &str) -> ChannelKind {
 
 /// Under the lease of its name, whatever its real budget.
 fn spec(id: ChannelId, name: &str, kind: &ChannelKind) -> ChannelSpec {
-    ChannelSpec { budget_key: name.to_owned(), ..ChannelSpec::new(id, name, kind) }
+    ChannelSpec { budget_key: name.to_owned(), ..ChannelSpec::new(id, name, kind, &Common::default()) }
 }
 
 fn hook(id: ChannelId, name: &str, provider: &Provider) -> ChannelSpec {

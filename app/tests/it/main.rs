@@ -5,6 +5,7 @@
 mod any_bytes;
 mod api;
 mod channels;
+mod channels_discord;
 mod config_alerting;
 mod config_files;
 mod config_meaning;

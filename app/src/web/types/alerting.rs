@@ -186,7 +186,7 @@ impl AlertChannel {
         Self {
             name: channel.name.clone(),
             kind: channel.kind.kind().to_owned(),
-            config: channel.kind.canonical(),
+            config: channel.kind.canonical(&channel.common),
             origin: format!("{}:{}", channel.at.file, channel.at.line),
         }
     }

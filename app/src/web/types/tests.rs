@@ -114,6 +114,8 @@ fn the_form_of_an_incident_does_not_change_unseen() {
         opened_at: AT,
         resolved_at: Some(AT),
         resolved_why: Some("recovered".into()),
+        acknowledged_at: None,
+        acknowledged_by: None,
         reason: Some("http_status".into()),
         summary: "shop is down".into(),
         value: None,

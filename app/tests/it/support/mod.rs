@@ -1,6 +1,7 @@
 //! What several tests share.
 
 pub mod app;
+pub mod discord;
 pub mod nginx;
 pub mod outbox;
 pub mod pki;
@@ -12,6 +13,7 @@ pub mod scripted;
 pub mod servers;
 pub mod store;
 pub mod telegram;
+pub mod telling;
 pub mod web;
 pub mod webhook;
 pub mod zoo;

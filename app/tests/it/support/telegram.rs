@@ -1,4 +1,4 @@
-//! A stand-in for Telegram's Bot API: `sendMessage`, as strict as the real one and a little stricter.
+//! A stand-in for Telegram's Bot API: `sendMessage` and `editMessageText`, as strict as the real one and a little stricter.
 //! Source: <https://core.telegram.org/bots/api#sendmessage>.
 
 use super::provider::{Act, Call, Provider};
@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 /// A token of the right form that belongs to nobody.
 pub const TOKEN: &str = "123456:TEST-abcdefghijklmnopqrstuvwxyz_0123";
 
-/// The parameters of `sendMessage` that Watchkeeper has a use for.
-const PARAMETERS: [&str; 5] = ["chat_id", "text", "parse_mode", "link_preview_options", "message_thread_id"];
+/// The parameters of both methods that Watchkeeper has a use for.
+const SHARED: [&str; 5] = ["chat_id", "text", "parse_mode", "link_preview_options", "reply_markup"];
+/// Those of one of them.
+const SENDING: [&str; 2] = ["message_thread_id", "reply_parameters"];
+const EDITING: [&str; 1] = ["message_id"];
 /// The tags of Telegram's HTML without attributes.
 const TAGS: [&str; 12] = ["b", "strong", "i", "em", "u", "ins", "s", "strike", "del", "code", "pre", "blockquote"];
 const ENTITIES: [&str; 4] = ["&lt;", "&gt;", "&amp;", "&quot;"];
@@ -19,7 +22,7 @@ pub async fn start() -> Provider {
     Provider::start(check, |call, nth| {
         let sent = call.json();
         let result = json!({
-            "message_id": 1_000 + nth,
+            "message_id": sent["message_id"].as_i64().unwrap_or(1_000 + nth as i64),
             "date": 1_795_317_127,
             "chat": { "id": sent["chat_id"], "type": "supergroup" },
             "text": sent["text"],
@@ -63,7 +66,12 @@ pub fn bad_entities() -> Act {
 
 fn check(call: &Call) -> Result<(), (StatusCode, String)> {
     let bad = |text: &str| Err(fault(StatusCode::BAD_REQUEST, &format!("Bad Request: {text}")));
-    if call.path != format!("/bot{TOKEN}/sendMessage") {
+    let own: &[&str] = match call.path.strip_prefix(&format!("/bot{TOKEN}/")) {
+        Some("sendMessage") => &SENDING,
+        Some("editMessageText") => &EDITING,
+        _ => &[],
+    };
+    if own.is_empty() {
         let status = if call.path.starts_with("/bot123456:") { StatusCode::UNAUTHORIZED } else { StatusCode::NOT_FOUND };
         return Err(fault(status, status.canonical_reason().unwrap_or_default()));
     }
@@ -74,7 +82,7 @@ fn check(call: &Call) -> Result<(), (StatusCode, String)> {
         return bad("content-type is not application/json");
     }
     let Ok(Value::Object(sent)) = serde_json::from_slice::<Value>(&call.body) else { return bad("body is not a JSON object") };
-    if let Some(unknown) = sent.keys().find(|k| !PARAMETERS.contains(&k.as_str())) {
+    if let Some(unknown) = sent.keys().find(|k| !SHARED.contains(&k.as_str()) && !own.contains(&k.as_str())) {
         return bad(&format!("unknown parameter {unknown}"));
     }
     match sent.get("chat_id") {
@@ -87,6 +95,18 @@ fn check(call: &Call) -> Result<(), (StatusCode, String)> {
     }
     if sent.get("link_preview_options").is_some_and(|o| *o != json!({ "is_disabled": true })) {
         return bad("can't parse link preview options JSON object");
+    }
+    if own == EDITING && sent.get("message_id").and_then(Value::as_i64).is_none_or(|id| id <= 0) {
+        return bad("message identifier is not specified");
+    }
+    if let Some(reply) = sent.get("reply_parameters") {
+        let wanted = json!({ "message_id": reply["message_id"].as_i64().unwrap_or(0), "allow_sending_without_reply": true });
+        if *reply != wanted || reply["message_id"] == 0 {
+            return bad("can't parse reply parameters JSON object");
+        }
+    }
+    if let Some(Err(why)) = sent.get("reply_markup").map(keyboard) {
+        return bad(&why);
     }
     let Some(text) = sent.get("text").and_then(Value::as_str) else { return bad("message text is empty") };
     let parsed = match sent.get("parse_mode").map(|m| m.as_str()) {
@@ -102,6 +122,24 @@ fn check(call: &Call) -> Result<(), (StatusCode, String)> {
         1..=4_096 => Ok(()),
         _ => bad("message is too long"),
     }
+}
+
+/// Rows of buttons, each with a text and what it carries back: 1 to 64 bytes.
+fn keyboard(markup: &Value) -> Result<(), String> {
+    let rows = markup["inline_keyboard"].as_array().filter(|rows| !rows.is_empty());
+    let only = markup.as_object().is_some_and(|m| m.len() == 1);
+    let rows = rows.filter(|_| only).ok_or("can't parse reply keyboard markup JSON object")?;
+    for button in rows.iter().flat_map(|row| row.as_array().cloned().unwrap_or_default()) {
+        let text = button["text"].as_str().unwrap_or_default();
+        let data = button["callback_data"].as_str().unwrap_or_default();
+        if text.is_empty() || button.as_object().is_none_or(|b| b.len() != 2) {
+            return Err("can't parse inline keyboard button: Text buttons are unallowed in the inline keyboard".to_owned());
+        }
+        if !(1..=64).contains(&data.len()) {
+            return Err("BUTTON_DATA_INVALID".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// The text without markup. Telegram lets a lone `&` or `>` pass; here it must be escaped.

@@ -59,24 +59,55 @@ fn verify(timestamp: &str, body: &[u8], found: &str) -> Result<(), String> {
 
 /// Version 1 of the document, field by field.
 fn document(body: &Value) -> Result<(), String> {
-    let keys = |v: &Value| v.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>().join(" ")).unwrap_or_default();
-    let same = |what: &str, found: &Value, wanted: &str| {
-        let found = keys(found);
-        if found == wanted { Ok(()) } else { Err(format!("fields of {what}: {found}")) }
+    same("the document", body, "digest event incident key monitor node report seen_by sent_at tenant text title version")?;
+    if body["version"] != 1 || [&body["text"], &body["title"]].iter().any(|t| t.as_str().is_none_or(str::is_empty)) {
+        return Err("version, text or title is wrong".to_owned());
+    }
+    let parts = ["incident", "monitor", "digest", "report", "node"].map(|part| (part, !body[part].is_null()));
+    let there: Vec<&str> = parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect();
+    let wanted: &[&str] = match body["event"].as_str() {
+        Some("opened" | "reminded" | "escalated" | "acknowledged" | "resolved") => &["incident", "monitor"],
+        Some("digest") => &["digest"],
+        Some("report") => &["report"],
+        Some("node") => &["node"],
+        Some("test") => &[],
+        other => return Err(format!("event {other:?}")),
     };
-    same("the document", body, "event incident key monitor seen_by sent_at tenant text version")?;
-    if body["version"] != 1 || body["text"].as_str().is_none_or(str::is_empty) {
-        return Err("version or text is wrong".to_owned());
+    if there != wanted {
+        return Err(format!("{} with {there:?}", body["event"]));
     }
-    if body["event"] == "test" {
-        return if body["incident"].is_null() && body["monitor"].is_null() { Ok(()) } else { Err("a test with an incident".to_owned()) };
+    match wanted {
+        ["incident", ..] => word(body),
+        ["digest"] => {
+            same("digest", &body["digest"], "more open resolved words")?;
+            body["digest"]["words"].as_array().into_iter().flatten().try_for_each(word)
+        }
+        ["report"] => {
+            same("report", &body["report"], "counts from incidents_open incidents_opened lines more name paused to")
+        }
+        ["node"] => same("node", &body["node"], "at datacenter event name severity summary until"),
+        _ => Ok(()),
     }
-    let incident = &body["incident"];
-    same("incident", incident, "detail duration_seconds id opened_at reason resolved_at resolved_why rule severity summary")?;
-    same("monitor", &body["monitor"], "id kind labels name target")?;
+}
+
+/// One word about an incident.
+fn word(of: &Value) -> Result<(), String> {
+    let incident = &of["incident"];
+    same(
+        "incident",
+        incident,
+        "actor detail duration_seconds flapping id opened_at reason resolved_at resolved_why rule severity summary",
+    )?;
+    same("monitor", &of["monitor"], "id kind labels name target")?;
     let ended = !incident["resolved_at"].is_null();
-    match (body["event"].as_str(), ended, incident["duration_seconds"].is_number()) {
-        (Some("opened"), false, false) | (Some("resolved"), true, true) => Ok(()),
+    match (of["event"].as_str(), ended, incident["duration_seconds"].is_number()) {
+        (Some("opened" | "reminded" | "escalated" | "acknowledged"), false, false) | (Some("resolved"), true, true) => Ok(()),
         other => Err(format!("event, end and duration do not fit: {other:?}")),
     }
+}
+
+/// Whether an object has exactly these fields.
+fn same(what: &str, found: &Value, wanted: &str) -> Result<(), String> {
+    let found = found.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>().join(" ")).unwrap_or_default();
+    if found == wanted { Ok(()) } else { Err(format!("fields of {what}: {found}")) }
 }

@@ -3,7 +3,7 @@
 //! Only what is needed to be let into TLS is said. What the server says is read line by line within limits; bytes that
 //! arrive before TLS but after its go-ahead are refused, because a man in the middle could have put them there.
 
-use crate::net::Fault;
+use super::Fault;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use watchkeeper_core::Reason;
@@ -168,7 +168,7 @@ fn refused(what: &str, bytes: &[u8]) -> Fault {
 }
 
 /// Bytes of the other side on one line of a message.
-pub(super) fn show(bytes: &[u8]) -> String {
+pub fn show(bytes: &[u8]) -> String {
     let cut = if bytes.len() > SHOWN_MAX { "…" } else { "" };
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)]);
     format!("{}{cut}", head.escape_debug())
