@@ -1,11 +1,15 @@
 //! What every store promises: written from the words of the contract, run over SQLite and PostgreSQL alike.
 
+mod aging;
+mod alerting;
 mod commit;
 mod history;
 mod keeping;
+mod last_resort;
 mod leases;
 mod objects;
 mod outbox;
+mod people;
 mod races;
 mod reading;
 mod speed;

@@ -150,10 +150,10 @@ pub(super) async fn dead_letters(tx: &mut PgConnection, scope: TenantScope, befo
     rows.iter().map(rows::dead_letter).collect()
 }
 
-/// Not for a channel that is no more: nobody would deliver it.
+/// As if it had just been decided: what held it once is forgotten. Not for a channel that is no more: nobody would deliver it.
 pub(super) async fn retry_dead(tx: &mut PgConnection, scope: TenantScope, notice: i64, now: Micros) -> Sql<Option<ChannelId>> {
     let row = query(
-        "UPDATE wk_notice SET state = 'due', attempts = 0, next_at = $3
+        "UPDATE wk_notice SET state = 'due', attempts = 0, held = FALSE, next_at = $3
          WHERE id = $1 AND tenant_id = $2 AND state = 'dead' AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at IS NULL)
          RETURNING channel_id",
     )

@@ -3,11 +3,12 @@
 use super::world::*;
 use crate::support::store::each_store;
 use smallvec::smallvec;
+use watchkeeper::channel::content::Content;
 use watchkeeper::store::*;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::RuleKey;
 use watchkeeper_core::sight::{BitRing, Settled, Sight, Vote};
-use watchkeeper_core::verdict::{RuleState, Verdict};
+use watchkeeper_core::verdict::{RuleState, Standing, Verdict};
 use watchkeeper_core::{Blind, Micros, MonitorId, Outcome, Reason};
 
 fn full_sight(at: Micros) -> SightRow {
@@ -58,7 +59,10 @@ async fn what_is_committed_is_loaded_again() {
             blind_since: Some(sec(2)),
             votes: smallvec![(w.me.datacenter, here.vote.clone())],
             rules: smallvec![
-                (RuleKey::new("down"), RuleState::Open { incident: id, told: smallvec![w.hook] }),
+                (
+                    RuleKey::new("down"),
+                    RuleState::Open(Standing { incident: id, told: smallvec![w.hook], opened_at: sec(1), words: 1, ..Standing::default() })
+                ),
                 (RuleKey::new("ssl_expiry"), RuleState::Waiting { since: sec(3) })
             ],
         };
@@ -84,6 +88,7 @@ async fn what_is_committed_is_loaded_again() {
             opened_at: sec(1),
             summary: "shop is down: the connection was refused".into(),
             reason: Some("tcp_refused".into()),
+            acknowledged_by: None,
         };
         assert_eq!(state.open, [open]);
         assert_eq!(stored(&w, w.other_shop).await, StoredState { monitor: w.other_shop, ..StoredState::default() });
@@ -339,8 +344,11 @@ async fn text_from_outside_cannot_stop_the_stream() {
             *reason = Some(odd.into());
             *evidence = Some(serde_json::json!({ "said": odd }).to_string());
         }
-        decision.notices[0].message.summary = odd.into();
-        decision.notices[0].message.detail = Some(odd.into());
+        if let Content::Incident(message) = &mut decision.notices[0].content {
+            message.summary = odd.into();
+            message.detail = Some(odd.into());
+        }
+        decision.notices[0].not_before = Some((sec(1), odd.into()));
         decision.live[0].data = serde_json::json!({ "said": odd });
         let json = serde_json::json!({ "said": odd }).to_string();
         let detail = DetailRow { monitor: w.shop, datacenter: w.me.datacenter, at: sec(1), json };
@@ -353,7 +361,7 @@ async fn text_from_outside_cannot_stop_the_stream() {
 
         let tail = "and \u{1f600} and ' \" \\ and \u{202e}";
         assert!(w.incident(&uid).await.summary.ends_with(tail));
-        assert!(w.store().due_notices(w.hook, sec(1), 1).await.unwrap()[0].message.summary.ends_with(tail));
+        assert!(w.store().due_notices(w.hook, sec(1), 1).await.unwrap()[0].content.incident().unwrap().summary.ends_with(tail));
         assert!(w.store().unfolded_pushes(1).await.unwrap()[0].body.ends_with(tail));
         let live = w.store().live_after(w.acme(), 0, 1).await.unwrap().0;
         assert!(live[0].event.data["said"].as_str().unwrap().ends_with(tail));

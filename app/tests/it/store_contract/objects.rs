@@ -12,7 +12,7 @@ fn ids(retired: &[RetiredMonitor]) -> Vec<MonitorId> {
 
 /// One tenant with these monitors, from one source.
 async fn apply(store: &dyn Store, source: &str, monitors: Vec<MonitorObject>, at: i64) -> (Vec<AppliedMonitor>, Vec<MonitorId>) {
-    let objects = TenantObjects { tenant: "acme".into(), channels: vec![channel("hook")], monitors };
+    let objects = TenantObjects { tenant: "acme".into(), channels: vec![channel("hook")], monitors, maintenance: vec![] };
     let mut applied = store.apply(source, &format!("hash-{at}"), &[objects], sec(at)).await.unwrap();
     (applied.tenants.remove(0).monitors, ids(&applied.retired))
 }

@@ -3,26 +3,9 @@
 use super::world::*;
 use crate::support::store::each_store;
 use watchkeeper::store::*;
+use watchkeeper_core::Dur;
 use watchkeeper_core::rule::Severity;
 use watchkeeper_core::verdict::NoticeEvent;
-use watchkeeper_core::{ChannelId, Micros};
-
-async fn due(w: &World, channel: ChannelId, now: Micros) -> Vec<DueNotice> {
-    w.store().due_notices(channel, now, 100).await.unwrap()
-}
-
-async fn end(w: &World, notice: i64, fence: &Fence, attempted: Attempted, now: Micros) {
-    assert!(w.store().begin_attempt(notice, fence, now).await.unwrap(), "the notice waits and the lease is ours");
-    w.store().end_attempt(notice, fence, &attempted, now).await.unwrap();
-}
-
-fn sent() -> Attempted {
-    Attempted::Sent { provider_id: Some("provider-7".into()) }
-}
-
-fn again(next_at: Micros) -> Attempted {
-    Attempted::Again { next_at, error: "the provider answered 503".into() }
-}
 
 #[tokio::test]
 async fn a_notice_is_due_with_everything_that_it_says() {
@@ -37,11 +20,20 @@ async fn a_notice_is_due_with_everything_that_it_says() {
             id: got[0].id,
             cause: format!("incident/{uid}/opened/0"),
             channel: w.hook,
-            incident: id,
+            tenant: w.acme,
+            incident: Some(id),
+            event: Some(NoticeEvent::Opened),
             severity: Severity::Critical,
-            message: want.message,
+            content: want.content,
             attempts: 0,
             created_at: sec(1),
+            held: false,
+            cooldown: Dur::ZERO,
+            told: None,
+            unheard: false,
+            over: None,
+            last_about_rule: None,
+            parents: vec![],
         };
         assert_eq!(got, [one]);
         assert_eq!(due(&w, w.chat, sec(1)).await, [], "another channel's");
@@ -94,14 +86,14 @@ async fn an_end_is_never_told_before_its_beginning() {
 
         let got = due(&w, w.hook, sec(5)).await;
         assert_eq!(got.len(), 2, "the beginnings of both incidents");
-        assert_eq!((got[0].incident, got[0].message.event), (id, Some(NoticeEvent::Opened)));
+        assert_eq!((got[0].incident, got[0].event), (Some(id), Some(NoticeEvent::Opened)));
         // Its beginning waits for another attempt: the end waits too, and nobody is woken in vain.
         end(&w, got[0].id, &w.hook_lease, again(sec(60)), sec(5)).await;
         end(&w, got[1].id, &w.hook_lease, sent(), sec(5)).await;
         assert_eq!(due(&w, w.hook, sec(59)).await, []);
         assert_eq!(w.store().next_due(w.hook).await.unwrap(), Some(sec(60)), "not the time of what has to wait");
         // Under way is not yet told.
-        assert!(w.store().begin_attempt(got[0].id, &w.hook_lease, sec(60)).await.unwrap());
+        assert!(begin(&w, got[0].id, &w.hook_lease, sec(60)).await);
         assert_eq!(due(&w, w.hook, sec(60)).await, []);
         // The other channel has its own order.
         let chat = due(&w, w.chat, sec(5)).await;
@@ -109,9 +101,9 @@ async fn an_end_is_never_told_before_its_beginning() {
         end(&w, chat[0].id, &w.chat_lease, Attempted::Dead { error: "the chat is gone".into() }, sec(5)).await;
         let end_of_it = due(&w, w.chat, sec(5)).await;
         assert_eq!(end_of_it.len(), 1, "what was given up holds nothing back");
-        assert_eq!(end_of_it[0].message.event, Some(NoticeEvent::Resolved));
+        assert_eq!(event_of(&end_of_it[0].content), Some(NoticeEvent::Resolved));
         // Once the beginning was told, the end is due.
-        w.store().end_attempt(got[0].id, &w.hook_lease, &sent(), sec(61)).await.unwrap();
+        record(&w, got[0].id, &w.hook_lease, &sent(), sec(61)).await;
         let last = due(&w, w.hook, sec(61)).await;
         assert_eq!(last.iter().map(|n| n.cause.clone()).collect::<Vec<_>>(), [format!("incident/{uid}/resolved/1")]);
     })
@@ -130,7 +122,7 @@ async fn a_notice_is_told_once_whatever_is_decided_again() {
         end(&w, first[0].id, &w.hook_lease, sent(), sec(2)).await;
         w.commit_decisions(vec![repeated]).await;
         assert_eq!(due(&w, w.hook, sec(9)).await, []);
-        assert!(!w.store().begin_attempt(first[0].id, &w.hook_lease, sec(9)).await.unwrap(), "it no longer waits");
+        assert!(!begin(&w, first[0].id, &w.hook_lease, sec(9)).await, "it no longer waits");
         assert_eq!(w.store().next_due(w.hook).await.unwrap(), None);
         assert_eq!(w.store().outbox_depth().await.unwrap(), OutboxDepth::default());
     })
@@ -179,12 +171,12 @@ async fn only_the_holder_begins_and_only_once() {
         w.commit_decisions(vec![decision]).await;
         let id = due(&w, w.hook, sec(1)).await[0].id;
         let stale = Fence { epoch: w.hook_lease.epoch - 1, ..w.hook_lease.clone() };
-        assert!(!w.store().begin_attempt(id, &stale, sec(1)).await.unwrap());
+        assert!(!begin(&w, id, &stale, sec(1)).await);
         let nobodys = Fence { scope: "channel/nobody".into(), epoch: 1 };
-        assert!(!w.store().begin_attempt(id, &nobodys, sec(1)).await.unwrap());
-        assert!(!w.store().begin_attempt(id + 1_000_000, &w.hook_lease, sec(1)).await.unwrap(), "there is no such notice");
-        assert!(w.store().begin_attempt(id, &w.hook_lease, sec(1)).await.unwrap());
-        assert!(!w.store().begin_attempt(id, &w.hook_lease, sec(1)).await.unwrap(), "it is under way");
+        assert!(!begin(&w, id, &nobodys, sec(1)).await);
+        assert!(!begin(&w, id + 1_000_000, &w.hook_lease, sec(1)).await, "there is no such notice");
+        assert!(begin(&w, id, &w.hook_lease, sec(1)).await);
+        assert!(!begin(&w, id, &w.hook_lease, sec(1)).await, "it is under way");
         assert_eq!(due(&w, w.hook, sec(1_000)).await, [], "it is under way");
         assert_eq!(w.store().outbox_depth().await.unwrap().waiting, 1, "but not yet told");
     })
@@ -199,17 +191,17 @@ async fn what_a_dead_process_was_sending_is_due_again() {
         let resolved = w.resolves(w.shop, id, &uid, sec(2));
         w.commit_decisions(vec![opened, resolved]).await;
         let first = due(&w, w.hook, sec(2)).await[0].clone();
-        assert!(w.store().begin_attempt(first.id, &w.hook_lease, sec(2)).await.unwrap());
+        assert!(begin(&w, first.id, &w.hook_lease, sec(2)).await);
         // The process dies; the next one takes the channel.
         w.t.reopen().await;
         let dead = std::mem::replace(&mut w.hook_lease, take(&w.t.store, "channel/hook", "node-b#1").await);
         assert!(w.store().next_due(w.hook).await.unwrap().is_some_and(|at| at <= sec(3)), "its deliverer must wake up for it");
         let again = due(&w, w.hook, sec(3)).await;
         assert_eq!(again, [DueNotice { attempts: 1, ..first.clone() }], "the same key, and still before its end");
-        assert!(w.store().begin_attempt(first.id, &w.hook_lease, sec(3)).await.unwrap());
+        assert!(begin(&w, first.id, &w.hook_lease, sec(3)).await);
         // A frozen process that wakes up does not disturb.
-        w.store().end_attempt(first.id, &dead, &self::again(LATER), sec(4)).await.unwrap();
-        w.store().end_attempt(first.id, &w.hook_lease, &sent(), sec(5)).await.unwrap();
+        record(&w, first.id, &dead, &self::again(LATER), sec(4)).await;
+        record(&w, first.id, &w.hook_lease, &sent(), sec(5)).await;
         let incident = w.incident(&uid).await;
         let told: Vec<_> = incident.notices.iter().map(|n| (n.event.as_str(), n.state.as_str())).collect();
         assert!(told.contains(&("opened", "sent")), "{told:?}");
@@ -225,9 +217,9 @@ async fn that_it_was_told_is_a_fact_also_from_one_who_lost_the_lease() {
         let (opened, _, uid) = w.opens(w.shop, "down", sec(1));
         w.commit_decisions(vec![opened]).await;
         let notice = due(&w, w.hook, sec(1)).await[0].id;
-        assert!(w.store().begin_attempt(notice, &w.hook_lease, sec(1)).await.unwrap());
+        assert!(begin(&w, notice, &w.hook_lease, sec(1)).await);
         take(&w.t.store, "channel/hook", "node-b#1").await;
-        w.store().end_attempt(notice, &w.hook_lease, &sent(), sec(2)).await.unwrap();
+        record(&w, notice, &w.hook_lease, &sent(), sec(2)).await;
         assert_eq!(due(&w, w.hook, sec(3)).await, [], "telling it again would be telling it twice");
         assert_eq!(w.incident(&uid).await.notices[0].state, "sent");
     })

@@ -5,6 +5,7 @@ use smallvec::smallvec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use watchkeeper::channel::Message;
+use watchkeeper::channel::content::Content;
 use watchkeeper::store::*;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::{RuleKey, Severity};
@@ -125,6 +126,7 @@ impl World {
             incidents: smallvec![],
             notices: smallvec![],
             live: smallvec![],
+            action: None,
         }
     }
 
@@ -142,7 +144,7 @@ impl World {
     /// An incident ends, and hook is told.
     pub fn resolves(&self, monitor: MonitorId, id: IncidentId, uid: &str, at: Micros) -> Decision {
         let mut decision = self.decision(monitor);
-        decision.incidents.push(IncidentWrite::Resolve { id, at, why: "recovered", summary: "shop is up again".into() });
+        decision.incidents.push(IncidentWrite::Resolve { id, at, why: "recovered", actor: None, summary: "shop is up again".into() });
         decision.notices.push(notice(self.hook, id, uid, NoticeEvent::Resolved, Severity::Critical, at));
         decision.live.push(live("incident_resolved", at, uid));
         decision
@@ -154,7 +156,8 @@ impl World {
 
     /// Housekeeping until nothing is left to do; what it did in all.
     pub async fn housekeep(&self, now: Micros) -> Housekept {
-        let retention = Retention { raw: Dur::secs(7 * 86_400), hours: Dur::secs(90 * 86_400) };
+        let day = |days: i64| Dur::secs(days * 86_400);
+        let retention = Retention { raw: day(7), hours: day(90), incidents: day(400) };
         let mut sum = Housekept::default();
         for _ in 0..1_000 {
             let did = self.store().housekeep(retention, now).await.unwrap();
@@ -187,13 +190,21 @@ pub fn objects() -> Vec<TenantObjects> {
             tenant: "acme".into(),
             channels: vec![channel("hook"), channel("chat")],
             monitors: vec![monitor("shop"), monitor("api")],
+            maintenance: vec![],
         },
-        TenantObjects { tenant: "zenith".into(), channels: vec![channel("hook")], monitors: vec![monitor("shop")] },
+        TenantObjects { tenant: "zenith".into(), channels: vec![channel("hook")], monitors: vec![monitor("shop")], maintenance: vec![] },
     ]
 }
 
 pub fn channel(name: &str) -> ChannelObject {
-    ChannelObject { name: name.into(), kind: "webhook".into(), config: "{}".into(), budget: name.into(), origin: "wk.yaml:3".into() }
+    ChannelObject {
+        name: name.into(),
+        kind: "webhook".into(),
+        config: "{}".into(),
+        budget: name.into(),
+        last_resort: false,
+        origin: "wk.yaml:3".into(),
+    }
 }
 
 pub fn monitor(name: &str) -> MonitorObject {
@@ -209,6 +220,7 @@ pub fn monitor(name: &str) -> MonitorObject {
         origin: "wk.yaml:9".into(),
         hash: [1; 32],
         push_token: None,
+        depends_on: vec![],
     }
 }
 
@@ -249,7 +261,19 @@ pub fn begins(id: IncidentId, uid: &str, rule: &str, at: Micros) -> IncidentWrit
 }
 
 pub fn notice(channel: ChannelId, incident: IncidentId, uid: &str, event: NoticeEvent, severity: Severity, at: Micros) -> NoticeWrite {
-    let nth = u16::from(event == NoticeEvent::Resolved);
+    let nth = if event == NoticeEvent::Opened { 0 } else { 1 };
+    word(channel, incident, uid, (event, nth), severity, at)
+}
+
+/// A word about an incident with its place in the story.
+pub fn word(
+    channel: ChannelId,
+    incident: IncidentId,
+    uid: &str,
+    (event, nth): (NoticeEvent, u32),
+    severity: Severity,
+    at: Micros,
+) -> NoticeWrite {
     NoticeWrite {
         cause: format!("incident/{uid}/{}/{nth}", event.as_str()),
         incident,
@@ -257,14 +281,17 @@ pub fn notice(channel: ChannelId, incident: IncidentId, uid: &str, event: Notice
         nth,
         channel,
         severity,
-        message: message(uid, event, severity, at),
+        content: Content::Incident(message(uid, event, severity, at)),
         at,
+        rule: RuleKey::new("down"),
+        cooldown: Dur::ZERO,
+        not_before: None,
     }
 }
 
 pub fn message(uid: &str, event: NoticeEvent, severity: Severity, at: Micros) -> Message {
     Message {
-        event: Some(event),
+        event,
         incident: uid.into(),
         tenant: "acme".into(),
         monitor_uid: "monitor-uid".into(),
@@ -280,10 +307,62 @@ pub fn message(uid: &str, event: NoticeEvent, severity: Severity, at: Micros) ->
         opened_at: at,
         resolved_at: (event == NoticeEvent::Resolved).then_some(at),
         resolved_why: (event == NoticeEvent::Resolved).then(|| "recovered".to_owned()),
+        flapping: false,
+        actor: None,
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
     }
 }
 
 pub fn live(kind: &str, at: Micros, uid: &str) -> LiveWrite {
     LiveWrite { at, kind: kind.into(), data: serde_json::json!({ "incident": uid, "n": 1 }) }
+}
+
+/// The word that a content carries about an incident.
+pub fn event_of(content: &Content) -> Option<NoticeEvent> {
+    content.incident().map(|message| message.event)
+}
+
+pub async fn due(w: &World, channel: ChannelId, now: Micros) -> Vec<DueNotice> {
+    w.store().due_notices(channel, now, 100).await.unwrap()
+}
+
+pub async fn begin(w: &World, notice: i64, fence: &Fence, now: Micros) -> bool {
+    let begun = w.store().begin_attempt(&[notice], fence, now).await.unwrap();
+    assert!(begun.is_empty() || begun == [notice]);
+    !begun.is_empty()
+}
+
+pub async fn record(w: &World, notice: i64, fence: &Fence, attempted: &Attempted, at: Micros) {
+    let key = format!("key-of-{notice}");
+    let end = AttemptEnd { notices: &[notice], fence, attempted, key: &key, digest: false, at };
+    w.store().end_attempt(&end).await.unwrap();
+}
+
+pub async fn end(w: &World, notice: i64, fence: &Fence, attempted: Attempted, now: Micros) {
+    assert!(begin(w, notice, fence, now).await, "the notice waits and the lease is ours");
+    record(w, notice, fence, &attempted, now).await;
+}
+
+pub fn sent() -> Attempted {
+    Attempted::Sent { provider_id: Some("provider-7".into()) }
+}
+
+pub fn again(next_at: Micros) -> Attempted {
+    Attempted::Again { next_at, error: "the provider answered 503".into() }
+}
+
+pub fn dead() -> Attempted {
+    Attempted::Dead { error: "the provider answered 401".into() }
+}
+
+/// What the timeline says, in order: (kind, text).
+pub fn story(incident: &IncidentView) -> Vec<(&str, &str)> {
+    incident.timeline.iter().map(|entry| (entry.kind.as_str(), entry.text.as_str())).collect()
+}
+
+/// The state of each notice: (channel, event, state).
+pub fn states(incident: &IncidentView) -> Vec<(&str, &str, &str)> {
+    let mut states: Vec<_> = incident.notices.iter().map(|n| (n.channel.as_str(), n.event.as_str(), n.state.as_str())).collect();
+    states.sort_unstable();
+    states
 }
