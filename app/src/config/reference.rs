@@ -36,7 +36,7 @@ const LISTS: &[List] = &[
         name: "routes",
         keys: routes::ROUTE,
         nested: &[("match", routes::MATCH, false), ("hours", routes::HOURS, false)],
-        examples: &[("notify", "[]"), ("severity", "[info, warning, critical]")],
+        examples: &[("notify", "[webhook-example]"), ("severity", "[info, warning, critical]")],
     },
     List {
         name: "maintenance",

@@ -56,13 +56,19 @@ pub const STORE: &[Key] = &[
         doc: "The database: an SQLite file (a relative path starts in the working directory), or PostgreSQL.",
     },
     Key { name: "url_file", form: "a path", default: "", doc: "A file that holds that URL." },
-    Key { name: "retention", form: "a mapping", default: "", doc: "How long what is kept; days are kept for ever." },
+    Key { name: "retention", form: "a mapping", default: "", doc: "How long what is kept; daily summaries are kept for ever." },
 ];
 
 /// Keys of `store.retention`.
 pub const RETENTION: &[Key] = &[
     Key { name: "raw", form: "a duration from 1d to 3650d", default: "7d", doc: "Single heartbeats with their evidence." },
     Key { name: "hours", form: "a duration from 1d to 3650d", default: "90d", doc: "Hourly summaries." },
+    Key {
+        name: "incidents",
+        form: "a duration from 1d to 3650d",
+        default: "400d",
+        doc: "Incidents that are over, with what was said about them, and silences that have ended.",
+    },
 ];
 
 /// Keys of `agent`.
@@ -207,8 +213,8 @@ impl StoreConfig {
         let range = Dur::secs(86_400)..=Dur::secs(3_650 * 86_400);
         let mut days =
             |key, default: i64| kept.get(key).map_or(Some(Dur::secs(default * 86_400)), |n| decode::duration(n, range.clone(), problems));
-        let (raw, hours) = (days("raw", 7), days("hours", 90));
-        Some(Self { url: url?, retention: Retention { raw: raw?, hours: hours?, incidents: Dur::secs(400 * 86_400) } })
+        let (raw, hours, incidents) = (days("raw", 7), days("hours", 90), days("incidents", 400));
+        Some(Self { url: url?, retention: Retention { raw: raw?, hours: hours?, incidents: incidents? } })
     }
 }
 

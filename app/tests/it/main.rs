@@ -15,6 +15,7 @@ mod deliver_held;
 mod deliver_many;
 mod docs;
 mod flow;
+mod flow_alerting;
 mod metrics;
 mod phases;
 mod probe_icmp;
