@@ -5,7 +5,7 @@ use crate::Setup;
 use crate::child::{Serve, free_port, get, pause, until};
 use crate::nginx::Nginx;
 use crate::report::Section;
-use crate::standin::{Provider, StandIn};
+use crate::standin::{Call, Provider, StandIn};
 use crate::stats::{Random, percentile};
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -79,12 +79,20 @@ pub fn prove(setup: &Setup) -> Result<Section> {
 fn start(setup: &Setup, targets: &[Nginx], told: &StandIn, dir: &Path) -> Result<Serve> {
     let port = free_port()?;
     let mut config = format!(
-        "server: {{ listen: 127.0.0.1:{port} }}\nstore: {{ url: \"sqlite://watchkeeper.db\" }}\n{}\
-         defaults: {{ every: 2s, timeout: 1s, recheck: {RECHECK_S}s, down_after: {DOWN_AFTER}, notify: [hook, chat] }}\nmonitors:\n",
-        told.channels()
+        "server: {{ listen: 127.0.0.1:{port} }}\nstore: {{ url: \"sqlite://watchkeeper.db\" }}\n\
+         defaults: {{ every: 2s, timeout: 1s, recheck: {RECHECK_S}s, down_after: {DOWN_AFTER} }}\nchannels:\n"
     );
+    // Channels of its own for each: what comes at once on one channel is told together, which is not what is measured here.
+    for n in 0..targets.len() {
+        config.push_str(&told.hook(&format!("hook{n}")));
+        config.push_str(&told.chat(&format!("chat{n}"), 100 + n as i64));
+    }
+    config.push_str("monitors:\n");
     for (n, nginx) in targets.iter().enumerate() {
-        config.push_str(&format!("  - {{ name: nginx{n}, probe: {{ http: {{ url: \"http://127.0.0.1:{}/\" }} }} }}\n", nginx.http));
+        config.push_str(&format!(
+            "  - {{ name: nginx{n}, notify: [hook{n}, chat{n}], probe: {{ http: {{ url: \"http://127.0.0.1:{}/\" }} }} }}\n",
+            nginx.http
+        ));
     }
     let file = dir.join("watchkeeper.yaml");
     std::fs::write(&file, config)?;
@@ -110,7 +118,8 @@ fn lane(
         let killed = clock.now();
         drop(guard.take());
         let both = |opened: bool, since: Micros| {
-            let calls = told.calls(|c| c.monitor == name && c.opened == opened && c.at >= since);
+            let calls: Vec<Call> =
+                told.words(|c, word| word.monitor == name && word.opened == opened && c.at >= since).into_iter().map(|(c, _)| c).collect();
             let has = |p: Provider| calls.iter().any(|c| c.provider == p);
             (has(Provider::Webhook) && has(Provider::Telegram)).then_some(calls)
         };
@@ -133,7 +142,7 @@ fn lane(
         // Anything that is told twice is told within this.
         pause(Duration::from_secs(1));
         for opened in [true, false] {
-            let calls = told.calls(|c| c.monitor == name && c.opened == opened && c.at >= killed);
+            let calls = told.words(|c, word| word.monitor == name && word.opened == opened && c.at >= killed);
             anyhow::ensure!(
                 calls.len() == 2,
                 "{name}, round {nth}: {} calls instead of one webhook and one Telegram: {calls:?}",

@@ -3,18 +3,21 @@
 //!
 //! This package is apart from `app`, so that nothing it needs is in the shipped binary.
 
+mod alerts;
 mod bare;
 mod child;
 mod cost;
 mod crash;
 mod detect;
 mod image;
+mod killing;
 mod nginx;
 mod phases;
 mod postgres;
 mod report;
 mod standin;
 mod stats;
+mod storm;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -55,6 +58,10 @@ enum Name {
     Detect,
     /// SIGKILL at random moments on both stores: nothing is lost or doubled
     Crash,
+    /// SIGKILL at random moments while alerts meet 429, 500, hanging and cutting webhooks, on both stores: none is lost
+    Alerts,
+    /// A thousand monitors down at once: messages per channel, and whether checks stay punctual
+    Storm,
     /// Injected delays against measured phases
     Phases,
     /// The container image: size, start, health check, stop
@@ -103,7 +110,7 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Phases, Name::Image];
+    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Alerts, Name::Storm, Name::Phases, Name::Image];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
@@ -112,6 +119,8 @@ fn run(args: Args) -> Result<bool> {
             Name::Cost => cost::prove(&setup)?,
             Name::Detect => detect::prove(&setup)?,
             Name::Crash => crash::prove(&setup)?,
+            Name::Alerts => alerts::prove(&setup)?,
+            Name::Storm => storm::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
         };

@@ -4,6 +4,7 @@ pub mod app;
 pub mod discord;
 pub mod nginx;
 pub mod outbox;
+pub mod outside;
 pub mod pki;
 pub mod postgres;
 pub mod probing;
