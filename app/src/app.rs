@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::dead_man::Pinger;
 use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
+use crate::ears::{self, EarsContext};
 use crate::engine::{Engine, FleetUpdate, Wiring, site_scope, verdict_scope};
 use crate::executor::{Executor, OBSERVED_MAX};
 use crate::lateness::Lateness;
@@ -75,6 +76,8 @@ pub struct App {
     channels: Vec<ChannelSpec>,
     reporter: Reporter,
     life: Life,
+    ears: EarsContext,
+    talk: watch::Receiver<talk::Talk>,
     pinger: Option<Pinger>,
     dead_man_problem: watch::Receiver<Option<String>>,
     reloader: Reloader,
@@ -215,6 +218,15 @@ impl App {
             datacenter: joined.datacenter_code.clone(),
         };
         let life = Life { announcer, clock: clock.clone(), leases: leases.clone(), monitors: fleet_rx.borrow().0.len() };
+        let ears = EarsContext {
+            store: store.clone(),
+            net: net.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            leases: leases.clone(),
+            deliverers: deliverers.clone(),
+            actions,
+        };
         let (dead_man_tx, dead_man_problem) = watch::channel(None);
         let pinger = config.server.dead_man.clone().map(|dead_man| Pinger {
             dead_man,
@@ -260,6 +272,8 @@ impl App {
             channels,
             reporter,
             life,
+            ears,
+            talk,
             pinger,
             dead_man_problem,
             reloader,
@@ -290,6 +304,7 @@ impl App {
             part("web", web::serve(self.listener, self.web, taking_in.clone()).map_err(anyhow::Error::from).boxed()),
             part("lateness", self.lateness.run(taking_in.clone()).map(Ok).boxed()),
             part("reload", self.reloader.run(taking_in.clone()).map(Ok).boxed()),
+            part("ears", ears::run(self.ears, self.talk, taking_in.clone()).map(Ok).boxed()),
             part("reports", self.reporter.run(taking_in.clone()).map(Ok).boxed()),
         ];
         intake.extend(self.pinger.map(|pinger| part("dead_man", pinger.run(taking_in.clone()).map(Ok).boxed())));

@@ -9,6 +9,7 @@ pub mod config;
 pub mod dead_man;
 pub mod deliver;
 pub mod demo;
+pub mod ears;
 pub mod engine;
 pub mod executor;
 pub mod lateness;

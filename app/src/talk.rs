@@ -1,21 +1,25 @@
-//! What is said besides incidents: from the configuration, with the ids that the store gave it.
+//! What is said besides incidents, and to whom the node listens: from the configuration, with the ids that the store gave it.
 //!
 //! Made anew at every (re)load, immutable, shared.
 
 use crate::config::Config;
 use crate::deliver;
+use crate::ears::BotSpec;
 use crate::report::ReportSpec;
-use crate::store::Applied;
+use crate::store::{Applied, TenantScope};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use watchkeeper_core::{ChannelId, TenantId};
 
-/// What is said besides incidents.
+/// What is said besides incidents, and to whom the node listens.
 #[derive(Clone, Default)]
 pub struct Talk {
     /// Reports of all tenants.
     pub reports: Arc<[ReportSpec]>,
     /// Who is told of the node itself.
     pub announce: Arc<Announce>,
+    /// Bots that obey commands.
+    pub bots: Arc<[Arc<BotSpec>]>,
 }
 
 /// Who is told of the node itself.
@@ -30,6 +34,7 @@ pub struct Announce {
 /// Joins the configuration with the ids that the store gave it, in the same order.
 pub fn of(config: &Config, applied: &Applied) -> Talk {
     let (mut reports, mut announce) = (Vec::new(), Announce::default());
+    let mut bots: BTreeMap<String, BotSpec> = BTreeMap::new();
     for (tenant, ids) in config.tenants.iter().zip(&applied.tenants) {
         let channels = || tenant.channels.iter().zip(ids.channels.iter().copied());
         let id_of = |name: &String| channels().find(|(channel, _)| channel.name == *name).map(|(_, id)| id);
@@ -46,6 +51,12 @@ pub fn of(config: &Config, applied: &Applied) -> Talk {
             announce.tenant = ids.tenant;
             announce.channels.push((id, deliver::scope(&channel.kind.budget_key())));
         }
+        for channel in &tenant.channels {
+            if let Some(config) = channel.kind.telegram().filter(|config| config.commands()) {
+                let bot = bots.entry(config.budget_key()).or_insert_with(|| BotSpec::new(config));
+                bot.listen(config, TenantScope(ids.tenant), channel.common.style.language);
+            }
+        }
     }
-    Talk { reports: reports.into(), announce: Arc::new(announce) }
+    Talk { reports: reports.into(), announce: Arc::new(announce), bots: bots.into_values().map(Arc::new).collect() }
 }

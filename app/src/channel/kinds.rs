@@ -37,6 +37,14 @@ impl ChannelKind {
         }
     }
 
+    /// The chat of a bot, if it is one.
+    pub const fn telegram(&self) -> Option<&telegram::Config> {
+        match self {
+            Self::Telegram(config) => Some(config),
+            Self::Webhook(_) | Self::Discord(_) | Self::Email(_) => None,
+        }
+    }
+
     /// The channel of this name, ready to deliver.
     pub fn build(&self, name: &str, style: Style) -> Arc<dyn Channel> {
         match self {

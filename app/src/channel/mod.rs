@@ -16,7 +16,7 @@ pub mod telegram;
 mod template;
 pub mod text;
 pub mod webhook;
-mod words;
+pub(crate) mod words;
 
 pub use common::{Common, Language, Style, Template};
 pub use content::Message;

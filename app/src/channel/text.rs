@@ -31,12 +31,12 @@ pub struct Line(pub Vec<Span>);
 
 impl Line {
     /// A line without markup.
-    pub(super) fn plain_of(text: impl Into<String>) -> Self {
+    pub(crate) fn plain_of(text: impl Into<String>) -> Self {
         Self(vec![Span { text: text.into(), bold: false }])
     }
 
     /// A line in bold.
-    pub(super) fn bold_of(text: impl Into<String>) -> Self {
+    pub(crate) fn bold_of(text: impl Into<String>) -> Self {
         Self(vec![Span { text: text.into(), bold: true }])
     }
 
@@ -79,7 +79,7 @@ pub struct Text {
 
 impl Text {
     /// Every line on its line and within its length.
-    pub(super) fn new(head: Line, lines: Vec<Line>) -> Self {
+    pub(crate) fn new(head: Line, lines: Vec<Line>) -> Self {
         Self { head: head.tidy(), lines: lines.into_iter().map(Line::tidy).collect() }
     }
 
@@ -113,7 +113,7 @@ pub fn text(content: &Content, style: Style, now: Micros) -> Text {
 }
 
 /// The first `max` characters on one line.
-pub(super) fn one_line(line: &str, max: usize) -> String {
+pub(crate) fn one_line(line: &str, max: usize) -> String {
     let mut out: String = line.chars().take(max).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.chars().nth(max).is_some() {
         out.pop();
@@ -123,7 +123,7 @@ pub(super) fn one_line(line: &str, max: usize) -> String {
 }
 
 /// `03:12:07 UTC, 22 Nov 2026`.
-pub(super) fn moment(at: Micros, words: &Words) -> String {
+pub(crate) fn moment(at: Micros, words: &Words) -> String {
     strftime(at, words.moment)
 }
 
@@ -139,7 +139,7 @@ pub(super) fn strftime(at: Micros, pattern: &str) -> String {
 }
 
 /// A length of time in its two largest units: `3m12s`, `2d4h`, `850ms`.
-pub(super) fn rough(length: Dur, words: &Words) -> String {
+pub(crate) fn rough(length: Dur, words: &Words) -> String {
     const UNITS: [i64; 5] = [86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000, 1_000];
     let exact = length.0.max(0);
     // Below a second there are only milliseconds; above, none.

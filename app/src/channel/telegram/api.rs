@@ -53,8 +53,17 @@ pub enum Meant {
     NotEditable,
     /// It says already what it was to say.
     Unchanged,
+    /// Somebody else listens to this bot, or a webhook is set.
+    Conflict(Refused),
     /// Anything else.
     Refused(Refused),
+}
+
+/// Two bots are the same if they are called the same way.
+impl PartialEq for Api {
+    fn eq(&self, other: &Self) -> bool {
+        self.token() == other.token() && self.url == other.url
+    }
 }
 
 impl Api {
@@ -139,5 +148,6 @@ fn understand(status: StatusCode, body: &[u8], secrets: &[&str]) -> Meant {
         other => answer::classify(other, asked),
     };
     let said = answer::excerpt(answer.description.as_bytes(), secrets);
-    Meant::Refused(answer::refused(class, retry, format!("Telegram answered {}: {said}", status.as_u16())))
+    let refused = answer::refused(class, retry, format!("Telegram answered {}: {said}", status.as_u16()));
+    if status == StatusCode::CONFLICT { Meant::Conflict(refused) } else { Meant::Refused(refused) }
 }

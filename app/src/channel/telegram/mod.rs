@@ -10,6 +10,7 @@ mod api;
 mod payload;
 
 pub use api::{Api, Meant};
+pub(crate) use payload::html;
 pub use payload::{PRESSED_ACKNOWLEDGE, PRESSED_SILENCE};
 
 use super::common::Style;
@@ -233,7 +234,7 @@ impl Telegram {
         let call = |parameters| async move { self.config.api.call(net, method, &parameters, deadline, answer::ANSWER_MAX).await };
         match call(parameters(Markup::Html)).await? {
             Meant::BadEntities => call(parameters(Markup::Plain)).await,
-            meant @ (Meant::Done(_) | Meant::Moved(_) | Meant::NotEditable | Meant::Unchanged | Meant::Refused(_)) => Ok(meant),
+            meant @ (Meant::Done(_) | Meant::Moved(_) | Meant::NotEditable | Meant::Unchanged | Meant::Conflict(_) | Meant::Refused(_)) => Ok(meant),
         }
     }
 
@@ -250,7 +251,7 @@ impl Telegram {
             }
             Meant::BadEntities => refused(Retry::Never, "Telegram cannot parse the text, not even as plain text".to_owned()),
             Meant::NotEditable | Meant::Unchanged => refused(Retry::Never, "Telegram answered a new message as if it were an edit".to_owned()),
-            Meant::Refused(refused) => Err(refused),
+            Meant::Conflict(refused) | Meant::Refused(refused) => Err(refused),
         }
     }
 
@@ -262,7 +263,7 @@ impl Telegram {
             Meant::NotEditable | Meant::BadEntities | Meant::Moved(_) => Ok(false),
             // A client's fault in an edit is one of this message: a new one may still pass.
             Meant::Refused(refused) if refused.class == RefusedClass::Client => Ok(false),
-            Meant::Refused(refused) => Err(refused),
+            Meant::Conflict(refused) | Meant::Refused(refused) => Err(refused),
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn buttons(content: &Content, words: &Words) -> Option<Value> {
 }
 
 /// The text as HTML. It is cut before it is escaped and marked up, so that no tag and no entity is ever cut.
-pub(super) fn html(text: &Text) -> String {
+pub(crate) fn html(text: &Text) -> String {
     let mut left = TEXT_MAX;
     let mut out = String::new();
     push_line(&text.head, &mut out, &mut left);

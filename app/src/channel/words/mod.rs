@@ -9,7 +9,7 @@ mod ru;
 use super::common::Language;
 
 /// All words of one language.
-pub(super) struct Words {
+pub(crate) struct Words {
     /// What is shown of an instant: the pattern of `strftime`.
     pub(super) moment: &'static str,
     /// Days, hours, minutes, seconds, milliseconds, each with what stands before it.
@@ -19,7 +19,7 @@ pub(super) struct Words {
     /// A person whose name is not known.
     pub(super) somebody: &'static str,
     /// unknown, up, degraded, pending, down, paused.
-    pub(super) health: [&'static str; 6],
+    pub(crate) health: [&'static str; 6],
     /// What the rules mean.
     pub(super) down: States,
     pub(super) slow: States,
@@ -157,7 +157,7 @@ pub(super) struct VInsight {
 
 impl Language {
     /// Its words.
-    pub(super) const fn words(self) -> &'static Words {
+    pub(crate) const fn words(self) -> &'static Words {
         match self {
             Self::En => &en::WORDS,
             Self::Ru => &ru::WORDS,
@@ -166,7 +166,7 @@ impl Language {
 }
 
 /// Fills the places of a pattern. What is filled in is never looked at again: a monitor named `{rule}` stays that.
-pub(super) fn fill(pattern: &str, values: &[(&str, &str)]) -> String {
+pub(crate) fn fill(pattern: &str, values: &[(&str, &str)]) -> String {
     let mut out = String::with_capacity(pattern.len() + 32);
     walk(pattern, values, |piece, _| out.push_str(piece));
     out

@@ -119,8 +119,6 @@ fn the_form_of_an_incident_does_not_change_unseen() {
         reason: Some("http_status".into()),
         summary: "shop is down".into(),
         value: None,
-        acknowledged_by: None,
-        acknowledged_at: None,
         timeline: vec![TimelineEntry { nth: 0, at: AT, kind: "opened".into(), actor: None, text: "it began".into(), evidence: None }],
         notices: vec![NoticeView {
             channel: "ops".into(),

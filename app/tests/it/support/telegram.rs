@@ -64,7 +64,8 @@ pub fn bad_entities() -> Act {
     error(400, "Bad Request: can't parse entities: Unsupported start tag \"x\" at byte offset 7")
 }
 
-fn check(call: &Call) -> Result<(), (StatusCode, String)> {
+/// What the Bot API would refuse about a call of `sendMessage` or `editMessageText`.
+pub fn check(call: &Call) -> Result<(), (StatusCode, String)> {
     let bad = |text: &str| Err(fault(StatusCode::BAD_REQUEST, &format!("Bad Request: {text}")));
     let own: &[&str] = match call.path.strip_prefix(&format!("/bot{TOKEN}/")) {
         Some("sendMessage") => &SENDING,
