@@ -5,7 +5,7 @@ use super::support::nginx::Nginx;
 use super::support::postgres;
 use super::support::provider::{Call, Provider};
 use super::support::servers::Server;
-use super::support::{telegram, webhook};
+use super::support::{switch, telegram, webhook};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncWriteExt;
@@ -13,22 +13,6 @@ use watchkeeper::store::{self, IncidentFilter, Store};
 
 async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
     store::open(&format!("sqlite://{}", folder.path().join("wk.db").display())).await.unwrap()
-}
-
-/// An HTTP server that answers 200 or 503 as it is told.
-async fn switchable() -> (Server, Arc<AtomicBool>) {
-    let well = Arc::new(AtomicBool::new(true));
-    let switch = well.clone();
-    let server = Server::tcp(move |mut stream| {
-        let well = switch.load(Ordering::SeqCst);
-        async move {
-            super::support::servers::read_head(&mut stream).await;
-            let answer = if well { "HTTP/1.1 200 OK\r\n" } else { "HTTP/1.1 503 Out of Order\r\n" };
-            let _ = stream.write_all(format!("{answer}Content-Length: 2\r\nConnection: close\r\n\r\nok").as_bytes()).await;
-        }
-    })
-    .await;
-    (server, well)
 }
 
 fn config(url: &str, hook: &Provider) -> String {
@@ -92,7 +76,7 @@ async fn a_real_nginx_that_is_killed_is_told_once_and_so_is_its_return_on_postgr
 async fn a_restart_repeats_nothing_and_forgets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, well) = switchable().await;
+    let (server, well) = switch::http().await;
     let yaml = config(&server.url("/"), &hook);
 
     let app = TestApp::start(&yaml, sqlite(&folder).await).await;
@@ -129,7 +113,7 @@ async fn a_restart_repeats_nothing_and_forgets_nothing() {
 async fn a_monitor_that_is_taken_out_ends_its_incident_even_across_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, well) = switchable().await;
+    let (server, well) = switch::http().await;
     well.store(false, Ordering::SeqCst);
     let yaml = config(&server.url("/"), &hook);
     let app = TestApp::start(&yaml, sqlite(&folder).await).await;
@@ -147,8 +131,8 @@ async fn a_monitor_that_is_taken_out_ends_its_incident_even_across_a_restart() {
 async fn a_reload_applies_what_changed_and_a_bad_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (first, _) = switchable().await;
-    let (second, _) = switchable().await;
+    let (first, _) = switch::http().await;
+    let (second, _) = switch::http().await;
     let path = folder.path().join("watchkeeper.yaml");
     let head = "server: { listen: 127.0.0.1:0 }\nagent: { name: test }\n";
     let one = format!("{head}{}", config(&first.url("/"), &hook));
@@ -182,7 +166,7 @@ async fn a_reload_applies_what_changed_and_a_bad_file_changes_nothing() {
 async fn what_is_our_own_fault_is_unknown_and_only_blindness_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, _) = switchable().await;
+    let (server, _) = switch::http().await;
     let yaml = format!(
         "channels:\n  - name: hook\n    webhook: {{ url: '{}/hook' }}\n\
          defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: 1, notify: [hook] }}\n\

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose own parts fail has failed")]
 
+mod alerting;
 mod any_bytes;
 mod api;
 mod channels;

@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod scripted;
 pub mod servers;
 pub mod store;
+pub mod switch;
 pub mod telegram;
 pub mod telling;
 pub mod web;
