@@ -4,11 +4,9 @@ use super::support::app::{TestApp, until};
 use super::support::nginx::Nginx;
 use super::support::postgres;
 use super::support::provider::{Call, Provider};
-use super::support::servers::Server;
 use super::support::{switch, telegram, webhook};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::io::AsyncWriteExt;
+use std::sync::atomic::Ordering;
 use watchkeeper::store::{self, IncidentFilter, Store};
 
 async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
