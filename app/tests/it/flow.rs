@@ -7,6 +7,7 @@ use super::support::provider::{Call, Provider};
 use super::support::{switch, telegram, webhook};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::io::AsyncWriteExt;
 use watchkeeper::store::{self, IncidentFilter, Store};
 
 async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
