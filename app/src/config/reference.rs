@@ -3,7 +3,7 @@
 
 use super::decode::Key;
 use super::tagged::{Family, Kind};
-use super::{alert, fleet, maintenance, monitor, pace, routes, sections, telling};
+use super::{alert, fleet, maintenance, monitor, pace, reports, routes, sections, telling};
 use crate::{channel, probe};
 use std::fmt::Write as _;
 
@@ -11,13 +11,21 @@ use std::fmt::Write as _;
 struct Section {
     name: &'static str,
     keys: &'static [Key],
-    nested: &'static [(&'static str, &'static [Key])],
+    /// The key that holds each, and its own keys. One with examples has keys that must be given: `config default` shows it behind `#`.
+    nested: &'static [(&'static str, &'static [Key], Examples)],
 }
 
+/// What `config default` shows for keys without a default.
+type Examples = &'static [(&'static str, &'static str)];
+
 const SECTIONS: &[Section] = &[
-    Section { name: "server", keys: sections::SERVER, nested: &[] },
-    Section { name: "store", keys: sections::STORE, nested: &[("retention", sections::RETENTION)] },
-    Section { name: "agent", keys: sections::AGENT, nested: &[("lease", sections::LEASE)] },
+    Section {
+        name: "server",
+        keys: sections::SERVER,
+        nested: &[("dead_man", sections::DEAD_MAN, &[("url", "https://example.org/ping/node-1")])],
+    },
+    Section { name: "store", keys: sections::STORE, nested: &[("retention", sections::RETENTION, &[])] },
+    Section { name: "agent", keys: sections::AGENT, nested: &[("lease", sections::LEASE, &[])] },
     Section { name: "defaults", keys: monitor::DEFAULTS, nested: &[] },
 ];
 
@@ -27,8 +35,7 @@ struct List {
     keys: &'static [Key],
     /// Nested mappings: the key that holds each, its own keys, and whether `config default` shows it without a second `#`.
     nested: &'static [(&'static str, &'static [Key], bool)],
-    /// What `config default` shows for keys without a default.
-    examples: &'static [(&'static str, &'static str)],
+    examples: Examples,
 }
 
 const LISTS: &[List] = &[
@@ -44,6 +51,7 @@ const LISTS: &[List] = &[
         nested: &[("match", routes::MATCH, false), ("once", maintenance::ONCE, false), ("every", maintenance::EVERY, true)],
         examples: &[("name", "maintenance-example"), ("cron", "0 3 * * SUN"), ("for", "2h")],
     },
+    List { name: "reports", keys: reports::REPORT, nested: &[], examples: &[("name", "report-example"), ("notify", "[webhook-example]")] },
 ];
 
 /// The indent of one level.
@@ -63,11 +71,12 @@ pub fn default_text() -> String {
         comment(&mut out, "", top_doc(section.name));
         let _ = writeln!(out, "{}:", section.name);
         for key in section.keys {
-            match section.nested.iter().find(|(name, _)| *name == key.name) {
-                Some((_, nested)) => {
+            match section.nested.iter().find(|(name, _, _)| *name == key.name) {
+                Some((_, nested, examples)) => {
+                    let indent = if examples.is_empty() { "  " } else { "  #" };
                     comment(&mut out, STEP, key.doc);
-                    let _ = writeln!(out, "{STEP}{}:", key.name);
-                    nested.iter().for_each(|inner| option(&mut out, "    ", inner, &[]));
+                    let _ = writeln!(out, "{indent}{}:", key.name);
+                    nested.iter().for_each(|inner| option(&mut out, &format!("{indent}  "), inner, examples));
                 }
                 None if key.name == "alerts" => alerts(&mut out, key),
                 None => option(&mut out, STEP, key, &[]),
@@ -77,8 +86,13 @@ pub fn default_text() -> String {
     out.push('\n');
     comment(&mut out, "", top_doc("channels"));
     out.push_str("#channels:\n");
-    for kind in channel::FAMILY.kinds {
+    for (nth, kind) in channel::FAMILY.kinds.iter().enumerate() {
         item_head(&mut out, kind);
+        if nth == 0 {
+            for key in channel::FAMILY.common.iter().filter(|k| k.name != "name") {
+                option(&mut out, "#    ", key, &[]);
+            }
+        }
         let _ = writeln!(out, "#    {}:", kind.name);
         kind_keys(&mut out, "#      ", kind);
     }
@@ -97,6 +111,10 @@ pub fn default_text() -> String {
         kind_keys(&mut out, "#        ", kind);
     }
     LISTS.iter().for_each(|each| list(&mut out, each));
+    for key in super::TOP.iter().filter(|key| !key.default.is_empty()) {
+        out.push('\n');
+        option(&mut out, "", key, &[]);
+    }
     out.push('\n');
     comment(&mut out, "", top_doc("tenants"));
     out.push_str("#tenants:\n");
@@ -215,7 +233,7 @@ pub fn reference_text() -> String {
     table(&mut out, 2, "The file", super::TOP);
     for section in SECTIONS {
         table(&mut out, 2, &format!("`{}`", section.name), section.keys);
-        for (name, keys) in section.nested {
+        for (name, keys, _) in section.nested {
             table(&mut out, 3, &format!("`{}.{name}`", section.name), keys);
         }
     }
@@ -292,8 +310,8 @@ It is looked for at `--config`, at the path in `WATCHKEEPER_CONFIG`, at `/etc/wa
   as not given.
 - Durations are Go-like (`850ms`, `10s`, `1m30s`, `14d`); a plain number is seconds.
 - Secrets have a twin `…_file` that names a file; a relative path starts where the configuration file stands.
-- Over several files, lists (`channels`, `monitors`, `routes`, `maintenance`, `tenants`) are joined; a key of a mapping stands
-  in one file only; a name is used once.
+- Over several files, lists (`channels`, `monitors`, `routes`, `maintenance`, `reports`, `tenants`) are joined; a key of a mapping
+  stands in one file only; a name is used once.
 - `defaults` hold for the monitors of their tenant; what a monitor says itself wins. `alerts` of a monitor replace the
   inherited ones; of inherited alerts it takes those that fit its kind. An inherited `timeout` or `recheck` is shortened to
   `every`; one that the monitor writes itself must not exceed it.

@@ -17,7 +17,7 @@ pub const REPORT: &[Key] = &[
         doc: "How long its periods are. They end at multiples of it in UTC: those of 6h at 0, 6, 12 and 18 o'clock.",
     },
     Key { name: "cron", form: "5 fields, or 6 with seconds first", default: "", doc: "When its periods end, instead of `every`." },
-    Key { name: "zone", form: "an IANA time zone", default: "UTC", doc: "In which zone `cron` is meant." },
+    Key { name: "zone", form: "an IANA time zone", default: "", doc: "In which zone `cron` is meant; UTC if not given." },
     Key { name: "notify", form: "a list of channels", default: "", doc: "Who gets it: every channel of the tenant if not given." },
 ];
 

@@ -4,12 +4,14 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use watchkeeper::config::{self, Config};
+use watchkeeper::{channel, probe};
 
 /// The variables of DESIGN's example, and one that is set but empty.
 fn env(name: &str) -> Option<String> {
     let value = match name {
         "BOT_TOKEN" => "123456:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQr",
         "GROUP_CHAT_ID" => "-1001234567890",
+        "DISCORD_WEBHOOK" => "https://discord.com/api/webhooks/123/abc-DEF",
         "EMPTY" => "",
         _ => return None,
     };
@@ -109,8 +111,8 @@ fn every_option_of_the_example_loads_when_its_hash_sign_is_taken_away() {
     let text = uncommented(&config::default_text());
     let loaded = load_text(&text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
     assert_eq!(loaded.tenants.len(), 2);
-    assert_eq!(loaded.tenants[0].monitors.len(), 6, "one monitor per kind");
-    assert_eq!(loaded.tenants[0].channels.len(), 2, "one channel per kind");
+    assert_eq!(loaded.tenants[0].monitors.len(), probe::FAMILY.kinds.len(), "one monitor per kind");
+    assert_eq!(loaded.tenants[0].channels.len(), channel::FAMILY.kinds.len(), "one channel per kind");
 }
 
 /// Takes one `#` from every line on which it does not begin a comment.

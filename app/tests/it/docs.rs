@@ -27,13 +27,31 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     text.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
+/// The words of a command line, those in double quotes as one; a comment, a pipe and a redirection end it.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut quoted) = (Vec::new(), None::<String>);
+    for word in line.split_whitespace() {
+        if quoted.is_none() && word.starts_with(['#', '>', '|']) {
+            break;
+        }
+        let whole = quoted.take().map_or_else(|| word.to_owned(), |before| format!("{before} {word}"));
+        if whole.matches('"').count() % 2 == 0 {
+            words.push(whole.replace('"', ""));
+        } else {
+            quoted = Some(whole);
+        }
+    }
+    words.extend(quoted);
+    words
+}
+
 #[test]
 fn every_command_is_understood() {
     let mut seen = 0;
     for (path, text) in pages() {
         for line in blocks(&text, "sh").into_iter().flat_map(str::lines) {
-            let words = line.split_whitespace().take_while(|w| !w.starts_with(['#', '>', '|'])).collect::<Vec<_>>();
-            if words.first() != Some(&"watchkeeper") {
+            let words = words(line);
+            if words.first().map(String::as_str) != Some("watchkeeper") {
                 continue;
             }
             seen += 1;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use watchkeeper::live::Latest;
 use watchkeeper::schedule::{Cadence, Every, Plan};
-use watchkeeper::spec::{Fleet, MonitorSpec, Source};
+use watchkeeper::spec::{Fleet, MonitorSpec, RouteHours, Source};
 use watchkeeper::store::BeatRow;
 use watchkeeper_core::quorum::{Health, Quorum};
 use watchkeeper_core::sight::SightPolicy;
@@ -33,6 +33,7 @@ fn spec(id: i64, name: &str, kind: &'static str, target: &str) -> MonitorSpec {
         source: Source::Push { expect_every: Dur::secs(10), grace: Dur::ZERO },
         sight: SightPolicy { down_after: 3, up_after: 1, vote_lasts: Dur::secs(30) },
         policy: Policy { quorum: Quorum::Majority, rules: vec![] },
+        hours: RouteHours::new(),
         shard: 0,
         paused: false,
         created_at: Micros(0),

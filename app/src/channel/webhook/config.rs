@@ -49,7 +49,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         doc: "A body of your own in place of `format`, such as '{\"text\": {{ text|tojson }}}'; it is tried when the file is read.",
     },
-    Key { name: "content_type", form: "a media type", default: "application/json", doc: "What a body of your own is." },
+    Key { name: "content_type", form: "a media type", default: "", doc: "What a `body` of your own is; application/json if not given." },
     Key { name: "timeout", form: "a duration such as 10s", default: "10s", doc: "An attempt is ended after so long." },
 ];
 
