@@ -8,7 +8,7 @@ use super::maintenance::{self, MaintenanceConfig};
 use super::monitor::{self, MonitorConfig, Shared};
 use super::reports::{REPORTS_MAX, ReportConfig};
 use super::routes::{self, Route};
-use super::{canonical, parents, tagged};
+use super::{canonical, named, parents, tagged};
 use crate::channel::{self, ChannelKind};
 use std::collections::HashMap;
 use watchkeeper_core::matcher::Subject;
@@ -179,7 +179,7 @@ fn announced(sections: &[Fields<'_>], names: &Names, problems: &mut Problems) ->
     let known = names.sorted();
     let mut all = Vec::new();
     for node in sections.iter().filter_map(|section| section.get("announce")) {
-        decode::listed(node).into_iter().for_each(|named| decode::known(named, "channel", &known, |_| false, problems));
+        named::listed(node).into_iter().for_each(|named| named::known(named, "channel", &known, |_| false, problems));
         all.extend(super::alert::channel_names(node, problems).unwrap_or_default().into_iter().map(|(name, _)| name));
     }
     all
@@ -201,7 +201,7 @@ fn items<'a>(sections: &[Fields<'a>], key: &'static str, problems: &mut Problems
 
 /// The `name` of an item as it is written.
 pub(super) fn name_of(node: &Node) -> Option<&str> {
-    match &decode::child(node, "name")?.value {
+    match &named::child(node, "name")?.value {
         Value::Scalar { text, .. } => Some(text.as_str()),
         Value::Null | Value::Broken | Value::Seq(_) | Value::Map(_) => None,
     }
@@ -276,12 +276,12 @@ fn former_names(monitors: &[MonitorConfig], names: &Names, problems: &mut Proble
 /// Every channel that is named exists in the tenant. It looks at the tree, so that a monitor with other problems is told of these too.
 fn known_channels<'n>(names: &Names, nodes: impl Iterator<Item = &'n Node>, problems: &mut Problems) {
     let known = names.sorted();
-    let under = |node: &'n Node, key: &str| decode::child(node, key).map(decode::listed).unwrap_or_default();
+    let under = |node: &'n Node, key: &str| named::child(node, key).map(named::listed).unwrap_or_default();
     for node in nodes {
         for place in std::iter::once(node).chain(under(node, "alerts")) {
             for told in std::iter::once(place).chain(under(place, "escalate")) {
                 for named in under(told, "notify") {
-                    decode::known(named, "channel", &known, |_| false, problems);
+                    named::known(named, "channel", &known, |_| false, problems);
                 }
             }
         }
@@ -291,13 +291,13 @@ fn known_channels<'n>(names: &Names, nodes: impl Iterator<Item = &'n Node>, prob
 /// What `match` may name: the tenant's monitors, and their rules.
 fn known_matches(sections: &[Fields<'_>], monitors: &Names, heirs: &[&Node], problems: &mut Problems) {
     let mut rules = routes::usual_rules();
-    for rule in heirs.iter().filter_map(|node| decode::child(node, "alerts")).flat_map(decode::listed) {
+    for rule in heirs.iter().filter_map(|node| named::child(node, "alerts")).flat_map(named::listed) {
         rules.extend(name_of(rule).map(str::to_owned));
     }
     let silent = &mut Problems::default();
     let matches: Vec<&Node> = ["routes", "maintenance"].into_iter().flat_map(|key| items(sections, key, silent)).collect();
     let monitors = monitors.0.keys().map(String::as_str).collect();
-    routes::known_names(matches.into_iter().filter_map(|node| decode::child(node, "match")), &monitors, &rules, problems);
+    routes::known_names(matches.into_iter().filter_map(|node| named::child(node, "match")), &monitors, &rules, problems);
 }
 
 /// Gives every rule its channels: its own, else the monitor's, else those of the routes, else those of `defaults`, else all.

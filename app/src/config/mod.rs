@@ -11,6 +11,7 @@ pub mod decode;
 mod fleet;
 mod maintenance;
 mod monitor;
+mod named;
 mod pace;
 mod parents;
 mod reference;

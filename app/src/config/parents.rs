@@ -4,6 +4,7 @@
 
 use super::decode::{self, Node, Problems, Value};
 use super::fleet::name_of;
+use super::named;
 use std::collections::HashMap;
 
 /// More parents are refused: each is looked at for every notice.
@@ -20,8 +21,8 @@ pub(super) fn check(monitors: &[&Node], known: &[&str], problems: &mut Problems)
     }
     for node in monitors {
         let mut parents = Vec::new();
-        for named in decode::child(node, "depends_on").map(decode::listed).unwrap_or_default() {
-            decode::known(named, "monitor", known, |_| false, problems);
+        for named in named::child(node, "depends_on").map(named::listed).unwrap_or_default() {
+            named::known(named, "monitor", known, |_| false, problems);
             if let Value::Scalar { text, .. } = &named.value
                 && let Some(parent) = places.get(text.as_str())
             {

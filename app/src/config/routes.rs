@@ -6,7 +6,7 @@
 
 use super::alert::{self, AlertConfig, channel_names};
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
-use super::tagged;
+use super::{named, tagged};
 use crate::calendar::{self, Hours};
 use crate::probe;
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,8 +191,8 @@ pub(super) fn known_names<'n>(
         let known: [(&str, &str, Vec<&str>); 2] =
             [("monitors", "monitor", monitors.iter().copied().collect()), ("rules", "rule", rules.iter().map(String::as_str).collect())];
         for (key, what, known) in known {
-            for named in decode::child(node, key).map(decode::listed).unwrap_or_default() {
-                decode::known(named, what, &known, |text| text.contains('*'), problems);
+            for named in named::child(node, key).map(named::listed).unwrap_or_default() {
+                named::known(named, what, &known, |text| text.contains('*'), problems);
             }
         }
     }
