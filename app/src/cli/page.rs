@@ -55,12 +55,9 @@ fn headline(out: &mut String, incident: &Incident, view: &View) {
         // Also a word of a newer server: worth a look.
         _ => ("✖", Ink::Red),
     };
-    let state = match (incident.resolved_at, taken_on(incident)) {
+    let state = match (incident.resolved_at, &incident.acknowledged_by) {
         (Some(end), _) => format!("over after {}", length(end.0 - incident.opened_at.0)),
-        (None, Some(entry)) => {
-            let who = entry.actor.as_deref().map(|name| format!(" by {}", safe_line(name))).unwrap_or_default();
-            format!("for {}, acknowledged{who}", lasts(incident, view))
-        }
+        (None, Some(who)) => format!("for {}, acknowledged by {}", lasts(incident, view), safe_line(who)),
         (None, None) => format!("for {}, not acknowledged", lasts(incident, view)),
     };
     let what = format!("{mark} {} · {}", safe_line(&incident.monitor.name), safe_line(&incident.rule));
@@ -73,14 +70,6 @@ fn headline(out: &mut String, incident: &Incident, view: &View) {
 
 fn lasts(incident: &Incident, view: &View) -> String {
     length(view.now - incident.opened_at.0)
-}
-
-/// The entry with which somebody took it on, if nobody has given it back.
-fn taken_on(incident: &Incident) -> Option<&Entry> {
-    if incident.status != "acknowledged" {
-        return None;
-    }
-    incident.timeline.iter().flatten().rfind(|entry| entry.kind == "acknowledged")
 }
 
 /// What it is about, a line each.
@@ -109,9 +98,8 @@ fn facts(out: &mut String, incident: &Incident, monitor: Option<&Monitor>, view:
         let why = incident.resolved_why.as_deref().map(|why| format!(": {}", why_over(why))).unwrap_or_default();
         fact("ended", &format!("{}{why}", moment(end.0, &view.zone)));
     }
-    if let Some(entry) = taken_on(incident) {
-        let who = entry.actor.as_deref().map_or_else(|| "somebody".to_owned(), safe_line);
-        fact("taken on", &format!("by {who} at {}", moment(entry.at.0, &view.zone)));
+    if let (Some(who), Some(at)) = (&incident.acknowledged_by, incident.acknowledged_at) {
+        fact("taken on", &format!("by {} at {}", safe_line(who), moment(at.0, &view.zone)));
     }
 }
 
@@ -146,12 +134,10 @@ fn why_over(why: &str) -> &str {
     }
 }
 
-/// The attempt that decided, as it was kept with the opening.
+/// The attempt that decided, as it was kept with the opening. What this version cannot read is left out.
 fn evidence(incident: &Incident) -> Option<Attempt> {
     let kept = incident.timeline.iter().flatten().find_map(|entry| entry.evidence.as_ref())?;
-    // What stands beside the attempt (votes, a second look) is for programs.
-    let attempt = kept.get("attempt").unwrap_or(kept);
-    serde_json::from_value(attempt.clone()).ok()
+    serde_json::from_value(kept.clone()).ok()
 }
 
 /// One entry of the timeline.
@@ -159,9 +145,9 @@ fn happened(out: &mut String, entry: &Entry, incident: &Incident, view: &View) {
     let at = moment_near(entry.at.0, incident.opened_at.0, &view.zone);
     let who = entry.actor.as_deref().map(|actor| format!("{}: ", safe_line(actor))).unwrap_or_default();
     let ink = match entry.kind.as_str() {
-        "opened" | "not_told" => Ink::Red,
+        "opened" | "not_told" | "channels_failed" => Ink::Red,
         "resolved" => Ink::Green,
-        "acknowledged" | "unacknowledged" | "escalated" => Ink::Yellow,
+        "acknowledged" | "unacknowledged" | "escalated" | "held" => Ink::Yellow,
         // Also a word of a newer server.
         _ => Ink::Dim,
     };
@@ -188,7 +174,8 @@ fn told(out: &mut String, notice: &Notice, widest: usize, incident: &Incident, v
     let (mark, ink, text) = match notice.state.as_str() {
         "sent" => {
             let at = notice.sent_at.unwrap_or(notice.created_at);
-            ("✔", Ink::Green, format!("told at {}, {} after it was decided", near(at), soon(at.0 - notice.created_at.0)))
+            let after = soon(at.0 - notice.created_at.0);
+            ("✔", Ink::Green, format!("told at {}, {after} after it was decided{}", near(at), why("; held before: ")))
         }
         "held" => ("‖", Ink::Yellow, format!("held{}{}", next(" until "), why(": "))),
         "suppressed" => ("–", Ink::Dim, format!("not told{}", why(": "))),

@@ -199,7 +199,10 @@ fn incident_line(incident: &Incident, now: Micros, term: Term, out: &mut String)
     let ink = if incident.severity == "critical" { Ink::Red } else { Ink::Yellow };
     let what = format!("{} · {}", safe_line(&incident.monitor.name), safe_line(&incident.rule));
     let for_how_long = length(now - incident.opened_at.0);
-    let status = if incident.status == "acknowledged" { ", acknowledged" } else { "" };
+    let status = match (&incident.acknowledged_by, incident.status.as_str()) {
+        (Some(who), "acknowledged") => format!(", acknowledged by {}", safe_line(who)),
+        (Some(_) | None, _) => String::new(),
+    };
     // Mark, severity, its age and the blanks between.
     let room = term.columns.saturating_sub(2 + 10 + 8 + 2);
     let told = cut(&format!("{what}{status}: {}", safe_line(&incident.summary)), room);
@@ -316,6 +319,8 @@ mod tests {
             opened_at: ago(190_000),
             resolved_at: None,
             resolved_why: None,
+            acknowledged_by: None,
+            acknowledged_at: None,
             timeline: None,
             notices: None,
         }
@@ -345,14 +350,14 @@ mod tests {
             monitor("shop", "down", Some("tcp_refused"), Some(143_000)),
             monitor("zone", "unknown", Some("no_route"), None),
         ];
-        let taken = Incident { status: "acknowledged".into(), ..incident("db", "warning") };
+        let taken = Incident { status: "acknowledged".into(), acknowledged_by: Some("ann".into()), ..incident("db", "warning") };
         let text = render(&status(monitors, vec![incident("shop", "critical"), taken]), NOW, PLAIN);
         insta::assert_snapshot!(text, @"
         6 monitors: 2 down, 1 unknown, 2 up, 1 paused; 2 open incidents, 1 acknowledged; 2 muted
 
         Open incidents
         ! critical     2d 4h  shop · down: the connection was refused
-        ! warning      2d 4h  db · down, acknowledged: the connection was refused
+        ! warning      2d 4h  db · down, acknowledged by ann: the connection was refused
 
           state    monitor     since      last  why, or what
         ✖ down     db          3m 7s   1.00 ms  tcp_refused; silenced 1h more by ann: d…

@@ -6,7 +6,7 @@ use super::words::{self, Subject, Told};
 use crate::probe::Attempt;
 use crate::spec::MonitorSpec;
 use crate::channel::content::Content;
-use crate::store::{ActionRow, Decision, Fence, IncidentWrite, IntervalRow, NoticeWrite, OpenIncident, SightRow, StoredState, VerdictRow};
+use crate::store::{ActionRow, Decision, Fence, IncidentWrite, IntervalRow, LiveWrite, NoticeWrite, OpenIncident, SightRow, StoredState, VerdictRow};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use watchkeeper_core::ids::IdBlock;
@@ -354,9 +354,13 @@ impl Step<'_> {
                 let Some(known) = open.iter_mut().find(|o| o.id == id) else { return };
                 known.acknowledged_by = actor.clone().filter(|_| on);
                 let summary = words::acknowledged(on, actor.as_deref());
+                let told = Told { actor: actor.clone(), ..Told::about(known, NoticeEvent::Acknowledged, severity, summary.clone()) };
                 if on {
-                    let told = Told { actor: actor.clone(), ..Told::about(known, NoticeEvent::Acknowledged, severity, summary.clone()) };
                     self.tell(id, at, &told, said, verdict, decision);
+                } else {
+                    // Nobody is told of it, but pages that are open show it.
+                    let kind = "incident_unacknowledged".to_owned();
+                    decision.live.push(LiveWrite { kind, ..words::live_incident(self.subject, &told, at) });
                 }
                 decision.incidents.push(IncidentWrite::Acknowledge { id, at, on, actor, summary });
             }

@@ -28,7 +28,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let bytes: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    let bytes = bytes.trim_ascii();
+    let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    // A list would be taken for the values of the object, in their order.
+    if bytes.first() != Some(&b'{') {
+        return Err(ApiError::bad_request("the body is not a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| ApiError::bad_request(format!("the body is not accepted: {error}")))
 }
 
@@ -49,7 +54,7 @@ mod tests {
     fn what_is_not_known_is_named_and_nothing_is_an_empty_object() {
         assert_eq!(read::<Asked>(b" \n").unwrap().comment, None);
         assert_eq!(read::<Asked>(br#"{"comment":"x"}"#).unwrap().comment.as_deref(), Some("x"));
-        for (bad, named) in [(&br#"{"coment":"x"}"#[..], "`coment`"), (b"[1]", "invalid"), (b"{", "line 1"), (b"\xff", "line 1")] {
+        for (bad, named) in [(&br#"{"coment":"x"}"#[..], "`coment`"), (b"[]", "JSON object"), (b"{", "line 1"), (b"\xff", "JSON object")] {
             let error = read::<Asked>(bad).unwrap_err();
             assert_eq!(error.status, StatusCode::BAD_REQUEST);
             assert!(error.message.contains(named), "{}", error.message);

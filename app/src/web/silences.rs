@@ -3,14 +3,14 @@
 //! wish. What is silenced is decided at delivery; nothing is decided here.
 
 use super::Web;
-use super::api::{Params, Segment, limited, without_nul};
+use super::api::{Params, Segment, shortened, without_nul};
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
 use super::incidents::written;
 use super::types::{Done, Match, NewSilence, Page, Silence, Time};
 use crate::config::decode::{parse_duration, show_duration};
-use crate::store;
+use crate::store::{self, SILENCES_MAX, StoreError};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -23,9 +23,6 @@ use watchkeeper_core::{Dur, Micros, Severity};
 /// maintenance window in the configuration, where it can be seen.
 pub const SILENCE_MAX: Dur = Dur::secs(90 * 86_400);
 
-/// So many silences of a tenant may last at a time: each notice is held against all of them, and a list shows all of them.
-pub const SILENCES_MAX: i64 = super::api::LIMIT_MAX;
-
 /// A matcher may name so many things. More is a label that is missing on the monitors.
 pub const MATCH_MAX: usize = 100;
 
@@ -36,18 +33,16 @@ pub const PATTERN_MAX: usize = 200;
 #[serde(deny_unknown_fields)]
 pub(super) struct SilencesQuery {
     since: Option<Time>,
-    limit: Option<i64>,
 }
 
-/// `GET /api/v1/silences`: those that last, newest first; with `since` also those that ended after it.
+/// `GET /api/v1/silences`: all that last, newest first; with `since` also those that ended after it, [`SILENCES_MAX`] at most.
 pub(super) async fn silences(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
     Params(query): Params<SilencesQuery>,
 ) -> Result<Json<Page<Silence>>, ApiError> {
-    let limit = limited(query.limit.or(Some(SILENCES_MAX)))?;
     let since = query.since.map_or_else(|| web.clock.now(), |time| time.0);
-    let found = web.store.silences(caller.scope, since, limit).await?;
+    let found = web.store.silences(caller.scope, since, SILENCES_MAX).await?;
     Ok(Json(Page { items: found.into_iter().map(Silence::of).collect(), next: None }))
 }
 
@@ -59,11 +54,11 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Silence>), ApiError> {
     let now = web.clock.now();
     let silence = accepted(asked, &caller.name, now)?;
-    if web.store.silences(caller.scope, now, SILENCES_MAX).await?.len() as i64 >= SILENCES_MAX {
-        let message = format!("{SILENCES_MAX} silences last already; end one, or match more with one of them");
-        return Err(ApiError::conflict("too_many_silences", message));
-    }
-    web.store.create_silence(caller.scope, &silence).await?;
+    web.store.create_silence(caller.scope, &silence).await.map_err(|error| match error {
+        // The one thing that it refuses: more of them than can be looked at for each notice.
+        StoreError::Refused(why) => ApiError::conflict("too_many_silences", why),
+        StoreError::Unavailable { .. } | StoreError::Broken { .. } => error.into(),
+    })?;
     (web.control.wake_channels)();
     tracing::info!(
         silence.id = %silence.uid, actor = %caller.name,
@@ -111,7 +106,7 @@ fn accepted(asked: NewSilence, author: &str, now: Micros) -> Result<store::Silen
     }
     let ends_at = match (lasts, until) {
         (Some(text), None) => parse_duration(&text).and_then(|lasts| now.0.checked_add(lasts.0)).map(Micros).ok_or_else(|| {
-            ApiError::bad_request(format!("`for` is `{}`; accepted is a duration such as 1h or 30m", super::api::shortened(&text)))
+            ApiError::bad_request(format!("`for` is `{}`; accepted is a duration such as 1h or 30m", shortened(&text)))
         })?,
         (None, Some(until)) => until.0,
         (Some(_), Some(_)) => return Err(ApiError::bad_request("`for` and `until` are both given: give one of them")),
@@ -142,7 +137,7 @@ fn matcher(about: Match) -> Result<Matcher, ApiError> {
         if empty || text.chars().count() > PATTERN_MAX || text.contains('\0') {
             return Err(ApiError::bad_request(format!(
                 "`match.{key}` holds `{}`; accepted are names of 1 to {PATTERN_MAX} characters, `*` for any text",
-                super::api::shortened(text)
+                shortened(text)
             )));
         }
     }
@@ -154,7 +149,7 @@ fn severity(word: &str) -> Result<Severity, ApiError> {
     const ALL: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::Critical];
     ALL.into_iter().find(|severity| severity.as_str() == word).ok_or_else(|| {
         let known = ALL.map(Severity::as_str).join(", ");
-        ApiError::bad_request(format!("`match.severities` holds `{}`; accepted are {known}", super::api::shortened(word)))
+        ApiError::bad_request(format!("`match.severities` holds `{}`; accepted are {known}", shortened(word)))
     })
 }
 

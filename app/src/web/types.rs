@@ -288,6 +288,10 @@ pub struct Incident {
     pub resolved_at: Option<Time>,
     /// Why it ended: `recovered`, `rule_removed`, `retired`, `operator`.
     pub resolved_why: Option<String>,
+    /// Who took it on, if somebody has: the name of a token, or of a person in a chat.
+    pub acknowledged_by: Option<String>,
+    /// When they did.
+    pub acknowledged_at: Option<Time>,
     /// What happened, oldest first; only when one incident is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Vec<Entry>>,
@@ -313,8 +317,8 @@ impl Incident {
             reason,
             summary,
             value,
-            acknowledged_by: _,
-            acknowledged_at: _,
+            acknowledged_by,
+            acknowledged_at,
             timeline,
             notices,
         } = view;
@@ -330,6 +334,8 @@ impl Incident {
             opened_at: Time(opened_at),
             resolved_at: resolved_at.map(Time),
             resolved_why,
+            acknowledged_by,
+            acknowledged_at: acknowledged_at.map(Time),
             timeline: whole.then(|| timeline.into_iter().map(Entry::of).collect()),
             notices: whole.then(|| notices.into_iter().map(Notice::of).collect()),
         }
@@ -343,7 +349,8 @@ pub struct Entry {
     pub nth: i32,
     /// When.
     pub at: Time,
-    /// `opened`, `acknowledged`, `unacknowledged`, `reminded`, `escalated`, `commented`, `told`, `not_told`, `resolved`.
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `unacknowledged`, `resolved`; `told`, `held`, `not_told`,
+    /// `channels_failed`; `comment`.
     pub kind: String,
     /// Who, if a person.
     pub actor: Option<String>,
@@ -373,7 +380,7 @@ pub struct Notice {
     pub attempts: u32,
     /// The newest error.
     pub last_error: Option<String>,
-    /// Why it is held, or was never told.
+    /// Why it is or was held, or was never told.
     pub why: Option<String>,
     /// When it is looked at again, while it waits.
     pub next_at: Option<Time>,

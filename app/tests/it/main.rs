@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test whose own parts fail has failed")]
 
 mod alerting;
+mod alerting_api;
+mod alerting_cli;
 mod any_bytes;
 mod api;
 mod channels;

@@ -50,6 +50,8 @@ pub(crate) fn incident() -> Incident {
         opened_at: ago(473),
         resolved_at: None,
         resolved_why: None,
+        acknowledged_by: None,
+        acknowledged_at: None,
         timeline: None,
         notices: None,
     }
@@ -99,7 +101,7 @@ fn the_page_answers_what_is_asked_at_three_in_the_morning() {
         opened,
         entry(1, ago(472), "told", None, "ops was told that it opened"),
         entry(2, ago(300), "acknowledged", Some("ann"), "taken on"),
-        entry(3, ago(299), "commented", Some("ann"), "the database is full;\ncalling Boris"),
+        entry(3, ago(299), "comment", Some("ann"), "the database is full;\ncalling Boris"),
         entry(4, ago(60), "not_told", None, "pager was given up after 5 attempts"),
     ];
     let notices = vec![
@@ -122,8 +124,20 @@ fn the_page_answers_what_is_asked_at_three_in_the_morning() {
             ..notice("hook", "opened", "due", ago(473))
         },
         notice("hook", "acknowledged", "due", ago(300)),
+        Notice {
+            why: Some("the night's hours".into()),
+            sent_at: Some(ago(60)),
+            attempts: 1,
+            ..notice("day", "opened", "sent", ago(473))
+        },
     ];
-    let shown = Incident { status: "acknowledged".into(), timeline: Some(timeline), notices: Some(notices), ..incident() };
+    let taken = Incident {
+        status: "acknowledged".into(),
+        acknowledged_by: Some("ann".into()),
+        acknowledged_at: Some(ago(300)),
+        ..incident()
+    };
+    let shown = Incident { timeline: Some(timeline), notices: Some(notices), ..taken };
     let mute = Mute {
         by: "silence".into(),
         id: "77777777-7777-4777-8777-0000deadbeef".into(),
@@ -159,7 +173,7 @@ fn the_page_answers_what_is_asked_at_three_in_the_morning() {
       03:12:07  opened          HTTP status 503 instead of 200-299
       03:12:08  told            ops was told that it opened
       03:15:00  acknowledged    ann: taken on
-      03:15:01  commented       ann: the database is full;
+      03:15:01  comment         ann: the database is full;
                                 calling Boris
       03:19:00  not told        pager was given up after 5 attempts
 
@@ -172,6 +186,8 @@ fn the_page_answers_what_is_asked_at_three_in_the_morning() {
                              dead-letters
       … hook   opened        waits after 3 attempts, next at 03:20:09: HTTP 500
       … hook   acknowledged  waits for its turn
+      ✔ day    opened        told at 03:19:00, 6m 53s after it was decided; held before: the night's
+                             hours
 
       watchkeeper incident resolve 6c1b2a3e    or give it back: watchkeeper incident unack 6c1b2a3e
     ");
@@ -211,7 +227,7 @@ fn what_is_over_says_how_it_ended_and_asks_for_nothing() {
 #[test]
 fn nothing_from_outside_moves_the_cursor_or_leaves_the_page() {
     let wild = format!("{}\x1b[2J\nb", "x ".repeat(300));
-    let timeline = vec![entry(0, ago(1), "commented", Some("a\x1b[2J"), &wild)];
+    let timeline = vec![entry(0, ago(1), "comment", Some("a\x1b[2J"), &wild)];
     let notices = vec![Notice { why: Some(wild.clone()), last_error: Some(wild.clone()), ..notice(&wild, "opened", "dead", ago(1)) }];
     let shown = Incident { summary: wild.clone(), rule: "down".into(), timeline: Some(timeline), notices: Some(notices), ..incident() };
     let monitor = Monitor { target: wild, ..monitor() };

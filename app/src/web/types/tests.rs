@@ -114,8 +114,8 @@ fn the_form_of_an_incident_does_not_change_unseen() {
         opened_at: AT,
         resolved_at: Some(AT),
         resolved_why: Some("recovered".into()),
-        acknowledged_at: None,
-        acknowledged_by: None,
+        acknowledged_at: Some(AT),
+        acknowledged_by: Some("ann".into()),
         reason: Some("http_status".into()),
         summary: "shop is down".into(),
         value: None,
@@ -148,6 +148,8 @@ fn the_form_of_an_incident_does_not_change_unseen() {
       "opened_at": "2026-02-02T02:40:00.123456Z",
       "resolved_at": "2026-02-02T02:40:00.123456Z",
       "resolved_why": "recovered",
+      "acknowledged_by": "ann",
+      "acknowledged_at": "2026-02-02T02:40:00.123456Z",
       "timeline": [
         {
           "nth": 0,

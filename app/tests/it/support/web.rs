@@ -10,13 +10,15 @@ use hyper_util::rt::TokioIo;
 use secrecy::ExposeSecret as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use watchkeeper::clock::Clock;
 use watchkeeper::live::Live;
-use watchkeeper::spec::Fleet;
+use watchkeeper::net::Net;
+use watchkeeper::spec::{Channels, Fleet};
 use watchkeeper::store::{LiveRow, LiveWrite, MonitorObject, TenantObjects, TenantScope};
 use watchkeeper::telemetry::Metrics;
 use watchkeeper::web::auth::{Role, create_token};
@@ -36,6 +38,10 @@ pub struct TestWeb {
     pub ready: watch::Sender<Readiness>,
     pub reloads: mpsc::Receiver<ReloadRequest>,
     pub wake_pushes: Arc<Notify>,
+    pub wake_actions: Arc<Notify>,
+    /// How often every channel was woken.
+    pub channel_wakes: Arc<AtomicUsize>,
+    pub channels: watch::Sender<Channels>,
     /// Of acme.
     pub viewer: String,
     /// Of acme.
@@ -84,9 +90,9 @@ impl TestWeb {
         let clock = Clock::system();
         let push_token = new_push_token().unwrap();
         let job = push_monitor(&world, &push_token, &clock).await;
-        let token = |scope, role| {
+        let token = |scope, role: Role| {
             let (store, now) = (world.t.store.clone(), clock.now());
-            async move { create_token(&*store, scope, "test", role, now).await.unwrap().expose_secret().to_owned() }
+            async move { create_token(&*store, scope, role.as_str(), role, now).await.unwrap().expose_secret().to_owned() }
         };
         let viewer = token(world.acme(), Role::Viewer).await;
         let operator = token(world.acme(), Role::Operator).await;
@@ -94,19 +100,33 @@ impl TestWeb {
         let foreign = token(world.zenith(), Role::Admin).await;
         let (live, wake_pushes, metrics) = (Live::default(), Arc::new(Notify::new()), Arc::new(Metrics::new()));
         let (fleet, fleet_rx) = watch::channel(Fleet::default());
-        let works = Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None };
+        let works = Readiness {
+            store: Ok(()),
+            leases: Ok(()),
+            schedule_lag: Dur::ZERO,
+            reload_problem: None,
+            dead_letters: 0,
+            dead_man_problem: None,
+        };
         let (ready, ready_rx) = watch::channel(works);
         let (reload, reloads) = mpsc::channel(1);
+        let (channels, channels_rx) = watch::channel(Channels::default());
+        let (wake_actions, channel_wakes) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let wakes = channel_wakes.clone();
         let mut state = WebState {
             store: world.t.store.clone(),
             live: live.clone(),
             fleet: fleet_rx,
+            channels: channels_rx,
+            net: Arc::new(Net::system(clock.clone())),
             metrics,
             clock: clock.clone(),
             control: Control {
                 wake_pushes: wake_pushes.clone(),
-                wake_actions: std::sync::Arc::default(),
-                wake_channels: std::sync::Arc::new(|| {}),
+                wake_actions: wake_actions.clone(),
+                wake_channels: Arc::new(move || {
+                    wakes.fetch_add(1, Ordering::SeqCst);
+                }),
                 reload,
                 ready: ready_rx,
             },
@@ -127,6 +147,9 @@ impl TestWeb {
             ready,
             reloads,
             wake_pushes,
+            wake_actions,
+            channel_wakes,
+            channels,
             viewer,
             operator,
             admin,
@@ -144,6 +167,11 @@ impl TestWeb {
 
     pub async fn get_as(&self, path: &str, token: &str) -> Answer {
         self.call(Method::GET, path, Some(token), &[], Bytes::new()).await
+    }
+
+    /// A POST of JSON.
+    pub async fn post_as(&self, path: &str, token: &str, body: impl Into<Bytes>) -> Answer {
+        self.call(Method::POST, path, Some(token), &[], body.into()).await
     }
 
     /// One request on a connection of its own, and its whole answer.
@@ -185,7 +213,7 @@ impl TestWeb {
 
 async fn push_monitor(world: &World, token: &str, clock: &Clock) -> MonitorId {
     let job = MonitorObject { kind: "push".into(), target: String::new(), push_token: Some(token.to_owned()), ..world::monitor("job") };
-    let objects = TenantObjects { tenant: "acme".into(), channels: vec![], monitors: vec![job] };
+    let objects = TenantObjects { tenant: "acme".into(), channels: vec![], monitors: vec![job], maintenance: vec![] };
     world.store().apply("more", "hash-more", &[objects], clock.now()).await.unwrap();
     world.store().monitor(TenantScope(world.acme), "job").await.unwrap().expect("it was applied").id
 }
