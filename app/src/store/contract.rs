@@ -58,8 +58,10 @@ pub trait Store: Send + Sync {
 
     // --- outbox
 
-    /// Notices due on this channel, most urgent first, oldest first; never one that must wait for an earlier notice of the same (channel, incident).
-    /// Notices left in `sending` by a dead process are due again.
+    /// Notices due on this channel, most urgent first, oldest first, with all that the plan needs; never one that must wait for an earlier
+    /// notice of the same (channel, incident). Notices left in `sending` by a dead process are due again. A word that a mute holds back
+    /// and that was never attempted is due at once when its incident is over (unless it is the word of the end), so that it can be
+    /// found void and nothing waits behind it.
     async fn due_notices(&self, channel: ChannelId, now: Micros, limit: i64) -> Result<Vec<DueNotice>>;
     /// When the next notice of this channel becomes due, if any waits; one that must wait for an earlier notice does not count.
     async fn next_due(&self, channel: ChannelId) -> Result<Option<Micros>>;
@@ -86,17 +88,19 @@ pub trait Store: Send + Sync {
 
     /// What may mute this tenant's notices now.
     async fn mutes(&self, tenant: TenantId, now: Micros) -> Result<Mutes>;
-    /// Adds a silence.
+    /// Adds a silence; one that is there already is left alone. [`super::StoreError::Refused`] when [`super::SILENCES_MAX`] of this tenant have
+    /// not ended.
     async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<()>;
     /// Silences that have not ended before `since`, newest first, at most `limit`.
     async fn silences(&self, scope: TenantScope, since: Micros, limit: i64) -> Result<Vec<Silence>>;
-    /// Ends a silence now; what it held is looked at again at once. False if there is none that lasts.
+    /// Ends a silence now; what mutes hold back is looked at again at once (or as soon as its route's hours allow). False if there is none
+    /// that lasts. Maintenance windows that `apply` changes have the same effect.
     async fn end_silence(&self, scope: TenantScope, uid: &str, now: Micros) -> Result<bool>;
     /// Records what a person did about an open incident. False if there is no such open incident.
     async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool>;
     /// Adds a person's words to an incident's timeline. False if there is no such incident.
     async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool>;
-    /// Actions that no batch has folded yet, oldest first.
+    /// Actions that no batch has folded yet, oldest first, also on incidents that have ended meanwhile.
     async fn unfolded_actions(&self, limit: i64) -> Result<Vec<ActionRow>>;
 
     /// How full the outbox is.
@@ -161,7 +165,8 @@ pub trait Store: Send + Sync {
     async fn housekeep(&self, retention: Retention, now: Micros) -> Result<Housekept>;
     /// Answers if the store is reached; used by `/ready`.
     async fn ping(&self) -> Result<()>;
-    /// What an integrity check found wrong; empty is good. Includes the schema's own rules (one open incident per rule, every notice with its incident).
+    /// What an integrity check found wrong; empty is good. Includes the schema's own rules (one open incident per rule, every notice with its incident
+    /// and a reason if it is held or suppressed).
     async fn verify(&self) -> Result<Vec<String>>;
     /// Closes it, so that everything is on disk and another process may open it.
     async fn close(&self);

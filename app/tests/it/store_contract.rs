@@ -3,10 +3,12 @@
 mod aging;
 mod alerting;
 mod commit;
+mod course;
 mod history;
 mod keeping;
 mod last_resort;
 mod leases;
+mod letters;
 mod objects;
 mod outbox;
 mod people;

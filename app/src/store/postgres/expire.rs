@@ -83,7 +83,7 @@ async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -
     // What was asked of an incident that ended meanwhile is void, also if its monitor is no longer decided about.
     query(
         "UPDATE wk_action SET folded = TRUE
-         WHERE NOT folded AND incident_id IN (SELECT id FROM wk_incident WHERE resolved_at IS NOT NULL AND resolved_at < $1)",
+         WHERE NOT folded AND EXISTS (SELECT 1 FROM wk_incident i WHERE i.id = wk_action.incident_id AND i.resolved_at < $1)",
     )
     .bind((now - EXPIRE_EVERY).0)
     .execute(&mut *tx)

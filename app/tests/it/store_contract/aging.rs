@@ -12,7 +12,7 @@ const FIRST_SQLITE: &str = include_str!("../../../src/store/migrations/sqlite/00
 const FIRST_POSTGRES: &str = include_str!("../../../src/store/migrations/postgres/0001_first.sql");
 
 /// What the first schema may hold when the second comes: an incident that was told to one channel and not yet to the other.
-const ROWS: &str = r#"
+const ROWS: &str = "
     INSERT INTO wk_tenant (id, slug, name, created_at) VALUES (1, 'acme', 'acme', 1);
     INSERT INTO wk_source (id, name, kind, hash, applied_at) VALUES (2, 'files', 'files', 'h', 1);
     INSERT INTO wk_channel (id, tenant_id, name, kind, config, budget_key, source_id, origin, created_at)
@@ -26,7 +26,7 @@ const ROWS: &str = r#"
         (7, 'incident/i-5/opened/0', 3, 1, 5, 'opened', 0, 2, 'MESSAGE', 'sent', 1000, 6, 1000, 2000),
         (8, 'incident/i-5/opened/0', 4, 1, 5, 'opened', 0, 2, 'MESSAGE', 'due', 1000, NULL, 1000, NULL);
     UPDATE wk_id_block SET next = 100;
-"#;
+";
 
 #[tokio::test]
 async fn a_store_of_the_first_schema_is_brought_up_to_date_with_its_rows() {
@@ -42,7 +42,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_its_rows() {
             t.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
             FIRST_POSTGRES
         };
-        let checksum: String = Sha256::digest(first).iter().map(|byte| format!("{byte:02x}")).collect();
+        let checksum = Sha256::digest(first).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         let table = "CREATE TABLE wk_migration (version BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)";
         let opened = message("i-5", watchkeeper_core::verdict::NoticeEvent::Opened, watchkeeper_core::Severity::Critical, sec(0));
         let rows = ROWS.replace("MESSAGE", &serde_json::to_string(&opened).unwrap());
@@ -150,7 +150,8 @@ async fn a_long_past_does_not_slow_the_outbox() {
             "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 99999)
              INSERT INTO wk_incident (id, uid, tenant_id, monitor_id, rule_key, status, severity, opened_at, deciding_at, resolved_at,
                  resolved_why, summary)
-             SELECT 1000000 + n, 'i-' || n, {tenant}, {shop} + n % 500, 'down', 'resolved', 2, {t0} + n, {t0} + n, {t0} + n + 1, 'recovered', 'x' FROM n;
+             SELECT 1000000 + n, 'i-' || n, {tenant}, {shop} + n % 500, 'down', 'resolved', 2, {t0} + n * 10000000,
+                 {t0} + n * 10000000, {t0} + n * 10000000 + 1, 'recovered', 'x' FROM n;
              INSERT INTO wk_incident_event (incident_id, nth, at, kind, text)
              SELECT id, 0, opened_at, 'opened', 'x' FROM wk_incident WHERE id >= 1000000;
              INSERT INTO wk_message (id, channel_id, incident_id, key, sent_at)
@@ -168,19 +169,19 @@ async fn a_long_past_does_not_slow_the_outbox() {
         );
         w.t.behind_its_back(&many).await;
         let begun = Instant::now();
-        let got = w.store().due_notices(w.hook, sec(60), PAGE_MAX).await.unwrap();
+        let got = w.store().due_notices(w.hook, sec(2_000_000), PAGE_MAX).await.unwrap();
         let read = begun.elapsed();
         assert_eq!(got.len() as i64, PAGE_MAX);
         assert!(got.iter().all(|notice| notice.told.is_some() && notice.over.is_some()));
         let ids: Vec<i64> = got.iter().map(|notice| notice.id).collect();
         let begun = Instant::now();
-        assert_eq!(w.store().begin_attempt(&ids, &w.hook_lease, sec(60)).await.unwrap().len() as i64, PAGE_MAX);
+        assert_eq!(w.store().begin_attempt(&ids, &w.hook_lease, sec(2_000_000)).await.unwrap().len() as i64, PAGE_MAX);
         let attempted = sent();
-        let end = AttemptEnd { notices: &ids, fence: &w.hook_lease, attempted: &attempted, key: "digest", digest: true, at: sec(61) };
+        let end = AttemptEnd { notices: &ids, fence: &w.hook_lease, attempted: &attempted, key: "digest", digest: true, at: sec(2_000_001) };
         w.store().end_attempt(&end).await.unwrap();
         let sent = begun.elapsed();
         let begun = Instant::now();
-        let one = w.store().due_notices(w.hook, sec(62), 1).await.unwrap();
+        let one = w.store().due_notices(w.hook, sec(2_000_002), 1).await.unwrap();
         assert_eq!(one.len(), 1);
         w.store().next_due(w.hook).await.unwrap();
         let look = begun.elapsed();

@@ -28,7 +28,6 @@ DROP INDEX wk_notice_dead;
 CREATE INDEX wk_notice_dead ON wk_notice (tenant_id, id) WHERE state = 'dead';
 CREATE INDEX wk_notice_sent ON wk_notice (channel_id, sent_at) WHERE state = 'sent';
 CREATE INDEX wk_notice_message ON wk_notice (message_id);
-CREATE INDEX wk_notice_about_nothing ON wk_notice (created_at) WHERE incident_id IS NULL;
 
 CREATE TABLE wk_parent (
     monitor_id BIGINT NOT NULL,

@@ -59,7 +59,6 @@ CREATE INDEX wk_notice_dead ON wk_notice (tenant_id, id) WHERE state = 'dead';
 CREATE INDEX wk_notice_incident ON wk_notice (incident_id, channel_id, nth);
 CREATE INDEX wk_notice_sent ON wk_notice (channel_id, sent_at) WHERE state = 'sent';
 CREATE INDEX wk_notice_message ON wk_notice (message_id);
-CREATE INDEX wk_notice_about_nothing ON wk_notice (created_at) WHERE incident_id IS NULL;
 
 CREATE TABLE wk_parent (
     monitor_id INTEGER NOT NULL,
