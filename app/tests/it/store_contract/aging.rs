@@ -150,8 +150,8 @@ async fn a_long_past_does_not_slow_the_outbox() {
             "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 99999)
              INSERT INTO wk_incident (id, uid, tenant_id, monitor_id, rule_key, status, severity, opened_at, deciding_at, resolved_at,
                  resolved_why, summary)
-             SELECT 1000000 + n, 'i-' || n, {tenant}, {shop} + n % 500, 'down', 'resolved', 2, {t0} + n * 10000000,
-                 {t0} + n * 10000000, {t0} + n * 10000000 + 1, 'recovered', 'x' FROM n;
+             SELECT 1000000 + n, 'i-' || n, {tenant}, {shop} + n % 500, 'down', 'resolved', 2, {t0} + n * CAST(10000000 AS BIGINT),
+                 {t0} + n * CAST(10000000 AS BIGINT), {t0} + n * CAST(10000000 AS BIGINT) + 1, 'recovered', 'x' FROM n;
              INSERT INTO wk_incident_event (incident_id, nth, at, kind, text)
              SELECT id, 0, opened_at, 'opened', 'x' FROM wk_incident WHERE id >= 1000000;
              INSERT INTO wk_message (id, channel_id, incident_id, key, sent_at)

@@ -56,6 +56,8 @@ async fn the_last_resort_is_told_when_nobody_else_is_left() {
         assert_eq!(due(&w, last, sec(3)).await, []);
         assert_eq!(failures(&w).await, [] as [serde_json::Value; 0]);
         end(&w, chat, &w.chat_lease, dead(), sec(4)).await;
+        // Whoever did not hear that it was recorded records it again.
+        record(&w, chat, &w.chat_lease, &dead(), sec(5)).await;
 
         let told = due(&w, last, sec(4)).await;
         assert_eq!(told.len(), 1);
