@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod discord;
+pub mod netns;
 pub mod nginx;
 pub mod outbox;
 pub mod outside;
@@ -18,4 +19,5 @@ pub mod telegram;
 pub mod telling;
 pub mod web;
 pub mod webhook;
+pub mod world;
 pub mod zoo;
