@@ -15,7 +15,7 @@ use crate::store::{self, Store, WordWrite};
 use crate::talk::Talk;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use watchkeeper_core::{Dur, Micros, Severity};
 
@@ -29,6 +29,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// The last word may take so long to be written and to leave; then the process ends without waiting, and the outbox keeps it for
 /// the next start. Together with the other steps of the stop well under the 30 s of most supervisors.
 const LAST_WORD_MAX: Duration = Duration::from_secs(5);
+/// A channel that is not ours by then is another node's. Longer holds up every stop in an installation of many nodes; shorter is too
+/// short for a node that is stopped while it starts.
+const LEASE_WAIT: Duration = Duration::from_secs(1);
 /// How often it is looked whether the last word has left.
 const LAST_WORD_LOOK: Duration = Duration::from_millis(50);
 /// So many waiting notices of a channel are searched for the last word. Behind more it would not leave in time anyway.
@@ -65,21 +68,17 @@ pub struct Word {
 }
 
 impl Announcer {
-    /// Puts the word into the outbox of every channel of `announce`; where none is named, that the node was cut off is told all
-    /// the same, by [`crate::talk::Announce::urgent`]. The same event of the same time is the same word, however often it is
-    /// said. Its cause, or `None` if nobody is to be told.
+    /// Puts the word into the outbox of every channel of `announce`. The same event of the same time is the same word, however
+    /// often it is said. Its cause, or `None` if nobody is to be told.
     pub async fn tell(&self, word: Word, now: Micros) -> store::Result<Option<String>> {
         let announce = self.talk.borrow().announce.clone();
-        let Word { event, severity, at, until, summary } = word;
-        let channels: Vec<_> = match event {
-            NodeEvent::Started | NodeEvent::Stopped | NodeEvent::Failed => announce.channels.iter().map(|(id, _)| *id).collect(),
-            NodeEvent::CutOff | NodeEvent::ChannelsFailed => announce.urgent.clone(),
-        };
-        if channels.is_empty() {
+        if announce.channels.is_empty() {
             return Ok(None);
         }
+        let Word { event, severity, at, until, summary } = word;
         let cause = format!("node/{}/{}/{}", self.node, event.as_str(), at.0);
         let content = NodeWord { event, node: self.node.clone(), datacenter: self.datacenter.clone(), severity, at, until, summary };
+        let channels: Vec<_> = announce.channels.iter().map(|(id, _)| *id).collect();
         let write = WordWrite {
             cause: cause.clone(),
             tenant: announce.tenant,
@@ -105,7 +104,7 @@ struct Run {
     ended: bool,
     /// Runs that failed and have not been told.
     untold: u32,
-    /// When the newest of them was last seen alive.
+    /// When the first of them was last seen alive.
     failed_at: Option<Micros>,
     /// When a failure was last told.
     told: Option<Micros>,
@@ -119,7 +118,7 @@ impl Run {
             run = Self { untold: before.untold, failed_at: before.failed_at, told: before.told, ..run };
             if !before.ended {
                 run.untold = run.untold.saturating_add(1);
-                run.failed_at = Some(before.alive.min(now));
+                run.failed_at = run.failed_at.or(Some(before.alive.min(now)));
             }
         }
         run
@@ -146,6 +145,16 @@ impl Run {
     fn told(self, now: Micros) -> Self {
         Self { untold: 0, failed_at: None, told: Some(now), ..self }
     }
+}
+
+/// What the task knows of its own run.
+struct State {
+    /// When it began.
+    began: Micros,
+    /// What the mark says, once it is written.
+    run: Option<Run>,
+    /// That it began, until it is told.
+    owed: Option<Word>,
 }
 
 /// How the program ends.
@@ -176,18 +185,16 @@ impl Life {
 
     /// Says how the last run ended and that this one began, keeps the mark, and says the last word when `end` comes.
     pub async fn run(self, mut end: oneshot::Receiver<End>) {
-        let began = self.clock.now();
-        let mut run: Option<Run> = None;
+        let mut state = State { began: self.clock.now(), run: None, owed: None };
         let mut outage = false;
         let how = loop {
-            // A step that the end interrupts is as if the node had been killed in it: the same words mean the same notices.
+            // A step that the end interrupts is as if the node had been killed in it.
             let step = tokio::select! {
                 how = &mut end => break how,
-                step = self.step(run.as_ref(), began) => step,
+                step = self.step(&mut state) => step,
             };
             let wait = match step {
-                Ok(next) => {
-                    run = Some(next);
+                Ok(()) => {
                     outage = false;
                     ALIVE_EVERY
                 }
@@ -204,7 +211,7 @@ impl Life {
             }
         };
         // Dropped without a word: the program ends in disorder, and the mark stays as it is.
-        let (Ok(End::Asked), Some(run)) = (how, run) else { return };
+        let (Ok(End::Asked), Some(run)) = (how, state.run) else { return };
         match tokio::time::timeout(LAST_WORD_MAX, self.last_word(run)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(error = %crate::chain(&error), "that this node stops could not be told"),
@@ -212,30 +219,36 @@ impl Life {
         }
     }
 
-    /// Renews the mark; at first it reads that of the run before and says what there is to say. Words come before the mark: a
-    /// crash between the two repeats them, and they are the same notices.
-    async fn step(&self, run: Option<&Run>, began: Micros) -> store::Result<Run> {
+    /// Renews the mark, and says what there is to say; at first it reads the mark of the run before. The mark comes before the word
+    /// that this run began, so that from then on its end is noticed. A failure is told before the mark says so: a crash between the
+    /// two repeats the word under the same cause.
+    async fn step(&self, state: &mut State) -> store::Result<()> {
         let now = self.clock.now();
-        let store = &self.announcer.store;
-        let mut next = match run {
-            Some(run) => Run { alive: now, ..run.clone() },
+        let run = match &mut state.run {
+            Some(run) => run,
             None => {
-                let before = store.mark(&self.name()).await?.and_then(|text| serde_json::from_str::<Run>(&text).ok());
-                let next = Run::after(before.as_ref(), began);
-                // After a failure, the word about it says that the node watches again.
-                if before.is_none_or(|before| before.ended) {
-                    self.announcer.tell(self.started(began), now).await?;
+                let before = self.announcer.store.mark(&self.name()).await?.and_then(|text| serde_json::from_str::<Run>(&text).ok());
+                let run = Run::after(before.as_ref(), state.began);
+                self.keep(&run).await?;
+                if before.is_some_and(|before| !before.ended) {
+                    tracing::warn!(node = %self.announcer.node, "the run before this one ended without stopping in good order");
+                } else {
+                    // After a failure, the word about it says that the node watches again.
+                    state.owed = Some(self.started(state.began));
                 }
-                next
+                state.run.insert(run)
             }
         };
-        if let Some(word) = next.failure(now) {
-            tracing::warn!(node = %self.announcer.node, "{}: {}", self.announcer.node, word.summary);
-            self.announcer.tell(word, now).await?;
-            next = next.told(now);
+        if let Some(word) = &state.owed {
+            self.announcer.tell(word.clone(), now).await?;
+            state.owed = None;
         }
-        self.keep(&next).await?;
-        Ok(next)
+        run.alive = now;
+        if let Some(word) = run.failure(now) {
+            self.announcer.tell(word, now).await?;
+            *run = run.clone().told(now);
+        }
+        self.keep(run).await
     }
 
     fn started(&self, at: Micros) -> Word {
@@ -263,9 +276,10 @@ impl Life {
         self.keep(&Run { alive: now, ended: true, ..run }).await?;
         let Some(cause) = cause else { return Ok(()) };
         let announce = self.announcer.talk.borrow().announce.clone();
-        // What another node delivers, it delivers without us.
-        for (channel, _) in announce.channels.iter().filter(|(_, lease)| self.leases.fence(lease).is_some()) {
-            loop {
+        let began = Instant::now();
+        for (channel, lease) in &announce.channels {
+            // What another node delivers, it delivers without us; but a lease may still be on its way to a node that has just begun.
+            while began.elapsed() < LEASE_WAIT || self.leases.fence(lease).is_some() {
                 let waiting = self.announcer.store.due_notices(*channel, self.clock.now(), WAITING_MAX).await?;
                 if !waiting.iter().any(|notice| notice.cause == cause) {
                     break;

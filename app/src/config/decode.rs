@@ -149,6 +149,11 @@ impl<'a> Fields<'a> {
         self.entries.iter().find(|(k, _, _)| k == key).map(|(_, _, n)| n).filter(|n| !matches!(n.value, Value::Null))
     }
 
+    /// Whether the key is there, with something behind it or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(known, _, _)| known == key)
+    }
+
     /// The place of a key's name; of the mapping if the key is absent.
     pub fn place(&self, key: &str) -> &'a Pos {
         self.entries.iter().find(|(k, _, _)| k == key).map_or(self.at, |(_, at, _)| at)

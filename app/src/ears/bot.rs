@@ -144,17 +144,29 @@ impl Bot {
         self.call::<Value>(net, "answerCallbackQuery", &body, CALL_MAX, ANSWER_MAX).await.map(drop)
     }
 
-    async fn call<T: DeserializeOwned>(&self, net: &Arc<Net>, method: &str, body: &Value, within: Duration, max: usize) -> Result<T, Trouble> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        net: &Arc<Net>,
+        method: &str,
+        body: &Value,
+        within: Duration,
+        max: usize,
+    ) -> Result<T, Trouble> {
         let trouble = |kind, text: &str| Trouble { kind, text: format!("{method}: {text}") };
-        let meant = self.0.call(net, method, body, Instant::now() + within, max).await.map_err(|refused| trouble(kind_of(&refused), &refused.text))?;
+        let meant = self
+            .0
+            .call(net, method, body, Instant::now() + within, max)
+            .await
+            .map_err(|refused| trouble(kind_of(&refused), &refused.text))?;
         match meant {
-            Meant::Done(result) => {
-                serde_json::from_value(result).map_err(|_| trouble(TroubleKind::Passing, "Telegram's answer was cut off or is of another kind"))
-            }
+            Meant::Done(result) => serde_json::from_value(result)
+                .map_err(|_| trouble(TroubleKind::Passing, "Telegram's answer was cut off or is of another kind")),
             Meant::Conflict(refused) => Err(trouble(TroubleKind::Conflict, &refused.text)),
             Meant::Refused(refused) => Err(trouble(kind_of(&refused), &refused.text)),
             Meant::Moved(id) => Err(trouble(TroubleKind::Call, &format!("the group has become a supergroup: set chat_id to {id}"))),
-            Meant::BadEntities | Meant::NotEditable | Meant::Unchanged => Err(trouble(TroubleKind::Call, "Telegram does not take the text")),
+            Meant::BadEntities | Meant::NotEditable | Meant::Unchanged => {
+                Err(trouble(TroubleKind::Call, "Telegram does not take the text"))
+            }
         }
     }
 }

@@ -76,16 +76,27 @@ pub(super) enum Said {
     Status(Status),
     Incidents(Open),
     /// Noted; whoever decides for the monitor folds it.
-    Acknowledged { monitor: String },
+    Acknowledged {
+        monitor: String,
+    },
     /// Somebody has taken it on before.
-    AcknowledgedBefore { monitor: String },
+    AcknowledgedBefore {
+        monitor: String,
+    },
     /// The button's incident has ended.
     Over,
-    Silenced { monitor: String, rule: Option<String>, until: Micros },
+    Silenced {
+        monitor: String,
+        rule: Option<String>,
+        until: Micros,
+    },
     /// It would be over already.
     SilenceOver,
     NoIncident(String),
-    Ambiguous { prefix: String, count: usize },
+    Ambiguous {
+        prefix: String,
+        count: usize,
+    },
     NoMonitor(String),
     AckUsage,
     SilenceUsage,
@@ -242,9 +253,7 @@ impl Deeds<'_> {
         let mut fitting = open.iter().filter(|(_, incident)| bare(&incident.uid).starts_with(&wanted));
         match (fitting.next(), fitting.count()) {
             (None, _) => Ok(Said::NoMonitor(words.join(" "))),
-            (Some((scope, incident)), 0) => {
-                self.silence_for(*scope, &incident.monitor, Some(incident.rule.clone()), &words[1..]).await
-            }
+            (Some((scope, incident)), 0) => self.silence_for(*scope, &incident.monitor, Some(incident.rule.clone()), &words[1..]).await,
             (Some(_), more) => Ok(Said::Ambiguous { prefix: (*first).to_owned(), count: more + 1 }),
         }
     }

@@ -390,7 +390,8 @@ mod tests {
                 ear(Chat::Name("@Ops".to_owned()), None, 3, Language::Ru),
             ],
         };
-        let heard = |json: &str| spec.heard(&message(json)).map(|(scopes, language)| (scopes.iter().map(|s| s.0.0).collect::<Vec<_>>(), language));
+        let heard =
+            |json: &str| spec.heard(&message(json)).map(|(scopes, language)| (scopes.iter().map(|s| s.0.0).collect::<Vec<_>>(), language));
         assert_eq!(heard(r#"{"chat":{"id":-100}}"#), Some((vec![1], Language::En)));
         let in_topic = r#"{"chat":{"id":-100},"message_thread_id":7,"is_topic_message":true}"#;
         assert_eq!(heard(in_topic), Some((vec![2, 1], Language::Ru)));

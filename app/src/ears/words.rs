@@ -184,7 +184,9 @@ fn status_lines(status: &Status, language: Language, now: Micros) -> Text {
         .counts
         .iter()
         .filter(|(_, count)| *count > 0)
-        .map(|(health, count)| fill(words.count, &[("health", language.words().health[health.code() as usize]), ("count", &count.to_string())]))
+        .map(|(health, count)| {
+            fill(words.count, &[("health", language.words().health[health.code() as usize]), ("count", &count.to_string())])
+        })
         .collect();
     if status.paused > 0 {
         counts.push(fill(words.paused, &[("count", &status.paused.to_string())]));

@@ -161,9 +161,8 @@ impl TcpProbe {
         hop.tls_us = laps.lap();
         match shaken {
             Ok((mut stream, peer)) => {
-                let talked = config.converse(&mut stream, cx.deadline, hop, &mut laps).await;
-                *certificate = if cx.want_detail || talked.is_err() { peer.facts() } else { peer.brief() };
-                talked
+                *certificate = if cx.want_detail { peer.facts() } else { peer.brief() };
+                config.converse(&mut stream, cx.deadline, hop, &mut laps).await
             }
             Err(failed) => {
                 *certificate = failed.certificate;

@@ -9,6 +9,7 @@ mod keeping;
 mod last_resort;
 mod leases;
 mod letters;
+mod marks;
 mod objects;
 mod outbox;
 mod people;

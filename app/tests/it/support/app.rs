@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchkeeper::app::{App, Given};
-use watchkeeper::clock::Clock;
 use watchkeeper::config;
-use watchkeeper::net::Net;
 use watchkeeper::reload::Source;
 use watchkeeper::store::{Store, TenantScope};
 use watchkeeper_core::TenantId;
@@ -27,24 +26,25 @@ pub struct TestApp {
 impl TestApp {
     /// Starts it on a configuration given as text. `server.listen` and the node's name are set here.
     pub async fn start(yaml: &str, store: Arc<dyn Store>) -> Self {
-        Self::build(load(yaml), Source::Fixed, Given { store: Some(store), net: None }).await
+        Self::start_whole(&format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\n{yaml}"), store).await
     }
 
-    /// The same on a node with these name servers alone.
-    pub async fn start_asking(yaml: &str, store: Arc<dyn Store>, servers: &[SocketAddr]) -> Self {
-        let net = Net::with_name_servers(Clock::system(), servers.to_vec());
-        Self::build(load(yaml), Source::Fixed, Given { store: Some(store), net: Some(net) }).await
+    /// Starts it on a whole configuration, with its `server` and `agent`.
+    pub async fn start_whole(yaml: &str, store: Arc<dyn Store>) -> Self {
+        let yaml = yaml.to_owned();
+        let config = config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+        Self::build(config, Source::Fixed, store).await
     }
 
     /// Starts it on a file, which may change.
     pub async fn start_on(path: &std::path::Path, store: Arc<dyn Store>) -> Self {
         let config = config::load(Some(path), &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
-        Self::build(config, Source::Path(path.to_owned()), Given { store: Some(store), net: None }).await
+        Self::build(config, Source::Path(path.to_owned()), store).await
     }
 
-    async fn build(config: config::Config, source: Source, given: Given) -> Self {
-        let app = App::build(config, source, given).await.unwrap();
-        let (address, store, stop) = (app.address, app.store.clone(), CancellationToken::new());
+    async fn build(config: config::Config, source: Source, store: Arc<dyn Store>) -> Self {
+        let app = App::build(config, source, Given { store: Some(store.clone()), net: None }).await.unwrap();
+        let (address, stop) = (app.address, CancellationToken::new());
         let running = tokio::spawn(app.run(stop.clone()));
         Self { address, store, stop, running }
     }
@@ -72,11 +72,6 @@ impl TestApp {
     }
 }
 
-fn load(yaml: &str) -> config::Config {
-    let yaml = format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\n{yaml}");
-    config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"))
-}
-
 /// Waits until `look` finds something.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
@@ -87,4 +82,13 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
         assert!(began.elapsed() < LIMIT, "waited {LIMIT:?} in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// One request without a token, and the whole answer with its head.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }

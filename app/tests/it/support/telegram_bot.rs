@@ -78,12 +78,20 @@ impl Bot {
     /// Somebody writes into a chat, or a topic of one. Its update's number.
     pub fn write(&self, chat: i64, topic: Option<i64>, text: &str) -> i64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let mut message = json!({ "message_id": 1, "date": now, "chat": { "id": chat, "type": "supergroup" }, "from": ann(), "text": text });
+        let mut message =
+            json!({ "message_id": 1, "date": now, "chat": { "id": chat, "type": "supergroup" }, "from": ann(), "text": text });
         if let Some(topic) = topic {
             message["message_thread_id"] = Value::from(topic);
             message["is_topic_message"] = Value::from(true);
         }
         self.update("message", message)
+    }
+
+    /// An update that was handed out before, as if it had not been confirmed.
+    pub fn again(&self, update: i64, chat: i64, text: &str) {
+        let later = std::mem::replace(&mut self.shared.inner.lock().unwrap().next, update - 1);
+        self.write(chat, None, text);
+        self.shared.inner.lock().unwrap().next = later;
     }
 
     /// Somebody presses a button below a message of a chat. The query's id.

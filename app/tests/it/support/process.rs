@@ -1,0 +1,59 @@
+//! The shipped program as a process of its own, which can be killed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// A stop in good order takes at most so long; see the graces of `app.rs`.
+const STOP_MAX: Duration = Duration::from_secs(40);
+
+/// A running `watchkeeper serve`; killed when dropped.
+pub struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Writes a configuration with its own SQLite file into the folder.
+pub fn configured(folder: &Path, yaml: &str) -> PathBuf {
+    let path = folder.join("watchkeeper.yaml");
+    let store = folder.join("wk.db");
+    let head = format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\nstore: {{ url: 'sqlite://{}' }}\n", store.display());
+    std::fs::write(&path, format!("{head}{yaml}")).unwrap();
+    path
+}
+
+impl Program {
+    /// Starts it on a configuration file.
+    pub fn serve(config: &Path) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper"));
+        command.arg("serve").arg("--config").arg(config).current_dir(config.parent().unwrap());
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// As a supervisor stops it: SIGTERM, and waits for the end.
+    pub async fn stop(mut self) -> ExitStatus {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let ended = async {
+            loop {
+                if let Some(status) = self.0.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(STOP_MAX, ended).await.expect("it stops within its graces")
+    }
+}
