@@ -344,8 +344,7 @@ pub fn judge(verdict: &Verdict, policy: &Policy, event: Event, now: Micros, ids:
     }
     let degraded = count.health == Health::Up
         && out.verdict.rules.iter().any(|(key, state)| {
-            matches!(state, RuleState::Open(_))
-                && policy.rules.iter().any(|r| r.key == *key && !matches!(r.trigger, Trigger::Blind { .. }))
+            matches!(state, RuleState::Open(_)) && policy.rules.iter().any(|r| r.key == *key && !matches!(r.trigger, Trigger::Blind { .. }))
         });
     let health = if degraded { Health::Degraded } else { count.health };
     if health != out.verdict.health {

@@ -3,10 +3,12 @@
 //! No I/O and no waiting: the state here runs ahead of the store by at most the batches on their way.
 
 use super::words::{self, Subject, Told};
+use crate::channel::content::Content;
 use crate::probe::Attempt;
 use crate::spec::MonitorSpec;
-use crate::channel::content::Content;
-use crate::store::{ActionRow, Decision, Fence, IncidentWrite, IntervalRow, LiveWrite, NoticeWrite, OpenIncident, SightRow, StoredState, VerdictRow};
+use crate::store::{
+    ActionRow, Decision, Fence, IncidentWrite, IntervalRow, LiveWrite, NoticeWrite, OpenIncident, SightRow, StoredState, VerdictRow,
+};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use watchkeeper_core::ids::IdBlock;
@@ -222,7 +224,12 @@ pub fn retire(
     let policy = Policy { quorum: watchkeeper_core::quorum::Quorum::default(), rules: Vec::new() };
     let judged = judge(&verdict, &policy, Event::Retired, place.now, &mut IdBlock::default());
     let before = verdict.health;
-    Step { monitor: id, tenant, fences, subject, policy: &policy, spec: None, place, cause: Cause::Time }.decision(judged, before, &mut verdict, &mut open)
+    Step { monitor: id, tenant, fences, subject, policy: &policy, spec: None, place, cause: Cause::Time }.decision(
+        judged,
+        before,
+        &mut verdict,
+        &mut open,
+    )
 }
 
 /// The verdict of a monitor whose stored fold could not be read: open incidents are the truth.
@@ -403,12 +410,7 @@ impl Step<'_> {
                 nth: notice.nth,
                 channel: notice.channel,
                 severity: notice.severity,
-                content: Content::Incident(words::message(
-                    self.subject,
-                    verdict,
-                    (self.place.datacenter, self.place.code),
-                    told.clone(),
-                )),
+                content: Content::Incident(words::message(self.subject, verdict, (self.place.datacenter, self.place.code), told.clone())),
                 at,
                 rule: told.rule.clone(),
                 cooldown: rule.map_or(Dur::ZERO, |r| r.cooldown),

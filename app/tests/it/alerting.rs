@@ -1,4 +1,4 @@
-//! Alerting in the whole program: what people do about incidents, flapping, silences and parents, up to the webhook.
+//! Alerting in the whole program: what people do about incidents, flapping and silences, up to the webhook.
 
 use super::support::app::{TestApp, until};
 use super::support::provider::{Call, Provider};
@@ -15,14 +15,14 @@ async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
     store::open(&format!("sqlite://{}", folder.path().join("wk.db").display())).await.unwrap()
 }
 
-fn config(hook: &Provider, flap_window: &str, monitors: &[(&str, &Server, &str)]) -> String {
+fn config(hook: &Provider, flap_window: &str, monitors: &[(&str, &Server)]) -> String {
     let mut yaml = format!(
         "channels:\n  - name: hook\n    webhook: {{ url: '{}/hook' }}\n\
          defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: 1, flap_window: {flap_window} }}\nmonitors:\n",
         hook.url
     );
-    for (name, server, more) in monitors {
-        yaml.push_str(&format!("  - {{ name: {name}, probe: {{ http: {{ url: '{}' }} }}{more} }}\n", server.url("/")));
+    for (name, server) in monitors {
+        yaml.push_str(&format!("  - {{ name: {name}, probe: {{ http: {{ url: '{}' }} }} }}\n", server.url("/")));
     }
     yaml
 }
@@ -57,9 +57,9 @@ fn now() -> Micros {
 async fn a_person_takes_an_incident_on_and_ends_it_and_it_stays_ended_while_the_fault_lasts() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, well) = switch::http().await;
+    let (server, well) = switch::http(true).await;
     well.store(false, Ordering::SeqCst);
-    let app = TestApp::start(&config(&hook, "0s", &[("shop", &server, "")]), sqlite(&folder).await).await;
+    let app = TestApp::start(&config(&hook, "0s", &[("shop", &server)]), sqlite(&folder).await).await;
     hook.wait_for(1).await;
     let open = until_incident(&app, "shop", "open", |i| i.status == "open").await;
     let scope = app.scope().await;
@@ -91,8 +91,8 @@ async fn a_person_takes_an_incident_on_and_ends_it_and_it_stays_ended_while_the_
 async fn a_flapping_target_is_told_as_such_once_and_its_end_when_it_has_stayed_well() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, well) = switch::http().await;
-    let app = TestApp::start(&config(&hook, "4s", &[("shop", &server, "")]), sqlite(&folder).await).await;
+    let (server, well) = switch::http(true).await;
+    let app = TestApp::start(&config(&hook, "4s", &[("shop", &server)]), sqlite(&folder).await).await;
     app.until_health("shop", "up").await;
     for _ in 0..3 {
         well.store(false, Ordering::SeqCst);
@@ -115,8 +115,8 @@ async fn a_flapping_target_is_told_as_such_once_and_its_end_when_it_has_stayed_w
 async fn a_silence_holds_back_and_its_end_tells_what_is_still_true() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let ((lasting, lasting_well), (brief, brief_well)) = (switch::http().await, switch::http().await);
-    let app = TestApp::start(&config(&hook, "0s", &[("lasting", &lasting, ""), ("brief", &brief, "")]), sqlite(&folder).await).await;
+    let ((lasting, lasting_well), (brief, brief_well)) = (switch::http(true).await, switch::http(true).await);
+    let app = TestApp::start(&config(&hook, "0s", &[("lasting", &lasting), ("brief", &brief)]), sqlite(&folder).await).await;
     app.until_health("lasting", "up").await;
     app.until_health("brief", "up").await;
     let scope = app.scope().await;
@@ -142,28 +142,4 @@ async fn a_silence_holds_back_and_its_end_tells_what_is_still_true() {
     hook.wait_for(1).await;
     app.stop().await;
     assert_eq!(words(&hook.finish()), ["lasting opened"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_parent_mutes_its_children_but_not_their_checks() {
-    let folder = tempfile::tempdir().unwrap();
-    let hook = webhook::start(false).await;
-    let ((router, router_well), (shop, shop_well)) = (switch::http().await, switch::http().await);
-    let monitors = [("router", &router, ""), ("shop", &shop, ", depends_on: [router]")];
-    let app = TestApp::start(&config(&hook, "0s", &monitors), sqlite(&folder).await).await;
-    app.until_health("router", "up").await;
-    app.until_health("shop", "up").await;
-    router_well.store(false, Ordering::SeqCst);
-    hook.wait_for(1).await;
-    shop_well.store(false, Ordering::SeqCst);
-    let held = |i: &IncidentView| i.notices.iter().any(|n| n.state == "held" && n.why.as_deref().is_some_and(|w| w.contains("router")));
-    until_incident(&app, "shop", "held because of its parent", held).await;
-    let before = shop.accepted();
-    until("two more checks", async || (shop.accepted() >= before + 2).then_some(())).await;
-    shop_well.store(true, Ordering::SeqCst);
-    until_incident(&app, "shop", "over, and nobody was told", |i| i.notices.iter().all(|n| n.state == "suppressed")).await;
-    router_well.store(true, Ordering::SeqCst);
-    hook.wait_for(2).await;
-    app.stop().await;
-    assert_eq!(words(&hook.finish()), ["router opened", "router resolved"]);
 }

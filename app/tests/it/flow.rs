@@ -75,7 +75,7 @@ async fn a_real_nginx_that_is_killed_is_told_once_and_so_is_its_return_on_postgr
 async fn a_restart_repeats_nothing_and_forgets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, well) = switch::http().await;
+    let (server, well) = switch::http(true).await;
     let yaml = config(&server.url("/"), &hook);
 
     let app = TestApp::start(&yaml, sqlite(&folder).await).await;
@@ -112,7 +112,7 @@ async fn a_restart_repeats_nothing_and_forgets_nothing() {
 async fn a_monitor_that_is_taken_out_ends_its_incident_even_across_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, well) = switch::http().await;
+    let (server, well) = switch::http(true).await;
     well.store(false, Ordering::SeqCst);
     let yaml = config(&server.url("/"), &hook);
     let app = TestApp::start(&yaml, sqlite(&folder).await).await;
@@ -130,8 +130,8 @@ async fn a_monitor_that_is_taken_out_ends_its_incident_even_across_a_restart() {
 async fn a_reload_applies_what_changed_and_a_bad_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (first, _) = switch::http().await;
-    let (second, _) = switch::http().await;
+    let (first, _) = switch::http(true).await;
+    let (second, _) = switch::http(true).await;
     let path = folder.path().join("watchkeeper.yaml");
     let head = "server: { listen: 127.0.0.1:0 }\nagent: { name: test }\n";
     let one = format!("{head}{}", config(&first.url("/"), &hook));
@@ -165,7 +165,7 @@ async fn a_reload_applies_what_changed_and_a_bad_file_changes_nothing() {
 async fn what_is_our_own_fault_is_unknown_and_only_blindness_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, _) = switch::http().await;
+    let (server, _) = switch::http(true).await;
     let yaml = format!(
         "channels:\n  - name: hook\n    webhook: {{ url: '{}/hook' }}\n\
          defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: 1, notify: [hook] }}\n\

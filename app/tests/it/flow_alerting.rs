@@ -3,32 +3,14 @@
 
 use super::support::app::{TestApp, until};
 use super::support::provider::{Call, Provider};
-use super::support::servers::Server;
-use super::support::webhook;
+use super::support::{switch, webhook};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::io::AsyncWriteExt;
+use std::sync::atomic::Ordering;
 use watchkeeper::clock::Clock;
 use watchkeeper::store::{self, IncidentFilter, IncidentView, Store};
 
 async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
     store::open(&format!("sqlite://{}", folder.path().join("wk.db").display())).await.unwrap()
-}
-
-/// An HTTP server that answers 200 or 503 as it is told.
-async fn switchable() -> (Server, Arc<AtomicBool>) {
-    let well = Arc::new(AtomicBool::new(false));
-    let switch = well.clone();
-    let server = Server::tcp(move |mut stream| {
-        let well = switch.load(Ordering::SeqCst);
-        async move {
-            super::support::servers::read_head(&mut stream).await;
-            let answer = if well { "HTTP/1.1 200 OK\r\n" } else { "HTTP/1.1 503 Out of Order\r\n" };
-            let _ = stream.write_all(format!("{answer}Content-Length: 2\r\nConnection: close\r\n\r\nok").as_bytes()).await;
-        }
-    })
-    .await;
-    (server, well)
 }
 
 const HEAD: &str = "server: { listen: 127.0.0.1:0 }\nagent: { name: test }\n\
@@ -59,7 +41,7 @@ async fn incident(app: &TestApp, monitor: &str) -> IncidentView {
 async fn maintenance_holds_words_until_it_is_over_and_a_reload_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let (server, well) = switchable().await;
+    let (server, well) = switch::http(false).await;
     let path = folder.path().join("watchkeeper.yaml");
     let monitors = |more: &str| format!("monitors:\n  - {{ name: shop, probe: {{ http: {{ url: '{}' }} }}{more} }}\n", server.url("/"));
     let base = format!("{HEAD}{}", channels(&[("hook", &hook)]));
@@ -101,7 +83,7 @@ async fn maintenance_holds_words_until_it_is_over_and_a_reload_loses_nothing() {
 async fn a_route_tells_one_channel_now_and_another_when_its_hours_begin() {
     let folder = tempfile::tempdir().unwrap();
     let (night, day) = (webhook::start(false).await, webhook::start(false).await);
-    let (server, _) = switchable().await;
+    let (server, _) = switch::http(false).await;
     // Hours that begin half a day from now and last an hour.
     let later = jiff::Timestamp::from_microsecond(Clock::system().now().0).unwrap() + jiff::SignedDuration::from_hours(12);
     let later = later.to_zoned(jiff::tz::TimeZone::UTC);
@@ -131,7 +113,7 @@ async fn a_route_tells_one_channel_now_and_another_when_its_hours_begin() {
 async fn a_dead_parent_speaks_for_its_children() {
     let folder = tempfile::tempdir().unwrap();
     let hook = webhook::start(false).await;
-    let ((router, router_well), (shop, shop_well)) = (switchable().await, switchable().await);
+    let ((router, router_well), (shop, shop_well)) = (switch::http(false).await, switch::http(false).await);
     let yaml = format!(
         "{HEAD}{}monitors:\n  - {{ name: router, probe: {{ http: {{ url: '{}' }} }} }}\n  \
          - {{ name: shop, depends_on: router, down_after: 4, probe: {{ http: {{ url: '{}' }} }} }}\n",

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncWriteExt;
 
 /// An HTTP server that answers 200 or 503 as it is told.
-pub async fn http() -> (Server, Arc<AtomicBool>) {
-    let well = Arc::new(AtomicBool::new(true));
+pub async fn http(well: bool) -> (Server, Arc<AtomicBool>) {
+    let well = Arc::new(AtomicBool::new(well));
     let switch = well.clone();
     let server = Server::tcp(move |mut stream| {
         let well = switch.load(Ordering::SeqCst);
