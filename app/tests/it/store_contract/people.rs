@@ -95,15 +95,12 @@ async fn silences_are_not_without_number() {
     each_store(|t| async move {
         let mut w = World::new(t).await;
         let tenant = w.acme.0;
-        let many: String = (0..SILENCES_MAX)
-            .map(|n| {
-                format!(
-                    "INSERT INTO wk_silence (uid, tenant_id, matcher, starts_at, ends_at, author, comment)
-                     VALUES ('many-{n}', {tenant}, '{{}}', 0, {}, 'ann', '');",
-                    sec(100).0
-                )
-            })
-            .collect();
+        let ends = sec(100).0;
+        let many = format!(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {SILENCES_MAX})
+             INSERT INTO wk_silence (uid, tenant_id, matcher, starts_at, ends_at, author, comment)
+             SELECT 'many-' || n, {tenant}, '{{}}', 0, {ends}, 'ann', '' FROM n",
+        );
         w.t.behind_its_back(&many).await;
         let refused = w.store().create_silence(w.acme(), &silence("s-1", 10, 20)).await;
         assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");

@@ -261,7 +261,7 @@ pub fn begins(id: IncidentId, uid: &str, rule: &str, at: Micros) -> IncidentWrit
 }
 
 pub fn notice(channel: ChannelId, incident: IncidentId, uid: &str, event: NoticeEvent, severity: Severity, at: Micros) -> NoticeWrite {
-    let nth = if event == NoticeEvent::Opened { 0 } else { 1 };
+    let nth = u32::from(event != NoticeEvent::Opened);
     word(channel, incident, uid, (event, nth), severity, at)
 }
 
