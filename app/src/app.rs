@@ -24,6 +24,7 @@ use crate::spec::{self, Channels, Fleet};
 use crate::store::{self, Applied, Joined, Retention, Store};
 use crate::talk;
 use crate::telemetry::{Metrics, SharedMetrics};
+use crate::vantage::{Means, Vantage};
 use crate::web::{self, Control, Readiness, WebState};
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
@@ -38,6 +39,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchkeeper_core::Dur;
+use watchkeeper_core::vantage::VantageState;
 
 /// What each part may take to end: attempts, the last commit, deliveries. Together well under the 30 s of most supervisors.
 const GRACE: Duration = Duration::from_secs(5);
@@ -69,6 +71,10 @@ pub struct App {
     lateness: Lateness,
     schedule_rx: mpsc::Receiver<crate::schedule::Command>,
     schedule_lag: Arc<AtomicI64>,
+    vantage: Arc<Vantage>,
+    net: Arc<Net>,
+    check: Vec<Means>,
+    announcer: Announcer,
     engine: Engine,
     keeper: Keeper,
     leases: Leases,
@@ -142,7 +148,9 @@ impl App {
         // The flow: schedule → executor → engine.
         let lateness = Lateness::default();
         let (observed_tx, observed) = mpsc::channel(OBSERVED_MAX);
-        let executor = Executor::new(net.clone(), clock.clone(), metrics.clone(), lateness.clone(), descriptors(), observed_tx);
+        let vantage = Vantage::new(clock.clone(), metrics.clone());
+        let executor =
+            Executor::new(net.clone(), vantage.clone(), clock.clone(), metrics.clone(), lateness.clone(), descriptors(), observed_tx);
         let (schedule, schedule_rx) = mpsc::channel(COMMANDS_MAX);
         let schedule_lag = Arc::new(AtomicI64::new(0));
         let scheduler = Scheduler::new(executor, clock.clone(), metrics.clone(), schedule_lag.clone());
@@ -217,7 +225,7 @@ impl App {
             node: joined.agent_name.clone(),
             datacenter: joined.datacenter_code.clone(),
         };
-        let life = Life { announcer, clock: clock.clone(), leases: leases.clone(), monitors: fleet_rx.borrow().0.len() };
+        let life = Life { announcer: announcer.clone(), clock: clock.clone(), leases: leases.clone(), monitors: fleet_rx.borrow().0.len() };
         let ears = EarsContext {
             store: store.clone(),
             net: net.clone(),
@@ -230,13 +238,13 @@ impl App {
         let (dead_man_tx, dead_man_problem) = watch::channel(None);
         let pinger = config.server.dead_man.clone().map(|dead_man| Pinger {
             dead_man,
-            net,
+            net: net.clone(),
             metrics: metrics.clone(),
             ready: ready_rx,
             problem: dead_man_tx,
         });
 
-        let retention = config.store.retention;
+        let (retention, check) = (config.store.retention, config.agent.check.clone());
         let reloader = Reloader {
             source,
             current: config,
@@ -265,6 +273,10 @@ impl App {
             lateness,
             schedule_rx,
             schedule_lag,
+            vantage,
+            net,
+            check,
+            announcer,
             engine,
             keeper,
             leases,
@@ -313,11 +325,14 @@ impl App {
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
         let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock, holding.clone());
         let warnings = Warnings { reload: problem, dead_man: self.dead_man_problem, metrics: self.metrics.clone() };
-        let readiness = readiness(self.ready, self.store_health, self.leases.clone(), self.schedule_lag, warnings, holding.clone());
+        let readiness =
+            readiness(self.ready, self.store_health, self.leases.clone(), self.schedule_lag, self.vantage.watch(), warnings, holding.clone());
+        let vantage = self.vantage.run(self.net, self.check, self.announcer, holding.clone());
         let rest = vec![
             part("leases", self.keeper.run(holding.clone()).map(Ok).boxed()),
             part("housekeeping", housekeeping.map(Ok).boxed()),
             part("readiness", readiness.map(Ok).boxed()),
+            part("vantage", vantage.map(Ok).boxed()),
             part("wake", wake_on_leases(deliverers.clone(), self.leases, holding.clone()).map(Ok).boxed()),
         ];
 
@@ -426,6 +441,7 @@ async fn readiness(
     store: watch::Receiver<Option<String>>,
     leases: Leases,
     lag: Arc<AtomicI64>,
+    seen: watch::Receiver<VantageState>,
     warnings: Warnings,
     stop: CancellationToken,
 ) {
@@ -449,6 +465,10 @@ async fn readiness(
             reload_problem: warnings.reload.borrow().clone(),
             dead_letters: warnings.metrics.outbox_dead.get(),
             dead_man_problem: warnings.dead_man.borrow().clone(),
+            cut_off: match *seen.borrow() {
+                VantageState::Lost { since } => Some(since),
+                VantageState::Fine | VantageState::Suspect { .. } => None,
+            },
         };
         ready.send_if_modified(|old| {
             if *old == now {

@@ -68,17 +68,21 @@ pub struct Word {
 }
 
 impl Announcer {
-    /// Puts the word into the outbox of every channel of `announce`. The same event of the same time is the same word, however
-    /// often it is said. Its cause, or `None` if nobody is to be told.
+    /// Puts the word into the outbox of every channel of `announce`; where none is named, that the node was cut off is told all
+    /// the same, by [`crate::talk::Announce::urgent`]. The same event of the same time is the same word, however often it is
+    /// said. Its cause, or `None` if nobody is to be told.
     pub async fn tell(&self, word: Word, now: Micros) -> store::Result<Option<String>> {
         let announce = self.talk.borrow().announce.clone();
-        if announce.channels.is_empty() {
+        let Word { event, severity, at, until, summary } = word;
+        let channels: Vec<_> = match event {
+            NodeEvent::Started | NodeEvent::Stopped | NodeEvent::Failed => announce.channels.iter().map(|(id, _)| *id).collect(),
+            NodeEvent::CutOff | NodeEvent::ChannelsFailed => announce.urgent.clone(),
+        };
+        if channels.is_empty() {
             return Ok(None);
         }
-        let Word { event, severity, at, until, summary } = word;
         let cause = format!("node/{}/{}/{}", self.node, event.as_str(), at.0);
         let content = NodeWord { event, node: self.node.clone(), datacenter: self.datacenter.clone(), severity, at, until, summary };
-        let channels: Vec<_> = announce.channels.iter().map(|(id, _)| *id).collect();
         let write = WordWrite {
             cause: cause.clone(),
             tenant: announce.tenant,

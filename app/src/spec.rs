@@ -63,6 +63,8 @@ pub struct MonitorSpec {
     pub hours: RouteHours,
     /// Which lease shard decides for it.
     pub shard: u16,
+    /// Whether a failure is confirmed before it counts: by a second path, and by a look at this node's own network.
+    pub confirm: bool,
     /// Not watched for now; its state stays.
     pub paused: bool,
     /// When the store first saw it.
@@ -243,6 +245,7 @@ fn monitor_spec(
         policy,
         hours,
         shard: identity.id.0.rem_euclid(i64::from(shards.max(1))) as u16,
+        confirm: monitor.confirm,
         paused: monitor.paused,
         created_at: identity.created_at,
         hash: monitor.hash,

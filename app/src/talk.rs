@@ -2,7 +2,7 @@
 //!
 //! Made anew at every (re)load, immutable, shared.
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_TENANT};
 use crate::deliver;
 use crate::ears::BotSpec;
 use crate::report::ReportSpec;
@@ -29,6 +29,8 @@ pub struct Announce {
     pub tenant: TenantId,
     /// The channels, each with the lease under which it is delivered to.
     pub channels: Vec<(ChannelId, String)>,
+    /// Who is told of what must not go unheard: those of `announce`, else the channels of last resort, else all.
+    pub urgent: Vec<ChannelId>,
 }
 
 /// Joins the configuration with the ids that the store gave it, in the same order.
@@ -56,6 +58,12 @@ pub fn of(config: &Config, applied: &Applied) -> Talk {
                 let bot = bots.entry(config.budget_key()).or_insert_with(|| BotSpec::new(config));
                 bot.listen(config, TenantScope(ids.tenant), channel.common.style.language);
             }
+        }
+        if tenant.slug == DEFAULT_TENANT {
+            announce.tenant = ids.tenant;
+            let last = channels().filter(|(channel, _)| channel.common.last_resort);
+            let choices = [announce.channels.iter().map(|(id, _)| *id).collect(), last.map(|(_, id)| id).collect(), ids.channels.clone()];
+            announce.urgent = choices.into_iter().find(|choice: &Vec<_>| !choice.is_empty()).unwrap_or_default();
         }
     }
     Talk { reports: reports.into(), announce: Arc::new(announce), bots: bots.into_values().map(Arc::new).collect() }

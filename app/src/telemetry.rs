@@ -100,6 +100,10 @@ pub struct Metrics {
     pub reload_ok: Gauge,
     /// When it was.
     pub reload_at: SecondsGauge,
+    /// 0 while this node's own network is there, 1 while that is doubted, 2 while it is gone.
+    pub vantage: Gauge,
+    /// Attempts over a second path, by what they found: `up`, `down`, `none`.
+    pub second_paths: Family<ResultLabel, Counter>,
 }
 
 /// From 100 µs to 10 s, for lags and commits.
@@ -141,6 +145,8 @@ impl Metrics {
             dead_man_pings: Family::default(),
             reload_ok: Gauge::default(),
             reload_at: Gauge::default(),
+            vantage: Gauge::default(),
+            second_paths: Family::default(),
         };
         metrics.registered()
     }
@@ -178,6 +184,8 @@ impl Metrics {
         r.register("dead_man_pings", "Dead-man's pings by result", self.dead_man_pings.clone());
         r.register("config_last_reload_successful", "1 if the newest reload was good", self.reload_ok.clone());
         r.register_with_unit("config_last_reload", "When the newest good reload was", Unit::Seconds, self.reload_at.clone());
+        r.register("vantage", "0 if this node's own network is there, 1 if that is doubted, 2 if it is gone", self.vantage.clone());
+        r.register("second_paths", "Attempts over a second path by what they found", self.second_paths.clone());
         self
     }
 

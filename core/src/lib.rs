@@ -7,6 +7,7 @@
 //!
 //! Read in this order: [`heartbeat`] (the fact), [`sight`] (fold 1: what one datacenter sees),
 //! [`verdict`] (fold 2: what is true of the monitor, and what must be told), [`quorum`], [`plan`] (who is disturbed by it).
+//! Apart from the folds stands [`vantage`]: whether this node can look at all.
 
 pub mod heartbeat;
 pub mod ids;
@@ -18,6 +19,7 @@ pub mod retry;
 pub mod rule;
 pub mod sight;
 pub mod time;
+pub mod vantage;
 pub mod verdict;
 
 pub use heartbeat::{Heartbeat, Measure};

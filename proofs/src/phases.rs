@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use watchkeeper::clock::Clock;
 use watchkeeper::config;
-use watchkeeper::net::{Guard, Net};
+use watchkeeper::net::{self, Guard, Net};
 use watchkeeper::probe::{Attempt, Hop, ProbeContext};
 use watchkeeper::spec::Source;
 
@@ -120,7 +120,7 @@ fn attempt(runtime: &tokio::runtime::Runtime, net: &Arc<Net>, http: &str, limit:
     let config = config::load_texts(&[("proof.yaml".to_owned(), text.into_bytes())], &|_| None).map_err(|bad| anyhow::anyhow!("{bad}"))?;
     let Source::Probe(probe) = config.tenants[0].monitors[0].probe.build() else { anyhow::bail!("http is a probe") };
     let began = Instant::now();
-    let cx = ProbeContext { net: net.clone(), deadline: began + limit, want_detail: false, guard: Guard::Open };
+    let cx = ProbeContext { net: net.clone(), deadline: began + limit, want_detail: false, guard: Guard::Open, path: net::Path::First };
     let attempt = runtime.block_on(probe.attempt(&cx));
     let sum: u64 = attempt.hops.iter().map(Hop::sum_us).sum();
     anyhow::ensure!(sum == attempt.total_us, "the phases add up to {sum} µs, the total is {} µs", attempt.total_us);

@@ -9,7 +9,7 @@ use super::{Ended, say, waterfall};
 use crate::clock::Clock;
 use crate::config::decode::{Node, Pos, Problems, Value, nearest, parse_duration, show_duration};
 use crate::config::{self, MonitorConfig};
-use crate::net::{Guard, Net};
+use crate::net::{Guard, Net, Path};
 use crate::probe::{FAMILY, Probe, ProbeConfig, ProbeContext};
 use crate::spec::Source;
 use anyhow::anyhow;
@@ -59,7 +59,7 @@ pub async fn run(args: Args) -> Result<(), Ended> {
     };
     let net = Arc::new(Net::system(Clock::system()));
     // Who runs this command may reach what this machine may reach.
-    let cx = ProbeContext { net, deadline: Instant::now() + timeout.to_std(), want_detail: true, guard: Guard::Open };
+    let cx = ProbeContext { net, deadline: Instant::now() + timeout.to_std(), want_detail: true, guard: Guard::Open, path: Path::First };
     let attempt = target.probe.attempt(&cx).await;
     if args.json {
         say(&format!("{}\n", attempt.to_json()))?;

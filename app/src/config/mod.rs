@@ -57,8 +57,10 @@ pub struct Config {
 impl Config {
     /// Whether the sections differ that only a start puts into force.
     pub fn node_differs(&self, other: &Self) -> bool {
-        let agent =
-            |c: &Self| (c.agent.name.clone(), c.agent.datacenter.clone(), c.agent.lease.beat, c.agent.lease.valid, c.agent.lease.take_over);
+        let agent = |c: &Self| {
+            let Agent { name, datacenter, check, lease } = &c.agent;
+            (name.clone(), datacenter.clone(), check.clone(), lease.beat, lease.valid, lease.take_over)
+        };
         self.server.listen != other.server.listen
             || self.server.dead_man != other.server.dead_man
             || !self.store.url.same(&other.store.url)
@@ -117,7 +119,7 @@ pub const TOP: &[Key] = &[
         name: "announce",
         form: "a list of channels",
         default: "[]",
-        doc: "Who is told that a node started, stopped, failed or was cut off.",
+        doc: "Who is told that a node started, stopped, failed or was cut off; of the last, the channels of last resort, or else all, if none is named.",
     },
     Key {
         name: "routes",

@@ -15,7 +15,7 @@ use watchkeeper_core::Dur;
 use watchkeeper_core::quorum::Quorum;
 
 /// Keys that `defaults` and monitors share.
-pub const SHARED: [Key; 14] = [
+pub const SHARED: [Key; 15] = [
     Key {
         name: "every",
         form: "a duration from 1s to 7d, or a mapping of states to durations",
@@ -46,6 +46,12 @@ pub const SHARED: [Key; 14] = [
         form: "a number from 1 to 100",
         default: "3",
         doc: "So many failures in a row make it down. A push monitor has only its own: 1 if not given, for its grace is its patience.",
+    },
+    Key {
+        name: "confirm",
+        form: "true or false",
+        default: "true",
+        doc: "Before a failure counts: a last attempt over a second path (another address or name server), and a look at this node's own network.",
     },
     Key { name: "up_after", form: "a number from 1 to 100", default: "1", doc: "So many successes in a row make it up again." },
     Key {
@@ -106,10 +112,10 @@ pub const DEFAULTS: &[Key] = &SHARED;
 /// Keys of monitors and `defaults` that are of later work.
 pub(super) const LATER: &[&str] = &["agent", "datacenters", "remedy"];
 
-const fn joined(own: &[Key; 7], shared: &[Key; 14]) -> [Key; 21] {
-    let mut all = [own[0]; 21];
+const fn joined(own: &[Key; 7], shared: &[Key; 15]) -> [Key; 22] {
+    let mut all = [own[0]; 22];
     let mut i = 0;
-    while i < 21 {
+    while i < 22 {
         all[i] = if i < 7 { own[i] } else { shared[i - 7] };
         i += 1;
     }
@@ -146,6 +152,8 @@ pub struct MonitorConfig {
     pub down_after: u16,
     /// Successes in a row that make it up again.
     pub up_after: u16,
+    /// Whether a failure is confirmed before it counts.
+    pub confirm: bool,
     /// What is told, and to whom.
     pub alerts: Vec<AlertConfig>,
     /// How many datacenters it takes.
@@ -174,6 +182,7 @@ pub(super) struct Shared {
     pub(super) timeout: Option<Placed<Dur>>,
     down_after: Option<u16>,
     up_after: Option<u16>,
+    confirm: Option<bool>,
     pub(super) notify: Option<Vec<(String, Pos)>>,
     pub(super) alerts: Option<Vec<AlertConfig>>,
     quorum: Option<Quorum>,
@@ -202,6 +211,7 @@ impl Shared {
             timeout,
             down_after,
             up_after,
+            confirm: fields.get("confirm").and_then(|n| decode::boolean(n, problems)),
             notify: fields.get("notify").and_then(|n| alert::channel_names(n, problems)),
             alerts: fields.get("alerts").and_then(|n| decode::list(n, problems, AlertConfig::decode)),
             quorum: fields.get("quorum").and_then(|n| quorum(n, problems)),
@@ -262,6 +272,7 @@ impl MonitorConfig {
             timeout,
             down_after: own.down_after.unwrap_or_else(|| inherited_down_after(defaults, &probe)),
             up_after: own.up_after.or(defaults.up_after).unwrap_or(1),
+            confirm: own.confirm.or(defaults.confirm).unwrap_or(true),
             alerts,
             quorum: own.quorum.or(defaults.quorum).unwrap_or_default(),
             paused,

@@ -5,6 +5,7 @@ use super::tagged;
 use crate::dead_man::DeadMan;
 use crate::lease::Times;
 use crate::store::Retention;
+use crate::vantage::Means;
 use http::Method;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
@@ -75,8 +76,17 @@ pub const RETENTION: &[Key] = &[
 pub const AGENT: &[Key] = &[
     Key { name: "name", form: "a name", default: "", doc: "The node's name, the host's if not given; two nodes on one store need two." },
     Key { name: "datacenter", form: "a code", default: "local", doc: "Code of the datacenter this node probes from." },
+    Key {
+        name: "check",
+        form: "a list of addresses, with or without port",
+        default: "",
+        doc: "What answers while this node's own network is there: an address is asked for an echo, one with port 53 as a name server, any other is connected to. Its name servers and its gateway if not given; best are some outside.",
+    },
     Key { name: "lease", form: "a mapping", default: "", doc: "The times of the lease protocol; the same on all nodes of a store." },
 ];
+
+/// So many addresses to check are accepted: all are asked at once whenever there is doubt, and one answer is enough.
+const CHECKS_MAX: usize = 8;
 
 /// Keys of `agent.lease`.
 pub const LEASE: &[Key] = &[
@@ -140,6 +150,8 @@ pub struct Agent {
     pub name: Option<String>,
     /// Code of the datacenter it probes from.
     pub datacenter: String,
+    /// What answers while its own network is there; its name servers and gateway if empty.
+    pub check: Vec<Means>,
     /// The times of the lease protocol.
     pub lease: Times,
 }
@@ -252,8 +264,19 @@ impl Agent {
         let name = fields.get("name").map_or(Some(None), |n| code(n, problems).map(Some));
         let datacenter = fields.get("datacenter").map_or(Some("local".to_owned()), |n| code(n, problems));
         let lease = fields.get("lease").map_or(Some(Times::default()), |n| lease(n, problems));
-        Some(Self { name: name?, datacenter: datacenter?, lease: lease? })
+        let check = fields.get("check").map_or(Some(Vec::new()), |n| checks(n, problems));
+        Some(Self { name: name?, datacenter: datacenter?, check: check?, lease: lease? })
     }
+}
+
+fn checks(node: &Node, problems: &mut Problems) -> Option<Vec<Means>> {
+    let form = "an address such as 192.0.2.1, or one with a port such as 192.0.2.1:53 or [2001:db8::1]:443";
+    let all = decode::list(node, problems, |n, problems| decode::parsed(n, form, problems, Means::parse))?;
+    if all.len() > CHECKS_MAX {
+        problems.add(&node.at, format!("{} addresses to check", all.len()), format!("at most {CHECKS_MAX}"));
+        return None;
+    }
+    Some(all)
 }
 
 /// A word that becomes part of lease scopes and metric labels.

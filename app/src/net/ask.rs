@@ -1,9 +1,9 @@
 //! One round of questions about one name: to the name servers in turn, until they are answered or time is up.
 
-use super::Fault;
 use super::connect::{show, unroutable};
 use super::fault::own_fault;
 use super::names::SERVERS_MAX;
+use super::{By, Fault, Found};
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use smallvec::SmallVec;
@@ -39,6 +39,8 @@ struct Question {
     asked: usize,
     /// Addresses, or a fault that ends the question.
     answer: Option<Result<SmallVec<[IpAddr; 4]>, Reason>>,
+    /// The server that gave it.
+    by: Option<SocketAddr>,
     /// The first server's failure; another server may still know better.
     failed: Option<Reason>,
     /// Which servers have failed it.
@@ -89,6 +91,7 @@ impl<'a> Round<'a> {
                 wire,
                 asked: 0,
                 answer: None,
+                by: None,
                 failed: None,
                 failed_by: SmallVec::new(),
                 exhausted: false,
@@ -98,7 +101,7 @@ impl<'a> Round<'a> {
         Ok(Self { host, name, questions, peers, own: None, sent: false })
     }
 
-    pub(super) async fn run(&mut self, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
+    pub(super) async fn run(&mut self, deadline: Instant) -> Result<Found, Fault> {
         let started = Instant::now();
         // On the heap: an attempt that needs no resolver must not carry it.
         let mut buffer = vec![0_u8; DATAGRAM_MAX];
@@ -234,6 +237,7 @@ impl<'a> Round<'a> {
             }
             settled => {
                 question.answer = Some(settled);
+                question.by = Some(server);
                 None
             }
         }
@@ -245,16 +249,17 @@ impl<'a> Round<'a> {
     }
 
     /// What the answers amount to, now that no more will come.
-    fn verdict(&self, started: Instant) -> Result<Vec<IpAddr>, Fault> {
-        let mut addresses = Vec::new();
+    fn verdict(&self, started: Instant) -> Result<Found, Fault> {
+        let (mut addresses, mut by) = (Vec::new(), By::Node);
         for question in &self.questions {
             if let Some(Ok(found)) = &question.answer {
                 addresses.extend(found.iter().copied());
+                by = question.by.map_or(by, By::Server);
             }
         }
         if !addresses.is_empty() {
             addresses.truncate(ANSWERS_MAX);
-            return Ok(addresses);
+            return Ok(Found { addresses, by });
         }
         let host = self.host;
         if let (Some(blind), false) = (self.own, self.sent) {
@@ -274,7 +279,12 @@ impl<'a> Round<'a> {
         .find(|r| reasons.contains(r))
         .unwrap_or(Reason::DnsNoAnswer);
         let within = if reason == Reason::DnsTimeout { format!(" within {}", show(started.elapsed())) } else { String::new() };
-        Err(Fault::down(reason, format!("resolving {host}: {}{within}", reason.sentence())))
+        let said: SmallVec<[SocketAddr; 2]> = self.questions.iter().filter_map(|q| q.by).collect();
+        let asked: Vec<String> = match said.first() {
+            Some(server) => vec![server.to_string()],
+            None => self.peers.iter().map(|peer| peer.address.to_string()).collect(),
+        };
+        Err(Fault::down(reason, format!("resolving {host}: {}{within} ({})", reason.sentence(), asked.join(", "))))
     }
 }
 

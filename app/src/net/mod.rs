@@ -10,6 +10,7 @@ mod exchange;
 mod fault;
 mod guard;
 mod names;
+mod path;
 mod request;
 pub mod starttls;
 pub mod tls;
@@ -19,11 +20,11 @@ pub use exchange::{Exchange, Limits, Protocol, exchange};
 pub use fault::Fault;
 pub use guard::Guard;
 pub use names::Names;
+pub use path::{Avoid, By, Found, Path};
 pub use request::{Request, Response, host_and_port, host_header, origin_form};
 
 use crate::clock::Clock;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::net::SocketAddr;
 
 /// Which addresses a name may be resolved to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,12 +54,6 @@ impl Net {
     /// Asks only these name servers, without search list and without `/etc/hosts`.
     pub fn with_name_servers(clock: Clock, servers: Vec<SocketAddr>) -> Self {
         Self { names: Names::of_servers(servers), tls: tls::Tls::new(clock) }
-    }
-
-    /// The addresses of a host name, in the order in which they should be tried; never empty. An address
-    /// literal (IPv6 without brackets) stands for itself.
-    pub async fn resolve(&self, host: &str, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
-        self.names.resolve(host, family, deadline).await
     }
 
     /// The name servers of this node, best first; empty if it has none.

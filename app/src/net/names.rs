@@ -9,7 +9,7 @@
 //! search list of `/etc/resolv.conf`. Both files are read when the node starts.
 
 use super::ask::Round;
-use super::{Family, Fault};
+use super::{By, Family, Fault, Found};
 use hickory_resolver::Hosts;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
@@ -52,11 +52,11 @@ impl Names {
         &self.servers
     }
 
-    /// See [`super::Net::resolve`].
-    pub async fn resolve(&self, host: &str, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
+    /// See [`super::Net::resolve`]; asks only these of the servers.
+    pub async fn resolve(&self, host: &str, family: Family, servers: &[SocketAddr], deadline: Instant) -> Result<Found, Fault> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return if fits(ip, family) {
-                Ok(vec![ip])
+                Ok(Found { addresses: vec![ip], by: By::Itself })
             } else {
                 Err(Fault::down(Reason::DnsNoAnswer, format!("{host} is not an address of the asked family")))
             };
@@ -66,17 +66,17 @@ impl Names {
         };
         if name.is_localhost() {
             let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-            return Ok(both.into_iter().filter(|ip| fits(*ip, family)).collect());
+            return Ok(Found { addresses: both.into_iter().filter(|ip| fits(*ip, family)).collect(), by: By::Node });
         }
         let local = self.look_in_hosts(&name, family);
         if !local.is_empty() {
-            return Ok(local);
+            return Ok(Found { addresses: local, by: By::Node });
         }
-        if self.servers.is_empty() {
+        if servers.is_empty() {
             return Err(Fault::unknown(Blind::NoResolver, format!("resolving {host}: no name server is configured")));
         }
         // Boxed: most attempts of a node with many monitors by address never come here, and would carry its size.
-        Box::pin(self.ask_all(host, name, family, deadline)).await
+        Box::pin(self.ask_all(host, name, family, servers, deadline)).await
     }
 
     fn look_in_hosts(&self, name: &Name, family: Family) -> Vec<IpAddr> {
@@ -91,11 +91,15 @@ impl Names {
 
     /// Asks for the name with every suffix in turn. As in the C library a name that does not exist leads on to the
     /// next suffix; the fault that is told is that of a failing server, if any, else the mildest one.
-    async fn ask_all(&self, host: &str, name: Name, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
+    async fn ask_all(&self, host: &str, name: Name, family: Family, servers: &[SocketAddr], deadline: Instant) -> Result<Found, Fault> {
         let mut told: Option<Fault> = None;
         for candidate in self.candidates(&name) {
-            match self.ask(host, &candidate, family, deadline).await {
-                Ok(addresses) => return Ok(addresses),
+            let answered = match Round::new(host, &candidate, kinds(family), servers) {
+                Ok(mut round) => round.run(deadline).await,
+                Err(fault) => Err(fault),
+            };
+            match answered {
+                Ok(found) => return Ok(found),
                 Err(fault) => {
                     let ends = !matches!(
                         fault.outcome,
@@ -130,11 +134,6 @@ impl Names {
             all.push(whole);
         }
         all
-    }
-
-    async fn ask(&self, host: &str, name: &Name, family: Family, deadline: Instant) -> Result<Vec<IpAddr>, Fault> {
-        let mut round = Round::new(host, name, kinds(family), &self.servers)?;
-        round.run(deadline).await
     }
 }
 

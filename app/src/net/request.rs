@@ -2,7 +2,7 @@
 
 use super::exchange::{Limits, Protocol, exchange};
 use super::tls::{TlsOptions, handshake, server_name};
-use super::{Family, Fault, Guard, Net};
+use super::{Family, Fault, Guard, Net, Path};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -43,7 +43,7 @@ impl Net {
     /// the system's roots. The URL is the operator's: no address is refused.
     pub async fn send(&self, request: &Request, deadline: Instant, max_body: usize) -> Result<Response, Fault> {
         let (host, port) = host_and_port(&request.url).ok_or_else(|| setup("the URL has no host"))?;
-        let addresses = self.resolve(&host, Family::Any, deadline).await?;
+        let addresses = self.resolve(&host, Family::Any, Path::First, deadline).await?.addresses;
         let connected = self.connect(&addresses, port, Guard::Open, deadline).await?;
         let mut sent = http::Request::new(Full::new(request.body.clone()));
         *sent.method_mut() = request.method.clone();

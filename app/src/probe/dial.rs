@@ -1,6 +1,6 @@
 //! What the probes below HTTP share: where to connect, phases that add up, and the way to a TCP stream.
 
-use super::{Attempt, Hop, ProbeContext};
+use super::{Attempt, Hop, ProbeContext, Resolved};
 use crate::config::decode::{Fields, Key, Node, Problems, one_of, parsed};
 use crate::net::{Family, Fault};
 use std::fmt;
@@ -94,9 +94,11 @@ impl Laps {
 
 /// Resolves and connects; notes both phases and the address.
 pub async fn dial(cx: &ProbeContext, endpoint: &Endpoint, family: Family, hop: &mut Hop, laps: &mut Laps) -> Result<TcpStream, Fault> {
-    let addresses = cx.net.resolve(&endpoint.host, family, cx.deadline).await;
+    let found = cx.net.resolve(&endpoint.host, family, cx.path, cx.deadline).await;
     hop.dns_us = laps.lap();
-    let addresses = addresses?;
+    let found = found?;
+    hop.resolved = Resolved::of(&found);
+    let addresses = found.addresses;
     hop.address = addresses.first().map(|ip| std::net::SocketAddr::new(*ip, endpoint.port).to_string());
     let connected = cx.net.connect(&addresses, endpoint.port, cx.guard, cx.deadline).await;
     hop.connect_us += laps.lap();

@@ -6,7 +6,7 @@
 
 use super::dial::{self, Endpoint, IP_VERSION, Laps, is_host};
 use super::dns_expect::{EXPECT_KEYS, Expect, answer_text, rcode_word};
-use super::{Attempt, DnsFacts, Hop, Probe, ProbeConfig, ProbeContext};
+use super::{Attempt, DnsFacts, Hop, Probe, ProbeConfig, ProbeContext, Resolved};
 use crate::config::decode::{Fields, Key, Node, Problems, one_of, parsed};
 use crate::config::tagged::Kind;
 use crate::net::{Family, Fault};
@@ -216,14 +216,14 @@ impl Asking<'_> {
         self.over_tcp(server, &wire).await
     }
 
-    async fn server(&self) -> Result<SocketAddr, Fault> {
+    async fn server(&mut self) -> Result<SocketAddr, Fault> {
         let Some(endpoint) = &self.config.server else {
-            let none = || Fault::unknown(Blind::NoResolver, "this node has no name server in /etc/resolv.conf, and the monitor names none");
-            return self.cx.net.name_servers().first().copied().ok_or_else(none);
+            return self.cx.net.name_server(self.cx.path);
         };
-        let addresses = self.cx.net.resolve(&endpoint.host, self.config.family, self.cx.deadline).await?;
+        let found = self.cx.net.resolve(&endpoint.host, self.config.family, self.cx.path, self.cx.deadline).await?;
+        self.hop.resolved = Resolved::of(&found);
         let none = || Fault::down(Reason::DnsNoAnswer, format!("the name server {} has no address", endpoint.host));
-        addresses.first().map(|ip| SocketAddr::new(*ip, endpoint.port)).ok_or_else(none)
+        found.addresses.first().map(|ip| SocketAddr::new(*ip, endpoint.port)).ok_or_else(none)
     }
 
     async fn over_tcp(&mut self, server: SocketAddr, wire: &Wire) -> Result<Message, Fault> {

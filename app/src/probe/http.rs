@@ -16,7 +16,7 @@ mod tunnel;
 pub use config::{Config, KEYS, KIND, Version};
 pub use expect::Expect;
 
-use super::{Attempt, BODY_HEAD_MAX, Hop, HttpFacts, Probe, ProbeContext};
+use super::{Attempt, BODY_HEAD_MAX, Hop, HttpFacts, Probe, ProbeContext, Resolved};
 use crate::net::tls::{self, LazySettings, Peer};
 use crate::net::{Exchange, Fault, Limits, Protocol, exchange};
 use async_trait::async_trait;
@@ -263,11 +263,14 @@ impl Run<'_> {
             (Some(_) | None, _) => fault,
         };
         let addresses = if let Some(ip) = self.known_address(near) {
+            self.cx.path.only(ip)?;
             vec![ip]
         } else {
-            let found = self.cx.net.resolve(&near.host, self.probe.config.family, deadline).await;
+            let found = self.cx.net.resolve(&near.host, self.probe.config.family, self.cx.path, deadline).await;
             hop.dns_us = self.watch.lap(Instant::now());
-            found.map_err(through)?
+            let found = found.map_err(through)?;
+            hop.resolved = Resolved::of(&found);
+            found.addresses
         };
         hop.address = addresses.first().map(|ip| SocketAddr::new(*ip, near.port).to_string());
         let connected = self.cx.net.connect(&addresses, near.port, self.cx.guard, deadline).await;
@@ -341,7 +344,7 @@ impl Run<'_> {
         // Sums to the microsecond: a lap never counts one twice, and nothing lies between two laps.
         let total_us = self.hops.iter().map(Hop::sum_us).sum();
         let http = self.last.as_ref().and_then(|e| e.head.as_ref().map(|head| facts(head, e, &self.ask, detailed)));
-        Attempt { outcome, error, hops: self.hops, total_us, http, certificate, dns: None, icmp: None }
+        Attempt { outcome, error, hops: self.hops, total_us, http, certificate, dns: None, icmp: None, first_path: None }
     }
 }
 
@@ -392,7 +395,7 @@ fn facts(head: &Parts, done: &Exchange, ask: &Ask<'_>, detailed: bool) -> HttpFa
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::net::{Guard, Net};
+    use crate::net::{Guard, Net, Path};
     use std::sync::Arc;
 
     /// It is made, moved and dropped for every attempt; at 13 KiB that was 5 % of a whole check.
@@ -405,6 +408,7 @@ mod tests {
             deadline: Instant::now(),
             want_detail: false,
             guard: Guard::Open,
+            path: Path::First,
         };
         let size = size_of_val(&*probe.attempt(&cx));
         assert!(size <= 4_096, "{size} bytes");

@@ -5,7 +5,7 @@
 
 use super::dial::{self, IP_VERSION, Laps, is_host};
 use super::echo::{Echo, NONCE};
-use super::{Attempt, Hop, IcmpFacts, Probe, ProbeConfig, ProbeContext};
+use super::{Attempt, Hop, IcmpFacts, Probe, ProbeConfig, ProbeContext, Resolved};
 use crate::config::decode::{Fields, Key, Node, Problems, duration, integer, parsed, show_duration};
 use crate::config::tagged::Kind;
 use crate::net::{Family, Fault};
@@ -114,11 +114,12 @@ impl Probe for IcmpProbe {
         let config = &self.config;
         let mut hop = Hop { url: config.target(), ..Hop::default() };
         let mut laps = Laps::start();
-        let addresses = cx.net.resolve(&config.host, config.family, cx.deadline).await;
+        let found = cx.net.resolve(&config.host, config.family, cx.path, cx.deadline).await;
         hop.dns_us = laps.lap();
-        let echo = addresses.and_then(|found| {
+        let echo = found.and_then(|found| {
+            hop.resolved = Resolved::of(&found);
             let none = || Fault::down(Reason::DnsNoAnswer, format!("{} has no address", config.host));
-            let address = found.first().copied().ok_or_else(none)?;
+            let address = found.addresses.first().copied().ok_or_else(none)?;
             hop.address = Some(address.to_string());
             cx.guard.check(address)?;
             Echo::open(address)

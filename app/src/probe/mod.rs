@@ -11,7 +11,7 @@
 mod dial;
 pub mod dns;
 mod dns_expect;
-mod echo;
+pub(crate) mod echo;
 pub mod http;
 pub mod icmp;
 pub mod push;
@@ -19,7 +19,7 @@ pub mod tcp;
 pub mod tls;
 
 use crate::config::tagged::{Family, Kind};
-use crate::net::{Guard, Net};
+use crate::net::{By, Found, Guard, Net, Path};
 use crate::spec::Source;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,8 @@ pub struct ProbeContext {
     pub want_detail: bool,
     /// Which addresses may be reached.
     pub guard: Guard,
+    /// Which way to take to the target.
+    pub path: Path,
 }
 
 /// Makes one attempt.
@@ -153,6 +155,9 @@ pub struct Attempt {
     /// What only ICMP knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<IcmpFacts>,
+    /// How the first path to the target failed, when a second one was tried: `first path: …`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_path: Option<String>,
 }
 
 /// One connection: phases in µs. A phase that did not happen is 0; one that was cut short holds its time until then.
@@ -163,6 +168,9 @@ pub struct Hop {
     /// The address that was connected to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// What the host's name stood for, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Box<Resolved>>,
     /// Name resolution.
     pub dns_us: u64,
     /// TCP connect.
@@ -176,6 +184,28 @@ pub struct Hop {
     /// HTTP status, DNS response code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+}
+
+/// What a name server, or this node's own list, said about a host's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The name server that answered; absent when this node knew by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// In the order in which they are tried; at most as many as are kept of an answer.
+    pub addresses: Vec<String>,
+}
+
+impl Resolved {
+    /// Of a host that was given by name; boxed, for most hops of a large fleet have none.
+    pub fn of(found: &Found) -> Option<Box<Self>> {
+        let server = match found.by {
+            By::Itself => return None,
+            By::Node => None,
+            By::Server(server) => Some(server.to_string()),
+        };
+        Some(Box::new(Self { server, addresses: found.addresses.iter().map(ToString::to_string).collect() }))
+    }
 }
 
 impl Hop {
@@ -303,7 +333,7 @@ pub struct IcmpFacts {
 impl Attempt {
     /// An attempt that ended before anything was measured.
     pub fn ended(outcome: Outcome, error: Option<String>) -> Self {
-        Self { outcome, error, hops: Vec::new(), total_us: 0, http: None, certificate: None, dns: None, icmp: None }
+        Self { outcome, error, hops: Vec::new(), total_us: 0, http: None, certificate: None, dns: None, icmp: None, first_path: None }
     }
 
     /// The one object of `probe --json`: `{outcome, error_kind?, error?, hops, total_us, certificate?}`, with plain words

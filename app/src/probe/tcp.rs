@@ -161,8 +161,9 @@ impl TcpProbe {
         hop.tls_us = laps.lap();
         match shaken {
             Ok((mut stream, peer)) => {
-                *certificate = if cx.want_detail { peer.facts() } else { peer.brief() };
-                config.converse(&mut stream, cx.deadline, hop, &mut laps).await
+                let talked = config.converse(&mut stream, cx.deadline, hop, &mut laps).await;
+                *certificate = if cx.want_detail || talked.is_err() { peer.facts() } else { peer.brief() };
+                talked
             }
             Err(failed) => {
                 *certificate = failed.certificate;

@@ -9,7 +9,7 @@ mod cadence;
 pub use cadence::{Cadence, Cron, Every, Plan, spread_of};
 
 use crate::clock::Clock;
-use crate::executor::Executor;
+use crate::executor::{Executor, Turn};
 use crate::spec::{MonitorSpec, Source};
 use crate::telemetry::{ReasonLabel, SharedMetrics};
 use std::cmp::Reverse;
@@ -47,6 +47,21 @@ struct Entry {
     last: Option<Micros>,
     due: Micros,
     running: bool,
+    /// Attempts since the pace became that of a streak.
+    rechecks: u16,
+}
+
+impl Entry {
+    /// Whether a failure of the next attempt may make the monitor down. A streak that began before this schedule knew of it may
+    /// have any length.
+    fn deciding(&self) -> bool {
+        let down_after = self.spec.sight.down_after;
+        match self.pace {
+            Pace::Recheck => self.rechecks.saturating_add(2) >= down_after,
+            Pace::Steady(Health::Down) => false,
+            Pace::Steady(Health::Up | Health::Degraded | Health::Pending | Health::Unknown) => down_after <= 1,
+        }
+    }
 }
 
 /// The task's state.
@@ -112,6 +127,7 @@ impl Scheduler {
                         && entry.pace != pace
                     {
                         entry.pace = pace;
+                        entry.rechecks = 0;
                         if !entry.running {
                             plan(entry, id, &mut self.queue, now);
                         }
@@ -129,7 +145,7 @@ impl Scheduler {
             self.entries.remove(&id);
             return;
         }
-        let mut entry = Entry { spread: spread_of(id.0), spec, pace, last, due: Micros(i64::MAX), running };
+        let mut entry = Entry { spread: spread_of(id.0), spec, pace, last, due: Micros(i64::MAX), running, rechecks: u16::MAX };
         if !running {
             plan(&mut entry, id, &mut self.queue, now);
         }
@@ -178,8 +194,9 @@ impl Scheduler {
             }
             entry.running = true;
             entry.last = Some(now);
-            let quiet = entry.pace == Pace::Steady(Health::Up);
-            self.executor.start(&mut self.attempts, entry.spec.clone(), due, !quiet);
+            let turn = Turn { scheduled: due, detail: entry.pace != Pace::Steady(Health::Up), deciding: entry.deciding() };
+            entry.rechecks = entry.rechecks.saturating_add(1);
+            self.executor.start(&mut self.attempts, entry.spec.clone(), turn);
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use tokio::sync::{mpsc, oneshot};
-use watchkeeper_core::Dur;
+use watchkeeper_core::{Dur, Micros};
 
 /// A node that begins attempts later than this is not ready: its verdicts are late by as much. A smaller limit would flap on
 /// a short pause of the machine.
@@ -34,12 +34,14 @@ pub struct Readiness {
     pub dead_letters: i64,
     /// Why the newest dead-man's ping did not come through.
     pub dead_man_problem: Option<String>,
+    /// Since when this node's own network has been gone, if it is: its attempts say nothing.
+    pub cut_off: Option<Micros>,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
         let starting = Err("still starting".to_owned());
-        Self { store: starting.clone(), leases: starting, schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None }
+        Self { store: starting.clone(), leases: starting, schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None, cut_off: None }
     }
 }
 
@@ -52,7 +54,7 @@ impl Readiness {
     /// A bad reload is only a warning: the node goes on with what it had, and taking it out of service would not help. Nor
     /// would it for a message that no provider takes, nor for a dead-man's ping: whoever waits for that raises the alarm.
     fn body(&self) -> ReadyBody {
-        let Self { store, leases, schedule_lag, reload_problem, dead_letters, dead_man_problem } = self;
+        let Self { store, leases, schedule_lag, reload_problem, dead_letters, dead_man_problem, cut_off } = self;
         let mut problems = Vec::new();
         if let Err(why) = store {
             problems.push(format!("store: {why}"));
@@ -66,6 +68,10 @@ impl Readiness {
                 show_duration(*schedule_lag),
                 show_duration(READY_LAG_MAX)
             ));
+        }
+        if let Some(since) = cut_off {
+            let since = jiff::Timestamp::from_microsecond(since.0).map_or_else(|_| since.0.to_string(), |at| format!("{at:.0}"));
+            problems.push(format!("network: this node has had none of its own since {since}"));
         }
         let mut warnings: Vec<String> = reload_problem.iter().map(|why| format!("configuration: {why}")).collect();
         if *dead_letters > 0 {
@@ -112,7 +118,7 @@ mod tests {
     use super::*;
 
     fn fine() -> Readiness {
-        Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None }
+        Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None, cut_off: None }
     }
 
     #[test]
@@ -122,6 +128,7 @@ mod tests {
             (Readiness { store: Err("out of reach for 12 s".into()), ..fine() }, "store: out of reach for 12 s"),
             (Readiness { leases: Err("no beat for 5 s".into()), ..fine() }, "leases: no beat for 5 s"),
             (Readiness { schedule_lag: Dur::secs(6), ..fine() }, "schedule: attempts begin 6s late; the limit is 5s"),
+            (Readiness { cut_off: Some(Micros(0)), ..fine() }, "network: this node has had none of its own since 1970-01-01T00:00:00Z"),
         ];
         for (readiness, want) in faults {
             assert_eq!(readiness.body(), ReadyBody { ready: false, problems: vec![want.into()], warnings: vec![] });

@@ -35,6 +35,7 @@ fn spec(id: i64, name: &str, kind: &'static str, target: &str) -> MonitorSpec {
         policy: Policy { quorum: Quorum::Majority, rules: vec![] },
         hours: RouteHours::new(),
         shard: 0,
+        confirm: true,
         paused: false,
         created_at: Micros(0),
         hash: [0; 32],

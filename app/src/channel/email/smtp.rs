@@ -8,7 +8,7 @@ use super::{Config, Encryption};
 use crate::channel::{Refused, RefusedClass, Retry, answer};
 use crate::net::starttls::{Starttls, talk};
 use crate::net::tls::{LazySettings, handshake, server_name};
-use crate::net::{Family, Fault, Guard, Net};
+use crate::net::{Family, Fault, Guard, Net, Path};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
@@ -83,7 +83,7 @@ struct Opened {
 }
 
 async fn open(config: &Config, tls: &LazySettings, net: &Arc<Net>, deadline: Instant) -> Result<Opened, Fault> {
-    let addresses = net.resolve(&config.host, Family::Any, deadline).await?;
+    let addresses = net.resolve(&config.host, Family::Any, Path::First, deadline).await?.addresses;
     // The server is the operator's word: no address is refused.
     let connected = net.connect(&addresses, config.port, Guard::Open, deadline).await?;
     let (peer, mut stream) = (connected.address, connected.stream);

@@ -82,6 +82,7 @@ fn attempt() -> Attempt {
     attempt.hops = vec![Hop {
         url: "https://shop.example.org/health".into(),
         address: Some("192.0.2.7:443".into()),
+        resolved: None,
         dns_us: 2_000,
         connect_us: 8_000,
         tls_us: 20_000,

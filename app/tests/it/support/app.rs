@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchkeeper::app::{App, Given};
+use watchkeeper::clock::Clock;
 use watchkeeper::config;
+use watchkeeper::net::Net;
 use watchkeeper::reload::Source;
 use watchkeeper::store::{Store, TenantScope};
 use watchkeeper_core::TenantId;
@@ -26,25 +28,31 @@ pub struct TestApp {
 impl TestApp {
     /// Starts it on a configuration given as text. `server.listen` and the node's name are set here.
     pub async fn start(yaml: &str, store: Arc<dyn Store>) -> Self {
-        Self::start_whole(&format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\n{yaml}"), store).await
+        Self::build(load(yaml), Source::Fixed, Given { store: Some(store), net: None }).await
     }
 
     /// Starts it on a whole configuration, with its `server` and `agent`.
     pub async fn start_whole(yaml: &str, store: Arc<dyn Store>) -> Self {
         let yaml = yaml.to_owned();
         let config = config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
-        Self::build(config, Source::Fixed, store).await
+        Self::build(config, Source::Fixed, Given { store: Some(store), net: None }).await
+    }
+
+    /// The same on a node with these name servers alone.
+    pub async fn start_asking(yaml: &str, store: Arc<dyn Store>, servers: &[SocketAddr]) -> Self {
+        let net = Net::with_name_servers(Clock::system(), servers.to_vec());
+        Self::build(load(yaml), Source::Fixed, Given { store: Some(store), net: Some(net) }).await
     }
 
     /// Starts it on a file, which may change.
     pub async fn start_on(path: &std::path::Path, store: Arc<dyn Store>) -> Self {
         let config = config::load(Some(path), &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
-        Self::build(config, Source::Path(path.to_owned()), store).await
+        Self::build(config, Source::Path(path.to_owned()), Given { store: Some(store), net: None }).await
     }
 
-    async fn build(config: config::Config, source: Source, store: Arc<dyn Store>) -> Self {
-        let app = App::build(config, source, Given { store: Some(store.clone()), net: None }).await.unwrap();
-        let (address, stop) = (app.address, CancellationToken::new());
+    async fn build(config: config::Config, source: Source, given: Given) -> Self {
+        let app = App::build(config, source, given).await.unwrap();
+        let (address, store, stop) = (app.address, app.store.clone(), CancellationToken::new());
         let running = tokio::spawn(app.run(stop.clone()));
         Self { address, store, stop, running }
     }
@@ -70,6 +78,11 @@ impl TestApp {
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
     }
+}
+
+fn load(yaml: &str) -> config::Config {
+    let yaml = format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\n{yaml}");
+    config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"))
 }
 
 /// Waits until `look` finds something.

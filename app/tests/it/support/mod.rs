@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod discord;
+pub mod netns;
 pub mod nginx;
 pub mod outbox;
 pub mod outside;
@@ -20,4 +21,5 @@ pub mod telegram_bot;
 pub mod telling;
 pub mod web;
 pub mod webhook;
+pub mod world;
 pub mod zoo;

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use watchkeeper::clock::Clock;
 use watchkeeper::config::decode::Problems;
 use watchkeeper::config::tree;
-use watchkeeper::net::{Guard, Net};
+use watchkeeper::net::{Guard, Net, Path};
 use watchkeeper::probe::{Attempt, FAMILY, Hop, Probe, ProbeConfig, ProbeContext};
 use watchkeeper::spec::Source;
 use watchkeeper_core::{Blind, Outcome, Reason};
@@ -53,7 +53,7 @@ pub async fn attempt_with(net: &Arc<Net>, probe: &dyn Probe, timeout: Duration) 
 /// The same as if a tenant had typed the target.
 pub async fn attempt_guarded(net: &Arc<Net>, probe: &dyn Probe, timeout: Duration, guard: Guard) -> Attempt {
     let deadline = Instant::now() + timeout;
-    let attempt = probe.attempt(&ProbeContext { net: Arc::clone(net), guard, deadline, want_detail: true }).await;
+    let attempt = probe.attempt(&ProbeContext { net: Arc::clone(net), guard, deadline, want_detail: true, path: Path::First }).await;
     let sum: u64 = attempt.hops.iter().map(Hop::sum_us).sum();
     assert_eq!(sum, attempt.total_us, "phases and total disagree: {attempt:?}");
     attempt

@@ -107,6 +107,7 @@ impl TestWeb {
             reload_problem: None,
             dead_letters: 0,
             dead_man_problem: None,
+            cut_off: None,
         };
         let (ready, ready_rx) = watch::channel(works);
         let (reload, reloads) = mpsc::channel(1);

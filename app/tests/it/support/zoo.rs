@@ -5,7 +5,7 @@ use super::probing::{ROUNDS, probe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use watchkeeper::clock::Clock;
-use watchkeeper::net::{Guard, Net};
+use watchkeeper::net::{Guard, Net, Path};
 use watchkeeper::probe::{Attempt, Hop, ProbeContext};
 use watchkeeper_core::Outcome;
 
@@ -34,7 +34,7 @@ pub async fn attempt(yaml: &str, net: &Arc<Net>, limit: Duration) -> Attempt {
 pub async fn attempt_guarded(yaml: &str, net: &Arc<Net>, limit: Duration, guard: Guard) -> Attempt {
     let probe = probe(yaml);
     let began = Instant::now();
-    let cx = ProbeContext { net: Arc::clone(net), deadline: began + limit, want_detail: false, guard };
+    let cx = ProbeContext { net: Arc::clone(net), deadline: began + limit, want_detail: false, guard, path: Path::First };
     let attempt = probe.attempt(&cx).await;
     let took = u64::try_from(began.elapsed().as_micros()).unwrap();
     check_sum(&attempt);
