@@ -51,7 +51,7 @@ pub const KIND: Kind<ChannelKind> = Kind {
     doc: "A channel or thread, by a webhook of it.",
     keys: KEYS,
     sections: &[],
-    examples: &[("url", "${DISCORD_WEBHOOK}")],
+    examples: &[("url", "https://discord.com/api/webhooks/123456/abcdef")],
     decode: |node, problems| Config::decode(node, problems).map(ChannelKind::Discord),
 };
 

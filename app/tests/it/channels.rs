@@ -204,7 +204,7 @@ fn bad_channels_are_told_without_their_secrets() {
         (r#"{ name: a, webhook: { url: "http://h/", headers: { "a b": c } } }"#, "not a header name"),
         (r#"{ name: a, webhook: { url: "http://h/", headers: { Host: c } } }"#, "set by Watchkeeper itself"),
         (r#"{ name: a, webhook: { url: "http://h/", timeout: 1h } }"#, "a duration from 1s to 10s"),
-        ("{ name: a, discord: {} }", "`discord` is not built yet"),
+        ("{ name: a, discord: {} }", "`url` is missing"),
         ("{ name: a, telegarm: {} }", "telegram"),
     ] {
         let problems = problems(channel);

@@ -9,6 +9,7 @@ mod any_bytes;
 mod api;
 mod channels;
 mod channels_discord;
+mod channels_email;
 mod config_alerting;
 mod config_files;
 mod config_meaning;

@@ -14,6 +14,7 @@ pub mod provider;
 pub mod recorder;
 pub mod scripted;
 pub mod servers;
+pub mod smtp;
 pub mod store;
 pub mod switch;
 pub mod telegram;
