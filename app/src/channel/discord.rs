@@ -349,7 +349,13 @@ mod tests {
         let parsed = |text: &str| parse(text, None).map(|c| c.number);
         assert_eq!(parsed("https://discord.com/api/webhooks/12/ab-C_d").as_deref(), Some("12"));
         assert_eq!(parsed("https://canary.discord.com/api/v10/webhooks/12/abcd").as_deref(), Some("12"));
-        for bad in ["", "https://discord.com/api/webhooks/12", "https://discord.com/api/webhooks/x/abc", "ftp://a/api/webhooks/1/a", "/api/webhooks/1/a"] {
+        for bad in [
+            "",
+            "https://discord.com/api/webhooks/12",
+            "https://discord.com/api/webhooks/x/abc",
+            "ftp://a/api/webhooks/1/a",
+            "/api/webhooks/1/a",
+        ] {
             assert_eq!(parsed(bad), None, "{bad}");
         }
         let config = parse("https://discord.com/api/webhooks/12/abcd", Some(7)).unwrap();

@@ -134,7 +134,11 @@ async fn an_answer_that_breaks_off_after_it_said_yes_is_a_yes() {
     hook.then(Act::CutOff(StatusCode::OK, "than"));
     assert_eq!(tell(&*webhook_at(&hook.url, false).build("ops", Style::default())).await, Ok(Accepted::default()));
     hook.then(Act::Answer(StatusCode::OK, vec![], "x".repeat(1_000_000)));
-    assert_eq!(tell(&*webhook_at(&hook.url, false).build("ops", Style::default())).await, Ok(Accepted::default()), "a large answer is a yes too");
+    assert_eq!(
+        tell(&*webhook_at(&hook.url, false).build("ops", Style::default())).await,
+        Ok(Accepted::default()),
+        "a large answer is a yes too"
+    );
 }
 
 #[tokio::test]

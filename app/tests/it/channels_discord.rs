@@ -56,7 +56,8 @@ async fn every_message_is_within_discords_limits() {
             tell_of(&*channel, event, Some("1")).await.expect("taken");
         }
         let long = "*_<@everyone>🔴\n".repeat(3_000);
-        let message = Message { monitor: long.clone(), summary: long.clone(), target: long.clone(), rule: long, ..word(NoticeEvent::Opened) };
+        let message =
+            Message { monitor: long.clone(), summary: long.clone(), target: long.clone(), rule: long, ..word(NoticeEvent::Opened) };
         attempt(&*channel, delivery(Content::Incident(message), None, Duration::from_secs(10))).await.expect("taken");
         let empty = Message { target: String::new(), summary: String::new(), ..word(NoticeEvent::Opened) };
         attempt(&*channel, delivery(Content::Incident(empty), None, Duration::from_secs(10))).await.expect("taken");
@@ -110,7 +111,9 @@ fn nothing_shown_or_stored_holds_the_token_but_the_hash_sees_it() {
     assert_eq!(kind.budget_key(), format!("discord/{NUMBER}"));
     let caps = kind.build("ops", Style::default()).caps();
     assert_eq!(caps.own.as_slice(), [(5, Dur::secs(2)), (30, Dur::secs(60))]);
-    for (url, told) in [("", "`url` is empty"), ("https://discord.com/channels/1/2", "not the URL of a Discord webhook"), (TOKEN, "not the URL")] {
+    for (url, told) in
+        [("", "`url` is empty"), ("https://discord.com/channels/1/2", "not the URL of a Discord webhook"), (TOKEN, "not the URL")]
+    {
         let found = problems(&format!(r#"{{ name: a, discord: {{ url: "{url}" }} }}"#));
         assert!(found.contains(told), "{found}");
         no_secret(&found);

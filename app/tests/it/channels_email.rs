@@ -72,7 +72,8 @@ async fn nothing_from_outside_becomes_a_header_or_ends_the_message() {
     let Some(mut server) = MailServer::start("none", &authority.issue(&["127.0.0.1"], GOOD)).await else { return };
     let channel = built(&plain(server.port, "ops@example.org"));
     for evil in ["a\r\nBcc: thief@example.org\r\n\r\nx", "я\r\nBcc: thief@example.org", &"long ".repeat(200)] {
-        let message = Message { monitor: evil.to_owned(), target: ".\r\n.\r\nRCPT TO:<thief@example.org>".to_owned(), ..word(NoticeEvent::Opened) };
+        let message =
+            Message { monitor: evil.to_owned(), target: ".\r\n.\r\nRCPT TO:<thief@example.org>".to_owned(), ..word(NoticeEvent::Opened) };
         attempt(&*channel, delivery(Content::Incident(message), None, Duration::from_secs(10))).await.expect("taken");
         let taken = server.taken().await;
         assert_eq!(taken["to"], serde_json::json!(["ops@example.org"]));

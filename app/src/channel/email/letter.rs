@@ -42,7 +42,8 @@ pub(super) fn letter(config: &Config, style: Style, delivery: &Delivery) -> Resu
         builder = builder.in_reply_to(first.to_owned()).references(first.to_owned());
     }
     let message = builder.body(told.plain() + "\n");
-    let message = message.map_err(|error| answer::refused(RefusedClass::Client, Retry::Never, format!("no e-mail can be made of it: {error}")))?;
+    let message =
+        message.map_err(|error| answer::refused(RefusedClass::Client, Retry::Never, format!("no e-mail can be made of it: {error}")))?;
     Ok(Letter { id, bytes: message.formatted() })
 }
 

@@ -27,7 +27,12 @@ const RECIPIENTS_MAX: usize = 50;
 /// Keys of `email:`.
 pub const KEYS: &[Key] = &[
     Key { name: "host", form: "a host name or address", default: "", doc: "The SMTP server." },
-    Key { name: "port", form: "a whole number from 1 to 65535", default: "", doc: "Its port; 587 with starttls, 465 with implicit, 25 with none." },
+    Key {
+        name: "port",
+        form: "a whole number from 1 to 65535",
+        default: "",
+        doc: "Its port; 587 with starttls, 465 with implicit, 25 with none.",
+    },
     Key {
         name: "tls",
         form: "starttls, implicit or none",
@@ -95,8 +100,7 @@ impl Config {
         let before = problems.0.len();
         let fields = Fields::open(node, KEYS, problems)?;
         let host = fields.require("host", problems).and_then(|n| decode::parsed(n, "a host name or address", problems, parse_host));
-        let encryption =
-            fields.get("tls").map_or(Some(Encryption::Starttls), |n| decode::one_of(n, &ENCRYPTIONS, problems));
+        let encryption = fields.get("tls").map_or(Some(Encryption::Starttls), |n| decode::one_of(n, &ENCRYPTIONS, problems));
         let port = fields.get("port").map_or(Some(None), |n| decode::integer(n, 1..=65_535, problems).map(Some));
         let from = fields.require("from", problems).and_then(|n| decode::parsed(n, ADDRESS, problems, parse_mailbox));
         let to = fields.require("to", problems).and_then(|n| {

@@ -234,7 +234,9 @@ impl Telegram {
         let call = |parameters| async move { self.config.api.call(net, method, &parameters, deadline, answer::ANSWER_MAX).await };
         match call(parameters(Markup::Html)).await? {
             Meant::BadEntities => call(parameters(Markup::Plain)).await,
-            meant @ (Meant::Done(_) | Meant::Moved(_) | Meant::NotEditable | Meant::Unchanged | Meant::Conflict(_) | Meant::Refused(_)) => Ok(meant),
+            meant @ (Meant::Done(_) | Meant::Moved(_) | Meant::NotEditable | Meant::Unchanged | Meant::Conflict(_) | Meant::Refused(_)) => {
+                Ok(meant)
+            }
         }
     }
 
@@ -250,7 +252,9 @@ impl Telegram {
                 refused(Retry::Soon, text)
             }
             Meant::BadEntities => refused(Retry::Never, "Telegram cannot parse the text, not even as plain text".to_owned()),
-            Meant::NotEditable | Meant::Unchanged => refused(Retry::Never, "Telegram answered a new message as if it were an edit".to_owned()),
+            Meant::NotEditable | Meant::Unchanged => {
+                refused(Retry::Never, "Telegram answered a new message as if it were an edit".to_owned())
+            }
             Meant::Conflict(refused) | Meant::Refused(refused) => Err(refused),
         }
     }

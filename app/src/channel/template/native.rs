@@ -236,9 +236,7 @@ fn of_node(node: &NodeWord, words: &Words) -> Text {
     let at = moment(node.at, words);
     lines.push(match node.until {
         None => fill(native.at, &[("at", &at)]),
-        Some(end) => {
-            fill(native.from_to, &[("from", &at), ("to", &moment(end, words)), ("length", &rough(end - node.at, words))])
-        }
+        Some(end) => fill(native.from_to, &[("from", &at), ("to", &moment(end, words)), ("length", &rough(end - node.at, words))]),
     });
     laid_out(format!("{mark} {}", fill(pattern, &[("node", &place)])), lines)
 }

@@ -83,7 +83,8 @@ fn digest(of: &Digest) -> Value {
 }
 
 fn report(of: &Report) -> Value {
-    let counts: serde_json::Map<String, Value> = of.counts.iter().map(|(health, n)| (health.as_str().to_owned(), Value::from(*n))).collect();
+    let counts: serde_json::Map<String, Value> =
+        of.counts.iter().map(|(health, n)| (health.as_str().to_owned(), Value::from(*n))).collect();
     let lines: Vec<Value> = of
         .lines
         .iter()

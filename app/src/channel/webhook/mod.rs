@@ -158,8 +158,7 @@ mod tests {
         let hook = Webhook::new(config, "ops", Style::default());
         let mut all = String::new();
         for (what, content) in sample::all() {
-            let delivery =
-                Delivery { content, key: "incident/x/1/1".to_owned(), deadline: Instant::now(), now: sample::NOW, thread: None };
+            let delivery = Delivery { content, key: "incident/x/1/1".to_owned(), deadline: Instant::now(), now: sample::NOW, thread: None };
             let (body, _) = hook.body(&delivery).unwrap();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let _ = writeln!(all, "── {what}\n{body:#}");

@@ -29,8 +29,7 @@ pub fn problems(channel: &str) -> String {
 /// A channel as a file configures it.
 pub fn configured(channel: &str) -> (String, ChannelKind, Common) {
     let yaml = format!("channels:\n  - {channel}\n");
-    let config =
-        config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+    let config = config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
     let found = &config.tenants[0].channels[0];
     (found.name.clone(), found.kind.clone(), found.common.clone())
 }

@@ -82,9 +82,7 @@ fn document(body: &Value) -> Result<(), String> {
             same("digest", &body["digest"], "more open resolved words")?;
             body["digest"]["words"].as_array().into_iter().flatten().try_for_each(word)
         }
-        ["report"] => {
-            same("report", &body["report"], "counts from incidents_open incidents_opened lines more name paused to")
-        }
+        ["report"] => same("report", &body["report"], "counts from incidents_open incidents_opened lines more name paused to"),
         ["node"] => same("node", &body["node"], "at datacenter event name severity summary until"),
         _ => Ok(()),
     }
