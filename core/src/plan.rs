@@ -179,7 +179,9 @@ pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Pla
     let mut free = match room(pace, now) {
         Ok(free) => free as usize,
         Err(until) => {
-            leaving.iter_mut().for_each(|(plan, _)| **plan = Plan::Hold(until, HeldBy::Budget));
+            for (plan, _) in leaving {
+                *plan = Plan::Hold(until, HeldBy::Budget);
+            }
             return plans;
         }
     };

@@ -407,7 +407,7 @@ fn judge_rule(out: &mut Judged, policy: &Policy, rule: &Rule, health: Health, no
     let at = out.verdict.rules.iter().position(|(key, _)| *key == rule.key);
     let state = at.map(|i| out.verdict.rules[i].1.clone());
     match (breach, state) {
-        (false, None) => {}
+        (false, None) | (true, Some(RuleState::Dismissed { .. })) => {}
         (false, Some(RuleState::Open(standing))) => clear(out, policy, rule, standing, now),
         (false, Some(RuleState::Ended { at })) if now < at + rule.flap_window => wake_at(out, at + rule.flap_window),
         (false, Some(RuleState::Waiting { .. } | RuleState::Dismissed { .. } | RuleState::Ended { .. })) => {
@@ -418,7 +418,6 @@ fn judge_rule(out: &mut Judged, policy: &Policy, rule: &Rule, health: Health, no
                 put(out, rule, RuleState::Open(Standing { flap: Some(Flap::Breached(now)), ..standing }));
             }
         }
-        (true, Some(RuleState::Dismissed { .. })) => {}
         (true, state) => {
             let since = if let Some(RuleState::Waiting { since }) = state { since } else { now };
             let ended = if let Some(RuleState::Ended { at }) = state { Some(at) } else { None };
