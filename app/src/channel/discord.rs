@@ -78,8 +78,8 @@ impl Config {
         let url = super::required_secret(&fields, "url", "url_file", FORM, problems);
         let thread = fields.get("thread_id").filter(|n| !matches!(&n.value, decode::Value::Scalar { text, .. } if text.is_empty()));
         let thread = thread.map_or(Some(None), |n| decode::integer(n, 1..=i64::MAX, problems).map(Some));
-        let (url, thread) = (url?, thread?);
-        let config = parse(url.expose_secret(), thread);
+        // The URL is judged beside a thread with a problem too.
+        let config = parse(url?.expose_secret(), thread.flatten());
         if config.is_none() {
             let at = fields.get("url").or_else(|| fields.get("url_file")).map_or(fields.at, |n| &n.at);
             // The text itself may be most of a secret: it is not repeated.

@@ -112,11 +112,13 @@ fn a_new_secret_in_a_file_is_a_change() {
 #[test]
 fn secrets_are_shown_nowhere() {
     let text = format!(
-        "server: {{ metrics_token: {SECRET} }}
+        "server: {{ metrics_token: {SECRET}, dead_man: {{ url: 'http://127.0.0.1:1/{SECRET}' }} }}
 store: {{ url: 'postgres://u:{SECRET}@h/d' }}
 channels:
   - {{ name: t, telegram: {{ bot_token: '123456:AAAAAAAAAAAAAAAAAAAAAAAAAAA{SECRET}', chat_id: -100 }} }}
-  - {{ name: w, webhook: {{ url: 'http://127.0.0.1:1/{SECRET}', headers: {{ X-A: {SECRET} }}, secret: '${{HIDDEN}}' }} }}
+  - {{ name: w, webhook: {{ url: 'http://127.0.0.1:1/{SECRET}', headers: {{ X-A: {SECRET} }}, secret: '${{HIDDEN}}', body: '"key={SECRET}"' }} }}
+  - {{ name: d, discord: {{ url: 'https://discord.com/api/webhooks/123/{SECRET}' }} }}
+  - {{ name: e, email: {{ host: smtp.example.org, username: u, password: '${{HIDDEN}}', from: a@example.org, to: b@example.org }} }}
 monitors:
   - name: m
     probe:
