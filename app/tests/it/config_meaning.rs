@@ -116,7 +116,7 @@ fn secrets_are_shown_nowhere() {
 store: {{ url: 'postgres://u:{SECRET}@h/d' }}
 channels:
   - {{ name: t, telegram: {{ bot_token: '123456:AAAAAAAAAAAAAAAAAAAAAAAAAAA{SECRET}', chat_id: -100 }} }}
-  - {{ name: w, webhook: {{ url: 'http://127.0.0.1:1/{SECRET}', headers: {{ X-A: {SECRET} }}, secret: '${{HIDDEN}}', body: '"key={SECRET}"' }} }}
+  - {{ name: w, webhook: {{ url: 'http://127.0.0.1:1/{SECRET}', headers: {{ X-A: {SECRET} }}, secret: '${{HIDDEN}}', body: '\"key={SECRET}\"' }} }}
   - {{ name: d, discord: {{ url: 'https://discord.com/api/webhooks/123/{SECRET}' }} }}
   - {{ name: e, email: {{ host: smtp.example.org, username: u, password: '${{HIDDEN}}', from: a@example.org, to: b@example.org }} }}
 monitors:

@@ -8,6 +8,7 @@ use crate::channel::{Style, sample, text};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde_json::Value;
+use std::fmt;
 use std::io;
 
 /// A template has at most so many bytes. More is a program; less would not hold a rich chat card.
@@ -18,10 +19,17 @@ const BODY_MAX: usize = 256 * 1024;
 const FUEL: u64 = 50_000;
 
 /// A template and what it makes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Template {
     pub(super) source: String,
     pub(super) content_type: String,
+}
+
+/// Without the text, which may hold a credential.
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template").field("content_type", &self.content_type).finish_non_exhaustive()
+    }
 }
 
 impl Template {
