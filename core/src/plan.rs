@@ -170,7 +170,7 @@ pub enum Plan {
 /// a storm lasts, words about incidents leave together; what is no such word fits no digest, and goes alone while there is room.
 pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Plan)> {
     let mut plans: Vec<(i64, Plan)> = due.iter().map(|notice| (notice.id, alone(notice, now))).collect();
-    let mut leaving: Vec<(&mut Plan, bool)> =
+    let leaving: Vec<(&mut Plan, bool)> =
         plans.iter_mut().zip(due).filter(|((_, plan), _)| *plan == Plan::Send).map(|((_, plan), n)| (plan, n.event.is_some())).collect();
     let wanted = leaving.len();
     if wanted == 0 {
