@@ -92,12 +92,11 @@ pub async fn lasting(client: &Client) -> anyhow::Result<Vec<Incident>> {
 
 /// One incident by its id or a part of it.
 async fn find(client: &Client, part: &str) -> anyhow::Result<Incident> {
-    let uid = match uuid::Uuid::try_parse(part.trim()) {
-        Ok(whole) => whole.to_string(),
-        Err(_) => {
-            let newest = newest(client).await?;
-            pick(&newest, part, "incident", named)?.uid.clone()
-        }
+    let uid = if let Ok(whole) = uuid::Uuid::try_parse(part.trim()) {
+        whole.to_string()
+    } else {
+        let newest = newest(client).await?;
+        pick(&newest, part, "incident", named)?.uid.clone()
     };
     let found = client.find(&format!("/api/v1/incidents/{uid}")).await?;
     found.with_context(|| format!("there is no incident {uid}"))

@@ -41,7 +41,15 @@ pub struct Readiness {
 impl Default for Readiness {
     fn default() -> Self {
         let starting = Err("still starting".to_owned());
-        Self { store: starting.clone(), leases: starting, schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None, cut_off: None }
+        Self {
+            store: starting.clone(),
+            leases: starting,
+            schedule_lag: Dur::ZERO,
+            reload_problem: None,
+            dead_letters: 0,
+            dead_man_problem: None,
+            cut_off: None,
+        }
     }
 }
 

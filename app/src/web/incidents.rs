@@ -13,13 +13,35 @@ use crate::store::IncidentFilter;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
+use std::num::NonZeroU32;
 use watchkeeper_core::verdict::Action;
-use watchkeeper_core::{IncidentId, Micros};
+use watchkeeper_core::{IncidentId, Micros, TenantId};
 
 /// A comment may have so many characters: a page of text. Longer ones belong where documents are; shorter would cut a pasted
 /// error message.
 pub const COMMENT_MAX: usize = 4_000;
+
+/// What the people of one tenant do per second, in the long run, and at once. A team in a large outage does a few; more would let
+/// one loop gone wild fill timelines and tables.
+const ACTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("10 is not zero");
+const ACTS_AT_ONCE: NonZeroU32 = NonZeroU32::new(200).expect("200 is not zero");
+
+/// The limit over what people do about incidents and silences, by tenant.
+pub(super) struct ActLimits(DefaultKeyedRateLimiter<TenantId>);
+
+impl Default for ActLimits {
+    fn default() -> Self {
+        Self(RateLimiter::keyed(Quota::per_second(ACTS_PER_SECOND).allow_burst(ACTS_AT_ONCE)))
+    }
+}
+
+/// Before anything is done.
+pub(super) fn admit(web: &Web, caller: &Caller) -> Result<(), ApiError> {
+    let refused = |_| ApiError::too_many(format!("more than {ACTS_PER_SECOND} deeds a second; try again in a second"));
+    web.0.act_limits.0.check_key(&caller.scope.0).map_err(refused)
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,6 +132,7 @@ pub(super) async fn resolve(
 
 /// Records what a person does about an open incident, and wakes whoever folds it.
 async fn act(web: &Web, caller: &Caller, id: &str, action: Action, order: Order) -> Result<(StatusCode, Json<Done>), ApiError> {
+    admit(web, caller)?;
     let id = without_nul(id)?;
     let comment = order.comment.as_deref().map(|text| written(text, "comment")).transpose()?;
     if !web.store.insert_action(caller.scope, id, action, &caller.name, web.clock.now()).await? {
@@ -133,6 +156,7 @@ pub(super) async fn comment(
     Segment(id): Segment,
     Body(comment): Body<NewComment>,
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
+    admit(&web, &caller)?;
     let text = written(&comment.text, "text")?;
     if !web.store.comment(caller.scope, without_nul(&id)?, &caller.name, text, web.clock.now()).await? {
         return Err(ApiError::not_found("incident"));

@@ -111,6 +111,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     push_limits: push::PushLimits,
     test_limits: channels::TestLimits,
+    act_limits: incidents::ActLimits,
 }
 
 impl std::ops::Deref for Web {
@@ -192,6 +193,7 @@ pub fn router(given: WebState, stop: CancellationToken) -> Router {
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         push_limits: push::PushLimits::default(),
         test_limits: channels::TestLimits::default(),
+        act_limits: incidents::ActLimits::default(),
     }));
     let mut router = Router::new();
     for route in routes() {

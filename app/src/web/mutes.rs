@@ -26,7 +26,8 @@ impl Open {
             (silence.matcher, mute)
         });
         let windows = maintenance.into_iter().filter_map(|window| {
-            let read = serde_json::from_str::<Matcher>(&window.matcher).and_then(|m| Ok((m, serde_json::from_str::<Window>(&window.window)?)));
+            let read =
+                serde_json::from_str::<Matcher>(&window.matcher).and_then(|m| Ok((m, serde_json::from_str::<Window>(&window.window)?)));
             let (matcher, when) = match read {
                 Ok(read) => read,
                 Err(error) => {

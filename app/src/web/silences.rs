@@ -7,7 +7,7 @@ use super::api::{Params, Segment, shortened, without_nul};
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
-use super::incidents::written;
+use super::incidents::{admit, written};
 use super::types::{Done, Match, NewSilence, Page, Silence, Time};
 use crate::config::decode::{parse_duration, show_duration};
 use crate::store::{self, SILENCES_MAX, StoreError};
@@ -52,6 +52,7 @@ pub(super) async fn create(
     Extension(caller): Extension<Caller>,
     Body(asked): Body<NewSilence>,
 ) -> Result<(StatusCode, Json<Silence>), ApiError> {
+    admit(&web, &caller)?;
     let now = web.clock.now();
     let silence = accepted(asked, &caller.name, now)?;
     web.store.create_silence(caller.scope, &silence).await.map_err(|error| match error {
@@ -74,6 +75,7 @@ pub(super) async fn end(
     Extension(caller): Extension<Caller>,
     Segment(id): Segment,
 ) -> Result<Json<Done>, ApiError> {
+    admit(&web, &caller)?;
     if !web.store.end_silence(caller.scope, without_nul(&id)?, web.clock.now()).await? {
         return Err(ApiError::not_found("silence that lasts"));
     }
@@ -105,9 +107,10 @@ fn accepted(asked: NewSilence, author: &str, now: Micros) -> Result<store::Silen
         }));
     }
     let ends_at = match (lasts, until) {
-        (Some(text), None) => parse_duration(&text).and_then(|lasts| now.0.checked_add(lasts.0)).map(Micros).ok_or_else(|| {
-            ApiError::bad_request(format!("`for` is `{}`; accepted is a duration such as 1h or 30m", shortened(&text)))
-        })?,
+        (Some(text), None) => parse_duration(&text)
+            .and_then(|lasts| now.0.checked_add(lasts.0))
+            .map(Micros)
+            .ok_or_else(|| ApiError::bad_request(format!("`for` is `{}`; accepted is a duration such as 1h or 30m", shortened(&text))))?,
         (None, Some(until)) => until.0,
         (Some(_), Some(_)) => return Err(ApiError::bad_request("`for` and `until` are both given: give one of them")),
         (None, None) => return Err(ApiError::bad_request("`for` or `until` is missing: a silence has an end")),

@@ -40,8 +40,14 @@ pub async fn dead_letter(web: &mut TestWeb, rule: &str) -> i64 {
 pub async fn silenced(web: &TestWeb) -> String {
     let (uid, now) = (uuid::Uuid::new_v4().to_string(), web.clock.now());
     let matcher = Matcher { monitors: vec!["sh*".into()], ..Matcher::default() };
-    let silence =
-        Silence { uid: uid.clone(), matcher, starts_at: now, ends_at: now + Dur::secs(3_600), author: "ann".into(), comment: "deploy".into() };
+    let silence = Silence {
+        uid: uid.clone(),
+        matcher,
+        starts_at: now,
+        ends_at: now + Dur::secs(3_600),
+        author: "ann".into(),
+        comment: "deploy".into(),
+    };
     web.world.store().create_silence(web.world.acme(), &silence).await.unwrap();
     uid
 }
@@ -157,7 +163,12 @@ async fn bodies_that_are_not_accepted_are_named_and_change_nothing() {
     ];
     for (path, body, named) in cases {
         let answer = web.post_as(path, &web.operator, body.to_owned()).await;
-        assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::BAD_REQUEST, "bad_request"), "{path} {body}: {}", answer.body);
+        assert_eq!(
+            (answer.status, answer.error_code().as_str()),
+            (StatusCode::BAD_REQUEST, "bad_request"),
+            "{path} {body}: {}",
+            answer.body
+        );
         assert!(answer.body.contains(named), "{path} {body} should name {named}: {}", answer.body);
     }
     let large = vec![b' '; watchkeeper::web::BODY_MAX as usize + 1];
@@ -288,5 +299,27 @@ async fn a_channel_is_shown_without_its_secrets_and_tried() {
     web.post_as(test, &web.operator, "").await;
     let many = web.post_as(test, &web.operator, "").await;
     assert_eq!((many.status, hook.finish().len()), (StatusCode::TOO_MANY_REQUESTS, 3), "tests leave beside the channel's budget");
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn a_loop_gone_wild_is_held_back_and_others_are_not() {
+    let mut web = TestWeb::start().await;
+    let uid = open_incident(&mut web, "down").await;
+    let path = format!("/api/v1/incidents/{uid}/comments");
+    let mut held_back = false;
+    for _ in 0..2_000 {
+        let answer = web.post_as(&path, &web.operator, r#"{"text":"x"}"#).await;
+        held_back = answer.status == StatusCode::TOO_MANY_REQUESTS;
+        if held_back {
+            assert_eq!(answer.error_code(), "too_many_requests");
+            assert!(answer.headers.contains_key("retry-after"));
+            break;
+        }
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+    }
+    assert!(held_back, "it is never held back");
+    let asked = json!({"all": true, "for": "1h", "comment": "x"}).to_string();
+    assert_eq!(web.post_as("/api/v1/silences", &web.foreign, asked).await.status, StatusCode::CREATED, "another tenant's people");
     web.stop().await;
 }

@@ -146,5 +146,8 @@ async fn an_incident_is_taken_on_given_back_and_ended_by_a_person() {
     assert_eq!(incident::act(&asks, part, Action::Resolve, None).await.unwrap(), "shop · down is resolved\n");
     let page = incident::show(&asks, &uid, false, &view()).await.unwrap();
     assert!(page.contains("a person ended it"), "{page}");
+    let (events, _) = app.store.live_after(scope, 0, 100).await.unwrap();
+    let kinds: Vec<&str> = events.iter().map(|row| row.event.kind.as_str()).filter(|kind| kind.starts_with("incident")).collect();
+    assert_eq!(kinds, ["incident_opened", "incident_acknowledged", "incident_unacknowledged", "incident_resolved"]);
     app.stop().await;
 }

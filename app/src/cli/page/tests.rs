@@ -125,19 +125,10 @@ fn the_page_answers_what_is_asked_at_three_in_the_morning() {
             ..notice("hook", "opened", "due", ago(473))
         },
         notice("hook", "acknowledged", "due", ago(300)),
-        Notice {
-            why: Some("the night's hours".into()),
-            sent_at: Some(ago(60)),
-            attempts: 1,
-            ..notice("day", "opened", "sent", ago(473))
-        },
+        Notice { why: Some("the night's hours".into()), sent_at: Some(ago(60)), attempts: 1, ..notice("day", "opened", "sent", ago(473)) },
     ];
-    let taken = Incident {
-        status: "acknowledged".into(),
-        acknowledged_by: Some("ann".into()),
-        acknowledged_at: Some(ago(300)),
-        ..incident()
-    };
+    let taken =
+        Incident { status: "acknowledged".into(), acknowledged_by: Some("ann".into()), acknowledged_at: Some(ago(300)), ..incident() };
     let shown = Incident { timeline: Some(timeline), notices: Some(notices), ..taken };
     let mute = Mute {
         by: "silence".into(),

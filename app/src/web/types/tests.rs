@@ -1,7 +1,7 @@
 //! The forms of the API, held.
 
 use super::*;
-use crate::store::{self, LiveWrite};
+use crate::store::{self, IncidentView, LiveWrite, NoticeView, TimelineEntry};
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::{AgentId, DatacenterId, IncidentId, MonitorId, Outcome, Reason, Severity};
 

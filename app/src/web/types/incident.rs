@@ -1,0 +1,158 @@
+//! Forms of incidents: what is wrong, what happened, what was told to whom.
+
+use super::Time;
+use crate::store::{IncidentView, NoticeView, TimelineEntry};
+use serde::{Deserialize, Serialize};
+
+/// A monitor, named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorRef {
+    /// Public id.
+    pub uid: String,
+    /// Name.
+    pub name: String,
+}
+
+/// One open or past breach of a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Public id.
+    pub uid: String,
+    /// Of which monitor.
+    pub monitor: MonitorRef,
+    /// Which rule: `down`, `slow_response/first_byte`, …
+    pub rule: String,
+    /// `open`, `acknowledged`, `resolved`.
+    pub status: String,
+    /// `info`, `warning`, `critical`.
+    pub severity: String,
+    /// One sentence.
+    pub summary: String,
+    /// Why it began: `tcp_refused`, …
+    pub reason: Option<String>,
+    /// The deciding value.
+    pub value: Option<i64>,
+    /// When it began.
+    pub opened_at: Time,
+    /// When it ended.
+    pub resolved_at: Option<Time>,
+    /// Why it ended: `recovered`, `rule_removed`, `retired`, `operator`.
+    pub resolved_why: Option<String>,
+    /// Who took it on, if somebody has: the name of a token, or of a person in a chat.
+    pub acknowledged_by: Option<String>,
+    /// When they did.
+    pub acknowledged_at: Option<Time>,
+    /// What happened, oldest first; only when one incident is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Vec<Entry>>,
+    /// What was told to whom; only when one incident is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notices: Option<Vec<Notice>>,
+}
+
+impl Incident {
+    /// Of a row; timeline and notices only if they are wanted.
+    pub fn of(view: IncidentView, whole: bool) -> Self {
+        let IncidentView {
+            uid,
+            id: _,
+            monitor_uid,
+            monitor,
+            rule,
+            status,
+            severity,
+            opened_at,
+            resolved_at,
+            resolved_why,
+            reason,
+            summary,
+            value,
+            acknowledged_by,
+            acknowledged_at,
+            timeline,
+            notices,
+        } = view;
+        Self {
+            uid,
+            monitor: MonitorRef { uid: monitor_uid, name: monitor },
+            rule,
+            status,
+            severity: severity.as_str().to_owned(),
+            summary,
+            reason,
+            value,
+            opened_at: Time(opened_at),
+            resolved_at: resolved_at.map(Time),
+            resolved_why,
+            acknowledged_by,
+            acknowledged_at: acknowledged_at.map(Time),
+            timeline: whole.then(|| timeline.into_iter().map(Entry::of).collect()),
+            notices: whole.then(|| notices.into_iter().map(Notice::of).collect()),
+        }
+    }
+}
+
+/// One entry of an incident's timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Place, from 0.
+    pub nth: i32,
+    /// When.
+    pub at: Time,
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `unacknowledged`, `resolved`; `told`, `held`, `not_told`,
+    /// `channels_failed`; `comment`.
+    pub kind: String,
+    /// Who, if a person.
+    pub actor: Option<String>,
+    /// What, for a person.
+    pub text: String,
+    /// What was seen.
+    pub evidence: Option<serde_json::Value>,
+}
+
+impl Entry {
+    fn of(entry: TimelineEntry) -> Self {
+        let TimelineEntry { nth, at, kind, actor, text, evidence } = entry;
+        Self { nth, at: Time(at), kind, actor, text, evidence }
+    }
+}
+
+/// What became of one notice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The channel's name.
+    pub channel: String,
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `resolved`.
+    pub event: String,
+    /// `due`, `held`, `sending`, `sent`, `dead`, `suppressed`.
+    pub state: String,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The newest error.
+    pub last_error: Option<String>,
+    /// Why it is or was held, or was never told.
+    pub why: Option<String>,
+    /// When it is looked at again, while it waits.
+    pub next_at: Option<Time>,
+    /// When it was decided.
+    pub created_at: Time,
+    /// When the provider took it.
+    pub sent_at: Option<Time>,
+}
+
+impl Notice {
+    fn of(notice: NoticeView) -> Self {
+        let NoticeView { channel, event, state, attempts, last_error, why, next_at, created_at, sent_at } = notice;
+        Self {
+            channel,
+            event,
+            state,
+            attempts,
+            last_error,
+            why,
+            next_at: next_at.map(Time),
+            created_at: Time(created_at),
+            sent_at: sent_at.map(Time),
+        }
+    }
+}
