@@ -69,7 +69,7 @@ impl Pinger {
                 tokio::time::sleep(self.dead_man.every.to_std()).await;
             }
         };
-        let _ = stop.run_until_cancelled(calling).await;
+        let _ = stop.run_until_cancelled(Box::pin(calling)).await;
     }
 
     fn count(&self, result: &'static str) {

@@ -228,20 +228,19 @@ impl Life {
     /// two repeats the word under the same cause.
     async fn step(&self, state: &mut State) -> store::Result<()> {
         let now = self.clock.now();
-        let run = match &mut state.run {
-            Some(run) => run,
-            None => {
-                let before = self.announcer.store.mark(&self.name()).await?.and_then(|text| serde_json::from_str::<Run>(&text).ok());
-                let run = Run::after(before.as_ref(), state.began);
-                self.keep(&run).await?;
-                if before.is_some_and(|before| !before.ended) {
-                    tracing::warn!(node = %self.announcer.node, "the run before this one ended without stopping in good order");
-                } else {
-                    // After a failure, the word about it says that the node watches again.
-                    state.owed = Some(self.started(state.began));
-                }
-                state.run.insert(run)
+        let run = if let Some(run) = &mut state.run {
+            run
+        } else {
+            let before = self.announcer.store.mark(&self.name()).await?.and_then(|text| serde_json::from_str::<Run>(&text).ok());
+            let run = Run::after(before.as_ref(), state.began);
+            self.keep(&run).await?;
+            if before.is_some_and(|before| !before.ended) {
+                tracing::warn!(node = %self.announcer.node, "the run before this one ended without stopping in good order");
+            } else {
+                // After a failure, the word about it says that the node watches again.
+                state.owed = Some(self.started(state.began));
             }
+            state.run.insert(run)
         };
         if let Some(word) = &state.owed {
             self.announcer.tell(word.clone(), now).await?;

@@ -159,25 +159,23 @@ impl Reporter {
         Ok(next.map_or(LOOK_EVERY, |at| (at - now).to_std().clamp(LOOK_LEAST, LOOK_EVERY)))
     }
 
+    /// The stored mark, or now for a report that is new.
+    async fn mark(&self, name: &str, now: Micros) -> store::Result<Micros> {
+        let stored = self.store.mark(name).await?.and_then(|text| text.parse().ok()).map(Micros);
+        // One from the future was made by a clock that was wrong: it would silence the report until then.
+        if let Some(mark) = stored.filter(|mark| *mark <= now) {
+            return Ok(mark);
+        }
+        self.store.set_mark(name, &now.0.to_string()).await?;
+        Ok(now)
+    }
+
     /// Tells the newest period of one report, if it has not been told.
     async fn look(&self, report: &ReportSpec, known: &mut Known) -> store::Result<()> {
         let name = report.mark();
         let now = self.clock.now();
         let Some((from, to)) = report.period.latest(now) else { return Ok(()) };
-        let mark = match known.marks.get(&name) {
-            Some(mark) => *mark,
-            None => {
-                let stored = self.store.mark(&name).await?.and_then(|text| text.parse().ok()).map(Micros);
-                // One from the future was made by a clock that was wrong: it would silence the report until then.
-                match stored.filter(|mark| *mark <= now) {
-                    Some(mark) => mark,
-                    None => {
-                        self.store.set_mark(&name, &now.0.to_string()).await?;
-                        now
-                    }
-                }
-            }
-        };
+        let mark = if let Some(mark) = known.marks.get(&name) { *mark } else { self.mark(&name, now).await? };
         known.marks.insert(name.clone(), mark);
         if from < mark {
             return Ok(());

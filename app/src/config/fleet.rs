@@ -179,7 +179,9 @@ fn announced(sections: &[Fields<'_>], names: &Names, problems: &mut Problems) ->
     let known = names.sorted();
     let mut all = Vec::new();
     for node in sections.iter().filter_map(|section| section.get("announce")) {
-        named::listed(node).into_iter().for_each(|named| named::known(named, "channel", &known, |_| false, problems));
+        for channel in named::listed(node) {
+            named::known(channel, "channel", &known, |_| false, problems);
+        }
         all.extend(super::alert::channel_names(node, problems).unwrap_or_default().into_iter().map(|(name, _)| name));
     }
     all

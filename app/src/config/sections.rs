@@ -178,6 +178,7 @@ impl Server {
 }
 
 /// A URL that a variable left empty means that nobody is called.
+#[expect(clippy::option_option, reason = "a problem, nobody, or somebody")]
 fn dead_man(node: &Node, problems: &mut Problems) -> Option<Option<DeadMan>> {
     const FORM: &str = "an http:// or https:// URL with a host";
     let fields = Fields::open(node, DEAD_MAN, problems)?;

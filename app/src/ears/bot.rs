@@ -67,16 +67,17 @@ pub(super) struct Message {
     pub date: i64,
     pub chat: Chat,
     pub from: Option<User>,
-    pub message_thread_id: Option<i64>,
-    #[serde(default)]
-    pub is_topic_message: bool,
+    #[serde(rename = "message_thread_id")]
+    pub thread: Option<i64>,
+    #[serde(default, rename = "is_topic_message")]
+    pub in_topic: bool,
     pub text: Option<String>,
 }
 
 impl Message {
     /// The topic, if it stands in one: threads of replies have numbers too, but are none.
     pub(super) fn topic(&self) -> Option<i64> {
-        self.message_thread_id.filter(|_| self.is_topic_message)
+        self.thread.filter(|_| self.in_topic)
     }
 }
 

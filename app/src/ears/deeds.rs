@@ -141,7 +141,7 @@ impl Deeds<'_> {
         match command {
             Command::Help => Ok(Said::Help),
             Command::Status => self.status().await.map(Said::Status),
-            Command::Incidents => self.open().await.map(|open| Said::Incidents(named(open))),
+            Command::Incidents => self.open().await.map(|open| Said::Incidents(named(&open))),
             Command::Acknowledge(prefix) => self.acknowledge(&prefix).await,
             Command::Silence(rest) => self.silence(&rest).await,
         }
@@ -187,7 +187,7 @@ impl Deeds<'_> {
                 after = Some(last.name.clone());
             }
         }
-        status.open = named(self.open().await?);
+        status.open = named(&self.open().await?);
         Ok(status)
     }
 
@@ -200,7 +200,7 @@ impl Deeds<'_> {
                 open.extend(self.cx.store.incidents(*scope, &filter).await?.into_iter().map(|incident| (*scope, incident)));
             }
         }
-        open.sort_by(|(_, a), (_, b)| (b.opened_at, b.id).cmp(&(a.opened_at, a.id)));
+        open.sort_by_key(|(_, incident)| std::cmp::Reverse((incident.opened_at, incident.id)));
         open.truncate(OPEN_MAX);
         Ok(open)
     }
@@ -313,7 +313,7 @@ fn uid_of(key: &str) -> String {
 
 /// The newest incidents, each with the shortest beginning of its id that no other open one has. Ids begin with the time, so those
 /// of one storm have much in common.
-fn named(open: Vec<(TenantScope, IncidentView)>) -> Open {
+fn named(open: &[(TenantScope, IncidentView)]) -> Open {
     let mut ids: Vec<String> = open.iter().map(|(_, incident)| incident.uid.clone()).collect();
     ids.sort_unstable();
     let common = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
@@ -385,8 +385,9 @@ mod tests {
             "019aa2b4-8e0c-7d3a-9c55-0d1f6c1b2a3e",
             "119aa2b4-7e0c-7d3a-9c55-0d1f6c1b2a3e",
         ];
-        let open = uids.iter().zip(1..).map(|(uid, at)| (TenantScope(watchkeeper_core::TenantId(1)), incident(uid, at))).collect();
-        let shown: Vec<String> = named(open).named.into_iter().map(|(short, _)| short).collect();
+        let open =
+            uids.iter().zip(1..).map(|(uid, at)| (TenantScope(watchkeeper_core::TenantId(1)), incident(uid, at))).collect::<Vec<_>>();
+        let shown: Vec<String> = named(&open).named.into_iter().map(|(short, _)| short).collect();
         assert_eq!(shown, ["019aa2b4-7e0c-7d3a", "019aa2b4-7e0c-7d3b", "019aa2b4-8", "119aa2b4"]);
     }
 

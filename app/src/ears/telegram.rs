@@ -150,7 +150,7 @@ impl Poller {
 
     pub(super) async fn run(mut self) {
         let stop = self.stop.clone();
-        while let Some(wait) = stop.run_until_cancelled(self.round()).await {
+        while let Some(wait) = stop.run_until_cancelled(Box::pin(self.round())).await {
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 break;
             }

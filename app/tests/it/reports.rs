@@ -36,7 +36,7 @@ fn periods(calls: &[Call]) -> Vec<i64> {
 }
 
 fn now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64
+    watchkeeper::clock::Clock::system().now().0
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,7 +65,7 @@ impl Bot {
         Self { url, shared, task }
     }
 
-    fn update(&self, what: &str, value: Value) -> i64 {
+    fn update(&self, what: &str, value: &Value) -> i64 {
         let mut inner = self.shared.inner.lock().unwrap();
         inner.next += 1;
         let id = inner.next;
@@ -77,14 +77,14 @@ impl Bot {
 
     /// Somebody writes into a chat, or a topic of one. Its update's number.
     pub fn write(&self, chat: i64, topic: Option<i64>, text: &str) -> i64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let now = watchkeeper::clock::Clock::system().now().0 / 1_000_000;
         let mut message =
             json!({ "message_id": 1, "date": now, "chat": { "id": chat, "type": "supergroup" }, "from": ann(), "text": text });
         if let Some(topic) = topic {
             message["message_thread_id"] = Value::from(topic);
             message["is_topic_message"] = Value::from(true);
         }
-        self.update("message", message)
+        self.update("message", &message)
     }
 
     /// An update that was handed out before, as if it had not been confirmed.
@@ -103,7 +103,7 @@ impl Bot {
             query
         };
         let message = json!({ "message_id": 1, "date": 1_795_317_127, "chat": { "id": chat, "type": "supergroup" }, "text": "x" });
-        self.update("callback_query", json!({ "id": query, "from": ann(), "message": message, "chat_instance": "1", "data": data }));
+        self.update("callback_query", &json!({ "id": query, "from": ann(), "message": message, "chat_instance": "1", "data": data }));
         query
     }
 
