@@ -582,10 +582,10 @@ mod tests {
                     Step::Look { outside, gateway } => {
                         v.looked(&look(now, outside, gateway));
                         now += 100;
-                        if !outside {
-                            nothing = Some(now);
-                        } else {
+                        if outside {
                             prop_assert_eq!(v.state(), VantageState::Fine);
+                        } else {
+                            nothing = Some(now);
                         }
                     }
                 }

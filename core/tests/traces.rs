@@ -343,7 +343,7 @@ proptest! {
             match event {
                 NoticeEvent::Opened if last_end.is_some_and(|end| *at < end + window) => flapping_since.push(*at),
                 NoticeEvent::Resolved => last_end = Some(*at),
-                _ => {}
+                NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged => {}
             }
         }
         for from in flapping_since {
