@@ -11,6 +11,7 @@ use watchkeeper_core::{Micros, Severity};
 /// What is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are incidents, and none is kept for long")]
 pub enum Content {
     /// One word about one incident.
     Incident(Message),

@@ -147,9 +147,9 @@ pub(crate) fn rough(length: Dur, words: &Words) -> String {
     let last = if first == 4 { 4 } else { (first + 1).min(3) };
     let mut parts = Vec::new();
     let mut rest = exact;
-    for index in first..=last {
-        let count = rest / UNITS[index];
-        rest %= UNITS[index];
+    for (index, unit) in UNITS.iter().enumerate().take(last + 1).skip(first) {
+        let count = rest / unit;
+        rest %= unit;
         if count > 0 || (index == last && parts.is_empty()) {
             parts.push(format!("{count}{}", words.units[index]));
         }

@@ -1,7 +1,7 @@
 //! Channels against stand-ins that check the form of every call: what each answer means for the next attempt, that no
 //! secret is ever shown, and that a message is told once where it can be.
 
-use crate::support::provider::{Act, Provider};
+use crate::support::provider::{Act, Call, Provider};
 use crate::support::telling::{
     HEADER_SECRET, MATRIX, NOW, PATH_SECRET, built, configured, delivery, no_secret, one, problems, tell, tell_of, tell_within, word,
 };
@@ -251,7 +251,7 @@ async fn words_about_an_incident_stay_in_its_thread() {
     let calls = provider.finish();
     let methods: Vec<&str> = calls.iter().map(|call| call.path.rsplit('/').next().unwrap()).collect();
     assert_eq!(methods, ["sendMessage", "sendMessage", "sendMessage", "editMessageText", "sendMessage", "editMessageText"]);
-    let sent: Vec<Value> = calls.iter().map(|call| call.json()).collect();
+    let sent: Vec<Value> = calls.iter().map(Call::json).collect();
     assert!(sent[0].get("reply_parameters").is_none());
     for answer in [&sent[1], &sent[2], &sent[4]] {
         assert_eq!(answer["reply_parameters"]["message_id"].to_string(), first);

@@ -278,10 +278,10 @@ impl Channel for Telegram {
         let worded = self.worded(delivery);
         let first = delivery.thread.as_deref().and_then(|id| id.parse::<i64>().ok());
         let event = delivery.content.incident().map(|message| message.event);
-        if let (Some(first), Some(NoticeEvent::Acknowledged)) = (first, event) {
-            if self.edit(net, delivery.deadline, &worded, first).await? {
-                return Ok(Accepted { provider_id: delivery.thread.clone() });
-            }
+        if let (Some(first), Some(NoticeEvent::Acknowledged)) = (first, event)
+            && self.edit(net, delivery.deadline, &worded, first).await?
+        {
+            return Ok(Accepted { provider_id: delivery.thread.clone() });
         }
         let accepted = self.send(net, delivery, &worded, first).await?;
         if let (Some(first), Some(NoticeEvent::Resolved)) = (first, event) {

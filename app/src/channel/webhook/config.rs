@@ -177,7 +177,8 @@ fn decode_headers(node: &Node, problems: &mut Problems) -> Option<Vec<(HeaderNam
 }
 
 fn decode_format(fields: &Fields<'_>, problems: &mut Problems) -> Option<Format> {
-    const FORMATS: [(&str, fn() -> Format); 3] =
+    type Make = fn() -> Format;
+    const FORMATS: [(&str, Make); 3] =
         [("native", || Format::Native), ("alertmanager", || Format::Alertmanager), ("v-insight", || Format::VInsight)];
     let format = fields.get("format").map(|n| decode::one_of(n, &FORMATS, problems));
     let content_type = fields.get("content_type");

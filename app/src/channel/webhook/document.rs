@@ -26,7 +26,7 @@ pub(super) fn document(content: &Content, told: &Text, key: &str, now: Micros) -
         Content::Report(of) => Value::from(of.tenant.as_str()),
         Content::Node(_) | Content::Test(_) => Value::Null,
     };
-    let seen_by = content.incident().map(|message| json!(message.seen_by)).unwrap_or_else(|| json!({}));
+    let seen_by = content.incident().map_or_else(|| json!({}), |message| json!(message.seen_by));
     let [incident, monitor, digest, report, node] = parts;
     json!({
         "version": VERSION,
