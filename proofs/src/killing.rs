@@ -124,11 +124,12 @@ impl Killing<'_> {
         })
     }
 
+    /// Targets change at a pace that would be flapping elsewhere: here each time down is an incident.
     fn config(&self) -> String {
         let mut config = format!(
             "server: {{ listen: \"127.0.0.1:0\" }}\nstore: {{ url: \"{}\" }}\n\
              agent: {{ lease: {{ beat: 100ms, valid: 400ms, take_over: 600ms }} }}\nchannels:\n{}{}\
-             defaults: {{ every: 1s, timeout: 1s, recheck: 1s, down_after: 1, notify: [{}] }}\nmonitors:\n",
+             defaults: {{ every: 1s, timeout: 1s, recheck: 1s, down_after: 1, flap_window: 0s, notify: [{}] }}\nmonitors:\n",
             self.url,
             self.told.hook(HOOKS[0]),
             self.told.hook(HOOKS[1]),

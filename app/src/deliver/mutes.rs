@@ -65,3 +65,52 @@ fn parent(name: &str, health: Health) -> Option<Mute> {
     };
     Some(Mute::Parent { name: name.to_owned(), suspect })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MaintenanceObject, Silence};
+    use watchkeeper_core::Dur;
+
+    const NOW: Micros = Micros(1_795_317_127_000_000);
+
+    fn silence(uid: &str, from: i64, to: i64) -> Silence {
+        Silence {
+            uid: uid.to_owned(),
+            matcher: Matcher::default(),
+            starts_at: NOW + Dur::secs(from),
+            ends_at: NOW + Dur::secs(to),
+            author: "ann".to_owned(),
+            comment: String::new(),
+        }
+    }
+
+    fn maintenance(name: &str, window: &str) -> MaintenanceObject {
+        MaintenanceObject { name: name.to_owned(), matcher: "{}".to_owned(), window: window.to_owned(), origin: "wk.yaml:1".to_owned() }
+    }
+
+    #[test]
+    fn only_what_holds_now_silences_and_what_cannot_be_read_does_not() {
+        let once = |from, to| serde_json::to_string(&Window::Once { from: NOW + Dur::secs(from), to: NOW + Dur::secs(to) }).unwrap();
+        let mutes = Mutes {
+            silences: vec![silence("past", -9, 0), silence("now", 0, 9), silence("later", 1, 9)],
+            maintenance: vec![
+                maintenance("past", &once(-9, 0)),
+                maintenance("now", &once(0, 9)),
+                maintenance("later", &once(1, 9)),
+                maintenance("of a newer version", "{\"lunar\":{}}"),
+            ],
+        };
+        let quiet = Quiet::at(mutes, NOW);
+        let until = NOW + Dur::secs(9);
+        let found: Vec<Mute> = quiet.0.into_iter().map(|(_, mute)| mute).collect();
+        assert_eq!(found, [Mute::Silence { id: "now".to_owned(), until }, Mute::Maintenance { name: "now".to_owned(), until }]);
+    }
+
+    #[test]
+    fn a_parent_silences_only_when_it_is_known_to_fail() {
+        let suspect = |health| parent("router", health).map(|mute| mute == Mute::Parent { name: "router".to_owned(), suspect: true });
+        assert_eq!((suspect(Health::Down), suspect(Health::Pending)), (Some(false), Some(true)));
+        assert_eq!((suspect(Health::Up), suspect(Health::Degraded), suspect(Health::Unknown)), (None, None, None));
+    }
+}

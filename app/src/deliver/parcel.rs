@@ -106,3 +106,91 @@ pub(super) fn among<'n>(notices: &[&'n DueNotice], ids: &[i64]) -> Vec<&'n DueNo
     let ids: HashSet<i64> = ids.iter().copied().collect();
     notices.iter().copied().filter(|notice| ids.contains(&notice.id)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use watchkeeper_core::{Dur, IncidentId, TenantId};
+
+    fn notice(id: i64, incident: &str, event: NoticeEvent, severity: Severity) -> DueNotice {
+        let message = Message {
+            event,
+            incident: incident.to_owned(),
+            tenant: "acme".to_owned(),
+            monitor_uid: String::new(),
+            monitor: format!("of {incident}"),
+            kind: "http".to_owned(),
+            target: String::new(),
+            labels: BTreeMap::new(),
+            rule: "down".to_owned(),
+            severity,
+            reason: None,
+            summary: String::new(),
+            detail: None,
+            opened_at: Micros(0),
+            resolved_at: None,
+            resolved_why: None,
+            flapping: false,
+            actor: None,
+            seen_by: BTreeMap::new(),
+        };
+        DueNotice {
+            id,
+            cause: format!("incident/{incident}/{id}"),
+            channel: ChannelId(7),
+            tenant: TenantId(1),
+            incident: Some(IncidentId(id)),
+            event: Some(event),
+            severity,
+            content: Content::Incident(message),
+            attempts: 0,
+            created_at: Micros(id),
+            held: false,
+            cooldown: Dur::ZERO,
+            told: Some((Micros(0), Some("first".to_owned()))),
+            unheard: false,
+            over: None,
+            last_about_rule: None,
+            parents: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_digest_shows_the_newest_word_of_each_incident_what_lasts_first_and_the_urgent_before_the_mild() {
+        use NoticeEvent::{Opened, Reminded, Resolved};
+        let all = [
+            notice(1, "over", Resolved, Severity::Critical),
+            notice(2, "mild", Opened, Severity::Warning),
+            notice(3, "bad", Opened, Severity::Critical),
+            notice(4, "mild", Reminded, Severity::Warning),
+            notice(5, "worse", Opened, Severity::Critical),
+        ];
+        let parcel = Parcel::of(&all.iter().collect::<Vec<_>>(), Micros(9)).unwrap();
+        let Content::Digest(digest) = &parcel.content else { panic!("{:?}", parcel.content) };
+        let shown: Vec<(&str, NoticeEvent)> = digest.words.iter().map(|word| (word.incident.as_str(), word.event)).collect();
+        assert_eq!(shown, [("bad", Opened), ("worse", Opened), ("mild", Reminded), ("over", Resolved)]);
+        assert_eq!((digest.open, digest.resolved, digest.more, digest.tenant.as_str(), digest.at), (3, 1, 0, "acme", Micros(9)));
+        assert_eq!((parcel.ids.len(), parcel.digest, parcel.thread), (5, true, None));
+    }
+
+    #[test]
+    fn the_key_is_of_the_notices_whatever_their_order_and_one_alone_is_told_as_such() {
+        let all: Vec<DueNotice> = (1..=3).map(|id| notice(id, &id.to_string(), NoticeEvent::Opened, Severity::Critical)).collect();
+        let key = |ids: &[usize]| Parcel::of(&ids.iter().map(|id| &all[*id]).collect::<Vec<_>>(), Micros(0)).unwrap().key;
+        assert_eq!(key(&[0, 1, 2]), key(&[2, 0, 1]));
+        assert_ne!(key(&[0, 1]), key(&[0, 1, 2]));
+        assert!(key(&[0, 1]).starts_with("digest/7/"), "{}", key(&[0, 1]));
+        let alone = Parcel::of(&[&all[0]], Micros(0)).unwrap();
+        assert_eq!((alone.key.as_str(), alone.thread.as_deref(), alone.digest), ("incident/1/1/7", Some("first"), false));
+        assert!(Parcel::of(&[], Micros(0)).is_none());
+    }
+
+    #[test]
+    fn what_was_begun_goes_before_what_came_since() {
+        let (mut old, new) = (notice(1, "a", NoticeEvent::Opened, Severity::Info), notice(2, "b", NoticeEvent::Opened, Severity::Critical));
+        old.attempts = 1;
+        let ids = |chosen: &[&DueNotice]| together(chosen).iter().map(|notice| notice.id).collect::<Vec<_>>();
+        assert_eq!(ids(&[&new, &old]), [1]);
+        assert_eq!(ids(&[&new]), [2]);
+    }
+}
