@@ -19,6 +19,9 @@ pub const STORM_WINDOW: Dur = Dur::secs(5);
 pub const DIGEST_EVERY: Dur = Dur::secs(15);
 /// A digest covers at most so many notices. More makes one transaction long; fewer makes a storm many messages.
 pub const DIGEST_MAX: usize = 1_000;
+/// A cap over so short a window only keeps messages apart: what is over it leaves one by one, a little later. Longer would make the
+/// last of a few wait; shorter would gather two alerts of the same second, which then have no message of their own to follow.
+pub const SPACING_MAX: Dur = Dur::secs(2);
 /// A reminder or an escalation that follows another word about the same incident on the same channel sooner is the same word twice.
 pub const DUPLICATE_WINDOW: Dur = Dur::secs(30);
 /// A notice that waits for a parent is looked at again after so long, if nothing wakes its channel before.
@@ -170,17 +173,17 @@ pub enum Plan {
 /// a storm lasts, words about incidents leave together; what is no such word fits no digest, and goes alone while there is room.
 pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Plan)> {
     let mut plans: Vec<(i64, Plan)> = due.iter().map(|notice| (notice.id, alone(notice, now))).collect();
-    let leaving: Vec<(&mut Plan, bool)> =
+    let mut leaving: Vec<(&mut Plan, bool)> =
         plans.iter_mut().zip(due).filter(|((_, plan), _)| *plan == Plan::Send).map(|((_, plan), n)| (plan, n.event.is_some())).collect();
     let wanted = leaving.len();
     if wanted == 0 {
         return plans;
     }
-    let mut free = match room(pace, now) {
+    let mut free = match room(pace, now, Dur::ZERO) {
         Ok(free) => free as usize,
         Err(until) => {
-            for (plan, _) in leaving {
-                *plan = Plan::Hold(until, HeldBy::Budget);
+            for (plan, _) in &mut leaving {
+                **plan = Plan::Hold(until, HeldBy::Budget);
             }
             return plans;
         }
@@ -190,7 +193,11 @@ pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Pla
     // The first digest of a storm leaves at once; later ones gather.
     let gathering = pace.digest_at.map(|at| at + DIGEST_EVERY).filter(|until| now < *until);
     let storm = gathering.is_some() || (words > 1 && (words >= STORM_AT || recent + words > STORM_AT));
-    if !storm && wanted <= free {
+    if !storm && wanted <= room(pace, now, SPACING_MAX).map_or(0, |lasting| lasting as usize) {
+        let apart = pace.caps.iter().map(|(_, window)| *window).min().unwrap_or(Dur::ZERO);
+        for (plan, _) in leaving.iter_mut().skip(free) {
+            **plan = Plan::Hold(now + apart, HeldBy::Budget);
+        }
         return plans;
     }
     // The digest takes one place; more than may leave one by one is one message too.
@@ -215,11 +222,11 @@ pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Pla
     plans
 }
 
-/// How many messages may leave now (at least one), or when the next one may.
-fn room(pace: &Pace, now: Micros) -> Result<u32, Micros> {
+/// How many messages the caps over more than `beyond` let leave now (at least one), or when the next one may.
+fn room(pace: &Pace, now: Micros, beyond: Dur) -> Result<u32, Micros> {
     let mut free = u32::MAX;
     let mut until = None;
-    for (most, window) in &pace.caps {
+    for (most, window) in pace.caps.iter().filter(|(_, window)| *window > beyond) {
         let inside: SmallVec<[Micros; 32]> = pace.sent.iter().copied().filter(|at| *at + *window > now).collect();
         let left = most.saturating_sub(inside.len() as u32);
         if left == 0 {
@@ -377,6 +384,19 @@ mod tests {
         let plans = delivery_plan(&many, &narrow, NOW);
         assert_eq!((&plans[0].1, &plans[20].1), (&Plan::Digest, &Plan::Send), "two places");
         assert_eq!(plans[21].1, Plan::Hold(NOW + STORM_WINDOW, HeldBy::Budget));
+    }
+
+    #[test]
+    fn a_few_messages_leave_one_by_one_where_a_cap_only_keeps_them_apart() {
+        let pace = Pace { caps: smallvec![(1, Dur::secs(1)), (20, Dur::secs(60))], ..Pace::default() };
+        let few: Vec<Waiting> = (0..9).map(opened).collect();
+        let plans = delivery_plan(&few, &pace, NOW);
+        let next = Plan::Hold(NOW + Dur::secs(1), HeldBy::Budget);
+        assert!(plans[0].1 == Plan::Send && plans[1..].iter().all(|(_, p)| *p == next), "{plans:?}");
+        // Where the longer cap would be broken too, they leave together.
+        let late = Pace { sent: vec![NOW - Dur::secs(9); 15], ..pace };
+        assert!(delivery_plan(&few, &late, NOW).iter().all(|(_, p)| *p == Plan::Digest));
+        assert_eq!(delivery_plan(&few[..5], &late, NOW)[0].1, Plan::Send);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::{ChannelSpec, DeliverContext, Node, POLL, scope};
 use crate::store::{Deferred, DueNotice, Fence, StoreError};
 use crate::telemetry::{ChannelOnly, ReasonLabel};
 use futures_util::FutureExt;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -142,9 +143,8 @@ impl Deliverer {
     async fn mutes(&self, due: &[DueNotice], now: Micros) -> Result<HashMap<TenantId, Quiet>, StoreError> {
         let mut mutes = HashMap::new();
         for notice in due.iter().filter(|notice| notice.incident.is_some()) {
-            if !mutes.contains_key(&notice.tenant) {
-                let of_tenant = self.cx().store.mutes(notice.tenant, now).await?;
-                mutes.insert(notice.tenant, Quiet::at(of_tenant, now));
+            if let Entry::Vacant(place) = mutes.entry(notice.tenant) {
+                place.insert(Quiet::at(self.cx().store.mutes(notice.tenant, now).await?, now));
             }
         }
         Ok(mutes)

@@ -1,6 +1,6 @@
 //! Many notices at once, and channels that fail: digests, caps, the last resort, dead letters that are sent again.
 
-use crate::support::outbox::{Node, Setup};
+use crate::support::outbox::Node;
 use crate::support::provider::LIMIT;
 use crate::support::recorder::{Answer, FAILS, NEVER, Recorder};
 use crate::support::store::each_store;
@@ -196,7 +196,7 @@ async fn channels_of_one_budget_share_its_cap() {
 #[tokio::test]
 async fn when_every_channel_of_an_alert_has_failed_the_last_resort_is_told() {
     each_store(|t| async move {
-        let mut node = Node::with(t, Setup { last_resort: true, ..Setup::default() }).await;
+        let mut node = Node::with_last_resort(t).await;
         let (a, b, last) =
             (Recorder::answering(|_, _| NEVER), Recorder::answering(|_, nth| if nth < 2 { FAILS } else { NEVER }), Recorder::new());
         let channels = [node.a, node.b];

@@ -25,10 +25,10 @@ use watchkeeper_core::{ChannelId, Dur, IncidentId, Micros, MonitorId, RuleKey, S
 
 /// What the installation has beside two channels and two monitors.
 #[derive(Clone, Default)]
-pub struct Setup {
-    pub maintenance: Vec<MaintenanceObject>,
+struct Setup {
+    maintenance: Vec<MaintenanceObject>,
     /// A third channel, `last`, which is the last resort.
-    pub last_resort: bool,
+    last_resort: bool,
 }
 
 /// A node with two channels `a` and `b`, whose deliverers the test starts and stops. It watches `router`, and `shop` behind it.
@@ -64,12 +64,12 @@ pub struct Open {
 impl Node {
     /// On an empty store.
     pub async fn new(t: TestStore) -> Self {
-        Self::with(t, Setup::default()).await
+        Self::start(t, Setup::default(), "boot-1").await
     }
 
-    /// On an empty store, with more than the usual.
-    pub async fn with(t: TestStore, setup: Setup) -> Self {
-        Self::start(t, setup, "boot-1").await
+    /// On an empty store, with a last resort.
+    pub async fn with_last_resort(t: TestStore) -> Self {
+        Self::start(t, Setup { last_resort: true, ..Setup::default() }, "boot-1").await
     }
 
     /// The next process on the same store.
@@ -83,13 +83,7 @@ impl Node {
         let store = t.store.clone();
         let clock = Clock::system();
         let joined = store.join("node", "local", boot, clock.now()).await.unwrap();
-        let names = ["a", "b", "last"].into_iter().take(2 + usize::from(setup.last_resort));
-        let objects = TenantObjects {
-            tenant: "default".to_owned(),
-            channels: names.map(channel).collect(),
-            monitors: vec![monitor("router", &[]), monitor("shop", &["router"])],
-            maintenance: setup.maintenance.clone(),
-        };
+        let objects = objects(&setup);
         let applied = store.apply("files", "hash", &[objects], clock.now()).await.unwrap();
         let ids = store.reserve_ids(2_000).await.unwrap();
         let mut fences = HashMap::new();
@@ -115,6 +109,12 @@ impl Node {
             ids,
             t,
         }
+    }
+
+    /// The installation has these maintenance windows from now on.
+    pub async fn maintain(&mut self, windows: Vec<MaintenanceObject>) {
+        self.setup.maintenance = windows;
+        self.t.store.apply("files", "hash-2", &[objects(&self.setup)], self.clock.now()).await.unwrap();
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -341,6 +341,16 @@ fn rule(id: IncidentId) -> RuleKey {
 
 fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("team".to_owned(), "web".to_owned())])
+}
+
+fn objects(setup: &Setup) -> TenantObjects {
+    let names = ["a", "b", "last"].into_iter().take(2 + usize::from(setup.last_resort));
+    TenantObjects {
+        tenant: "default".to_owned(),
+        channels: names.map(channel).collect(),
+        monitors: vec![monitor("router", &[]), monitor("shop", &["router"])],
+        maintenance: setup.maintenance.clone(),
+    }
 }
 
 fn channel(name: &str) -> ChannelObject {
