@@ -325,8 +325,15 @@ impl App {
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
         let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock, holding.clone());
         let warnings = Warnings { reload: problem, dead_man: self.dead_man_problem, metrics: self.metrics.clone() };
-        let readiness =
-            readiness(self.ready, self.store_health, self.leases.clone(), self.schedule_lag, self.vantage.watch(), warnings, holding.clone());
+        let readiness = readiness(
+            self.ready,
+            self.store_health,
+            self.leases.clone(),
+            self.schedule_lag,
+            self.vantage.watch(),
+            warnings,
+            holding.clone(),
+        );
         let vantage = self.vantage.run(self.net, self.check, self.announcer, holding.clone());
         let rest = vec![
             part("leases", self.keeper.run(holding.clone()).map(Ok).boxed()),

@@ -205,7 +205,17 @@ mod tests {
 
     fn hop(url: &str, phases: [u64; 5], status: Option<u16>) -> Hop {
         let [dns_us, connect_us, tls_us, first_byte_us, transfer_us] = phases;
-        Hop { url: url.into(), address: Some("127.0.0.1:443".into()), resolved: None, dns_us, connect_us, tls_us, first_byte_us, transfer_us, status }
+        Hop {
+            url: url.into(),
+            address: Some("127.0.0.1:443".into()),
+            resolved: None,
+            dns_us,
+            connect_us,
+            tls_us,
+            first_byte_us,
+            transfer_us,
+            status,
+        }
     }
 
     fn redirected() -> Attempt {

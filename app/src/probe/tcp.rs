@@ -1,11 +1,11 @@
 //! TCP: connect; optionally shake hands with TLS, send something, and wait for an expected answer.
 
 use super::dial::{self, Endpoint, IP_VERSION, Laps, dial};
-use crate::net::starttls::show;
 use super::tls::{OPTION_KEYS, options, server_name_of};
 use super::{Attempt, CertificateFacts, Hop, Probe, ProbeConfig, ProbeContext};
 use crate::config::decode::{Fields, Key, Node, Problems, Value, boolean, parsed, text};
 use crate::config::tagged::Kind;
+use crate::net::starttls::show;
 use crate::net::tls::{LazySettings, TlsOptions, handshake, stream_fault};
 use crate::net::{Family, Fault};
 use async_trait::async_trait;

@@ -10,8 +10,8 @@ mod look;
 
 pub use look::Means;
 
-use crate::clock::Clock;
 use crate::channel::content::NodeEvent;
+use crate::clock::Clock;
 use crate::config::decode::show_duration;
 use crate::life::{self, Announcer};
 use crate::net::{Guard, Net};
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(attempt.outcome, Outcome::Unknown(Blind::NoNetwork));
         assert_eq!(
             attempt.error.as_deref(),
-            Some("this node has had no network since 2026-11-22T00:12:00Z, so this says nothing of the target: connecting: no answer")
+            Some("this node has had no network since 2026-11-22T03:12:00Z, so this says nothing of the target: connecting: no answer")
         );
     }
 }

@@ -126,7 +126,15 @@ mod tests {
     use super::*;
 
     fn fine() -> Readiness {
-        Readiness { store: Ok(()), leases: Ok(()), schedule_lag: Dur::ZERO, reload_problem: None, dead_letters: 0, dead_man_problem: None, cut_off: None }
+        Readiness {
+            store: Ok(()),
+            leases: Ok(()),
+            schedule_lag: Dur::ZERO,
+            reload_problem: None,
+            dead_letters: 0,
+            dead_man_problem: None,
+            cut_off: None,
+        }
     }
 
     #[test]

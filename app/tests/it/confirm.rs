@@ -64,7 +64,9 @@ async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
 }
 
 fn yaml(down_after: u8, probe: &str) -> String {
-    format!("defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: {down_after} }}\nmonitors: [ {{ name: shop, probe: {probe} }} ]\n")
+    format!(
+        "defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: {down_after} }}\nmonitors: [ {{ name: shop, probe: {probe} }} ]\n"
+    )
 }
 
 async fn beats(app: &TestApp) -> Vec<(BeatRow, Option<String>)> {
@@ -124,8 +126,7 @@ async fn a_host_that_fails_on_both_addresses_is_down_with_both_in_the_evidence()
     let (one, two) = (format!("127.0.0.1:{}", host.port), format!("127.0.0.2:{}", host.port));
     assert!(all[0].summary.contains(&format!("; second path ({two}): ")) && all[0].summary.contains("503"), "{}", all[0].summary);
     let shown = app.store.incident(app.scope().await, &all[0].uid).await.unwrap().unwrap();
-    let evidence: serde_json::Value =
-        shown.timeline.iter().find_map(|entry| entry.evidence.clone()).expect("an incident has evidence");
+    let evidence: serde_json::Value = shown.timeline.iter().find_map(|entry| entry.evidence.clone()).expect("an incident has evidence");
     assert_eq!(evidence["hops"][0]["address"], one);
     assert_eq!(evidence["hops"][0]["resolved"]["addresses"], serde_json::json!(["127.0.0.1", "127.0.0.2"]));
     assert_eq!((&evidence["http"]["status"], &evidence["http"]["body_head"]), (&500.into(), &"words".into()));

@@ -100,10 +100,7 @@ fn metric(wires: &Wires, series: &str) -> Option<f64> {
 /// Waits until every host has answered so often more.
 async fn all_answer(world: &World, times: usize) {
     let before = world.counts();
-    until("every host answers", async || {
-        world.counts().iter().zip(&before).all(|(now, then)| *now >= then + times).then_some(())
-    })
-    .await;
+    until("every host answers", async || world.counts().iter().zip(&before).all(|(now, then)| *now >= then + times).then_some(())).await;
 }
 
 async fn stop(mut node: Node) {
@@ -120,10 +117,7 @@ async fn cut_and_mended(how: Cut) {
     all_answer(&world, 3).await;
 
     wires.cut(how).unwrap();
-    until("the node knows that it is cut off", async || {
-        (metric(&wires, "watchkeeper_vantage ") == Some(2.0)).then_some(())
-    })
-    .await;
+    until("the node knows that it is cut off", async || (metric(&wires, "watchkeeper_vantage ") == Some(2.0)).then_some(())).await;
     let unknown = || metric(&wires, "watchkeeper_checks_total{result=\"unknown\"}").unwrap_or_default();
     let before = unknown();
     until("every monitor has been looked at several times", async || (unknown() >= before + 32.0).then_some(())).await;
