@@ -65,6 +65,12 @@ impl Every {
     }
 }
 
+/// Where it is looked whether a pattern ever comes true: the start of 2026. A fixed instant, so that a pattern that was good stays good.
+const ASKED_FROM: Micros = Micros(1_767_225_600_000_000);
+
+/// A pattern must come true within 8 years: the 29th of February does even around a century, the 30th never does.
+const COMES_WITHIN: Dur = Dur::secs(8 * 366 * 86_400);
+
 /// A cron pattern with 5 or 6 fields (seconds first) in a time zone.
 ///
 /// Daylight saving, as Vixie cron and the Open Cron Pattern Specification have it: a fixed time that a
@@ -77,14 +83,25 @@ pub struct Cron {
 }
 
 impl Cron {
-    /// Parses a pattern and a zone's IANA name; the error says what is accepted.
+    /// Parses a pattern and a zone's IANA name; the error says what is accepted. A pattern that never comes true is one.
     pub fn parse(pattern: &str, zone: &str) -> Result<Self, String> {
-        let pattern = croner::Cron::from_str(pattern).map_err(|e| {
-            format!("`{pattern}` is no cron pattern: {e}; accepted are 5 fields (minute hour day month weekday) or 6 (second first)")
-        })?;
+        let bad = |fault: &str| {
+            let shown = crate::config::decode::shown(pattern);
+            format!("`{shown}` is no cron pattern: {fault}; accepted are 5 fields (minute hour day month weekday) or 6 (second first)")
+        };
+        let fields = pattern.split_whitespace().count();
+        if !(5..=6).contains(&fields) {
+            return Err(bad(&if fields == 1 { "1 field".to_owned() } else { format!("{fields} fields") }));
+        }
+        let compiled = croner::Cron::from_str(pattern).map_err(|e| bad(e.to_string().trim_end_matches('.')))?;
         let zone = jiff::tz::TimeZone::get(zone)
             .map_err(|_| format!("`{zone}` is no time zone; accepted are IANA names such as Europe/Berlin or UTC"))?;
-        Ok(Self { pattern, zone })
+        let cron = Self { pattern: compiled, zone };
+        let first = cron.next(ASKED_FROM);
+        if first.is_none_or(|first| first - ASKED_FROM > COMES_WITHIN) {
+            return Err(bad("it does not come true within 8 years"));
+        }
+        Ok(cron)
     }
 
     /// The first window after `after`; `None` if there is none within the pattern's years.
@@ -194,6 +211,24 @@ mod tests {
         assert_eq!(windows("0 9 * * *", "Europe/Berlin", "2026-01-01T00:00:00Z", 1), ["2026-01-01T08:00:00Z"]);
         assert!(Cron::parse("every day", "UTC").unwrap_err().contains("5 fields"));
         assert!(Cron::parse("* * * * *", "Mars/Olympus").unwrap_err().contains("IANA"));
+    }
+
+    #[test]
+    fn a_pattern_that_never_comes_true_or_has_other_fields_is_refused() {
+        for good in ["0 0 29 2 *", "0 0 31 12 *", "59 59 23 * * *"] {
+            assert!(Cron::parse(good, "UTC").is_ok(), "{good}");
+        }
+        for (bad, fault) in [
+            ("0 0 30 2 *", "it does not come true within 8 years; accepted are"),
+            ("0 0 0 31 4,6,9,11 *", "within 8 years; accepted are"),
+            ("0 0 0 1 1 * 2030", "pattern: 7 fields; accepted are"),
+            ("0 3 * *", "pattern: 4 fields; accepted are"),
+            ("@daily", "pattern: 1 field; accepted are"),
+            ("61 * * * *", "out of bounds; accepted are"),
+        ] {
+            let error = Cron::parse(bad, "Europe/Berlin").unwrap_err();
+            assert!(error.contains(fault), "{bad}: {error}");
+        }
     }
 
     #[test]
