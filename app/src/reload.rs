@@ -141,7 +141,7 @@ impl Reloader {
         };
         let path = path.clone();
         let env = |name: &str| std::env::var(name).ok();
-        let config = config::load(Some(&path), &env).map_err(|bad| bad.problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let config = config::load(Some(&path), &env).map_err(|bad| bad.told())?;
         let mut notes = Vec::new();
         if config.node_differs(&self.current) {
             notes.push("server, store and agent take effect at the next start".to_owned());

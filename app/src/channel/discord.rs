@@ -73,7 +73,7 @@ impl Config {
     /// Decodes the section; `None` after a problem was added.
     pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
         const FORM: &str = "a webhook's URL such as https://discord.com/api/webhooks/123/abc";
-        let before = problems.0.len();
+        let before = problems.told();
         let fields = Fields::open(node, KEYS, problems)?;
         let url = super::required_secret(&fields, "url", "url_file", FORM, problems);
         let thread = fields.get("thread_id").filter(|n| !matches!(&n.value, decode::Value::Scalar { text, .. } if text.is_empty()));
@@ -85,7 +85,7 @@ impl Config {
             // The text itself may be most of a secret: it is not repeated.
             problems.add(at, "a text that is not the URL of a Discord webhook", FORM.to_owned());
         }
-        config.filter(|_| problems.0.len() == before)
+        config.filter(|_| problems.told() == before)
     }
 
     /// One lease and budget per webhook; its number is no secret.

@@ -161,9 +161,9 @@ fn required_secret(
     form: &str,
     problems: &mut Problems,
 ) -> Option<SecretString> {
-    let before = problems.0.len();
+    let before = problems.told();
     let found = decode::secret(fields, key, key_file, problems);
-    if found.is_none() && problems.0.len() == before {
+    if found.is_none() && problems.told() == before {
         match fields.get(key) {
             None => problems.add(fields.at, format!("`{key}` is missing"), form.to_owned()),
             // What the tree reader could not read has its problem already.

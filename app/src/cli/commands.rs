@@ -103,6 +103,11 @@ pub fn shown(bad: &BadConfig) -> String {
     if std::io::stderr().is_terminal() { bad.pretty().trim_end().to_owned() } else { bad.to_string() }
 }
 
+/// How many, in words.
+fn problems(bad: &BadConfig) -> String {
+    if bad.count() == 1 { "1 problem".to_owned() } else { format!("{} problems", bad.count()) }
+}
+
 /// Where the first start leaves its token.
 pub fn token_file_of(config: &Config) -> PathBuf {
     token_file(&config.store.url, env("STATE_DIRECTORY").as_deref().map(Path::new))
@@ -153,9 +158,9 @@ fn check(path: Option<&Path>, json: bool) -> Result<(), Ended> {
         }
         Err(bad) if json => {
             say(&format!("{}\n", bad.to_json()))?;
-            Err(Ended::Usage(anyhow!("{} problems in {}", bad.problems.len(), path.display())))
+            Err(Ended::Usage(anyhow!("{} in {}", problems(&bad), path.display())))
         }
-        Err(bad) => Err(Ended::Usage(anyhow!("{} problems in {}\n{}", bad.problems.len(), path.display(), shown(&bad)))),
+        Err(bad) => Err(Ended::Usage(anyhow!("{} in {}\n{}", problems(&bad), path.display(), shown(&bad)))),
     }
 }
 

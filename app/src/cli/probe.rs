@@ -108,13 +108,13 @@ fn of_url(text: &str) -> Result<Target, Ended> {
     let mut problems = Problems::default();
     let config = FAMILY.open(&node, &mut problems).and_then(|tagged| tagged.kind);
     match config {
-        Some(config) if problems.0.is_empty() => {
+        Some(config) if problems.is_empty() => {
             let shown = config.target();
             target(&config, shown, TIMEOUT)
         }
         Some(_) | None => {
             let all: Vec<String> = problems
-                .0
+                .kept()
                 .iter()
                 .map(|p| match &p.accepted {
                     Some(accepted) => format!("{}; accepted: {accepted}", p.found),

@@ -84,14 +84,66 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong.
+/// More problems are counted, not kept: one wrong word in what thousands of monitors share must not fill the memory with
+/// their texts. Fewer would hide from a person what to mend next.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// Everything that is wrong, as it is found; beyond a hundred only how many.
 #[derive(Debug, Default)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems {
+    kept: Vec<Problem>,
+    more: usize,
+    told: usize,
+}
 
 impl Problems {
     /// Adds one.
     pub fn add(&mut self, at: &Pos, found: impl Into<String>, accepted: impl Into<Option<String>>) {
-        self.0.push(Problem { at: at.clone(), found: found.into(), accepted: accepted.into(), nearest: None });
+        self.push(Problem { at: at.clone(), found: found.into(), accepted: accepted.into(), nearest: None });
+    }
+
+    /// Adds one that was made elsewhere. The same again at the same place, as many heirs tell it, counts once.
+    pub fn push(&mut self, problem: Problem) {
+        self.told += 1;
+        if self.kept.contains(&problem) {
+            return;
+        }
+        if self.is_full() {
+            self.more += 1;
+        } else {
+            self.kept.push(problem);
+        }
+    }
+
+    /// Counts one whose text nobody would read, because enough are kept.
+    pub fn count(&mut self) {
+        self.told += 1;
+        self.more += 1;
+    }
+
+    /// Whether further ones are only counted.
+    pub const fn is_full(&self) -> bool {
+        self.kept.len() >= PROBLEMS_MAX
+    }
+
+    /// How often a problem was told, repeated ones too: it grows with each, and so shows whether a part is sound.
+    pub const fn told(&self) -> usize {
+        self.told
+    }
+
+    /// Whether nothing is wrong.
+    pub const fn is_empty(&self) -> bool {
+        self.told == 0
+    }
+
+    /// Those that are kept, in the order in which they were found.
+    pub fn kept(&self) -> &[Problem] {
+        &self.kept
+    }
+
+    /// Those that are kept, and how many more there were.
+    pub fn into_parts(self) -> (Vec<Problem>, usize) {
+        (self.kept, self.more)
     }
 }
 
@@ -132,7 +184,7 @@ impl<'a> Fields<'a> {
         for (key, at, _) in entries {
             let known = || keys.iter().map(|k| k.name).chain(others.iter().copied());
             if !known().any(|k| k == key) {
-                problems.0.push(Problem {
+                problems.push(Problem {
                     at: at.clone(),
                     found: format!("unknown key `{}`", shown(key)),
                     accepted: Some(names(keys)),
@@ -310,12 +362,16 @@ pub fn integer(node: &Node, range: std::ops::RangeInclusive<i64>, problems: &mut
 /// One of a few words.
 pub fn one_of<T: Copy>(node: &Node, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
     let form = words.iter().map(|(w, _)| *w).collect::<Vec<_>>().join(", ");
-    let before = problems.0.len();
-    let value = parsed(node, &form, problems, |t| words.iter().find(|(w, _)| *w == t).map(|(_, v)| *v));
-    if let (Some(problem), Value::Scalar { text, .. }) = (problems.0.get_mut(before), &node.value) {
-        problem.nearest = nearest(text, words.iter().map(|(w, _)| *w));
+    if let Value::Scalar { text, .. } = &node.value {
+        let value = words.iter().find(|(w, _)| w == text).map(|(_, v)| *v);
+        if value.is_none() {
+            let nearest = nearest(text, words.iter().map(|(w, _)| *w));
+            problems.push(Problem { at: node.at.clone(), found: format!("found {}", describe(node)), accepted: Some(form), nearest });
+        }
+        return value;
     }
-    value
+    wrong(node, &form, problems);
+    None
 }
 
 /// Every item of a list, each decoded alone; a single value stands for a list of one.
@@ -398,4 +454,22 @@ pub fn show_duration(d: watchkeeper_core::Dur) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_beyond_a_number_are_counted_and_repeated_ones_are_told_once() {
+        let mut problems = Problems::default();
+        let at = |line| Pos { file: "wk.yaml".into(), line, column: 1 };
+        for line in (1..=PROBLEMS_MAX as u32).chain(1..=7).chain(1_001..=1_005) {
+            problems.add(&at(line), "a fault", None);
+        }
+        problems.count();
+        assert_eq!(problems.told(), PROBLEMS_MAX + 13);
+        let (kept, more) = problems.into_parts();
+        assert_eq!((kept.len(), more), (PROBLEMS_MAX, 6));
+    }
 }

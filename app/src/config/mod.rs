@@ -101,7 +101,7 @@ fn compile(texts: &[(String, Vec<u8>)], env: Env<'_>, mut problems: Problems) ->
     let roots: Vec<Node> = texts.iter().filter_map(|(name, bytes)| tree::parse(name, bytes, env, &mut problems)).collect();
     let config = from_roots(&roots, &mut problems);
     match config {
-        Some(config) if problems.0.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() => Ok(config),
         Some(_) | None => Err(BadConfig::new(problems, texts)),
     }
 }

@@ -240,7 +240,7 @@ pub(super) fn name(node: &Node, problems: &mut Problems) -> Option<String> {
 impl MonitorConfig {
     /// Reads one monitor with what it inherits. `defaults_node` is the mapping that `defaults` were read from.
     pub(super) fn decode(node: &Node, defaults: &Shared, defaults_node: Option<&Node>, problems: &mut Problems) -> Option<Self> {
-        let before = problems.0.len();
+        let before = problems.told();
         let fields = Fields::open_beside(node, MONITOR, LATER, problems)?;
         tagged::refuse_later(node, LATER, problems);
         let title = fields.require("name", problems).and_then(|n| name(n, problems));
@@ -259,7 +259,7 @@ impl MonitorConfig {
         let timeout = pace::timeout(&own, defaults, cadence.as_ref(), problems);
         let (probe, name, cadence) = (probe?, title?, cadence?);
         let alerts = alerts(&own, defaults, &probe, &node.at, problems);
-        if problems.0.len() > before {
+        if problems.told() > before {
             return None;
         }
         Some(Self {

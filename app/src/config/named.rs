@@ -19,10 +19,14 @@ pub(super) fn listed(node: &Node) -> Vec<&Node> {
     }
 }
 
-/// Notes a name that is none of the known ones (in their order), unless it is excepted; what is not a text has its problem already.
+/// Notes a name that is none of the known ones (which are sorted), unless it is excepted; what is not a text has its problem already.
 pub(super) fn known(node: &Node, what: &str, known: &[&str], excepted: impl Fn(&str) -> bool, problems: &mut Problems) {
     let Value::Scalar { text, .. } = &node.value else { return };
-    if excepted(text) || known.contains(&text.as_str()) {
+    if excepted(text) || known.binary_search(&text.as_str()).is_ok() {
+        return;
+    }
+    if problems.is_full() {
+        problems.count();
         return;
     }
     let more = known.len().saturating_sub(NAMES_SHOWN_MAX);
@@ -32,7 +36,7 @@ pub(super) fn known(node: &Node, what: &str, known: &[&str], excepted: impl Fn(&
     } else if more > 0 {
         accepted.push_str(&format!(" and {more} more"));
     }
-    problems.0.push(Problem {
+    problems.push(Problem {
         at: node.at.clone(),
         found: format!("unknown {what} {}", describe(node)),
         accepted: Some(accepted),
@@ -40,5 +44,32 @@ pub(super) fn known(node: &Node, what: &str, known: &[&str], excepted: impl Fn(&
     });
 }
 
-/// More names are counted rather than listed: a message is one line.
-const NAMES_SHOWN_MAX: usize = 50;
+/// More names are counted rather than listed: a message is one line, and the nearest name is said anyway.
+const NAMES_SHOWN_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::PROBLEMS_MAX;
+    use super::super::load_texts;
+    use std::fmt::Write as _;
+
+    #[test]
+    fn thousands_of_wrong_names_among_thousands_make_a_short_message() {
+        let mut text = "channels:\n".to_owned();
+        for n in 0..2_000 {
+            let _ = writeln!(text, "- {{ name: channel-{n:04}, webhook: {{ url: \"http://127.0.0.1:9/\" }} }}");
+        }
+        text.push_str("monitors:\n");
+        for n in 0..500 {
+            let _ = writeln!(text, "- {{ name: m{n}, probe: {{ push: {{ expect_every: 1h }} }}, notify: [chanel-{n:04}] }}");
+        }
+        let bad = load_texts(&[("wk.yaml".to_owned(), text.into_bytes())], &|_| None).unwrap_err();
+        assert_eq!((bad.problems.len(), bad.count()), (PROBLEMS_MAX, 500));
+        let told = bad.to_string();
+        assert!(told.contains("channel-0007 and 1992 more; did you mean `channel-0000`?"), "{told}");
+        assert!(!told.contains("channel-0008,"), "{told}");
+        assert!(told.ends_with("\nand 400 more problems"), "{told}");
+        assert_eq!(bad.to_json()["more"], 400);
+        assert!(bad.pretty().ends_with("and 400 more problems\n"));
+    }
+}

@@ -55,11 +55,11 @@ fn every(node: &Node, problems: &mut Problems) -> Option<Every> {
     }
     let fields = Fields::open_beside(node, EVERY, EVERY_LATER, problems)?;
     tagged::refuse_later(node, EVERY_LATER, problems);
-    let before = problems.0.len();
+    let before = problems.told();
     let mut own = |key| fields.get(key).and_then(|n| decode::duration(n, range.clone(), problems));
     let default = own("default").unwrap_or(EVERY_DEFAULT);
     let every = Every { default, up: own("up"), degraded: own("degraded"), down: own("down"), unknown: own("unknown") };
-    (problems.0.len() == before).then_some(every)
+    (problems.told() == before).then_some(every)
 }
 
 /// `every` when nobody says anything, as the peers have it.

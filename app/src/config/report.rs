@@ -7,8 +7,10 @@ use std::fmt::{self, Write as _};
 /// A configuration that was refused, with everything that is wrong.
 #[derive(Debug)]
 pub struct BadConfig {
-    /// What is wrong, by place; never empty.
+    /// What is wrong, by place; never empty, at most a hundred.
     pub problems: Vec<Problem>,
+    /// How many more there are, whose texts were not kept.
+    more: usize,
     /// The source lines that problems point at.
     lines: HashMap<(String, u32), String>,
 }
@@ -18,10 +20,9 @@ const LINE_SHOWN_MAX: usize = 160;
 
 impl BadConfig {
     pub(super) fn new(problems: Problems, texts: &[(String, Vec<u8>)]) -> Self {
-        let mut problems = problems.0;
+        let (mut problems, more) = problems.into_parts();
         // Stable, so that problems of one place stay in the order in which they were found.
         problems.sort_by(|a, b| (&a.at.file, a.at.line, a.at.column).cmp(&(&b.at.file, b.at.line, b.at.column)));
-        problems.dedup();
         let mut lines = HashMap::new();
         for (name, bytes) in texts {
             let wanted: Vec<u32> = problems.iter().filter(|p| *p.at.file == **name).map(|p| p.at.line).collect();
@@ -34,7 +35,25 @@ impl BadConfig {
                 }
             }
         }
-        Self { problems, lines }
+        Self { problems, more, lines }
+    }
+
+    /// How many things are wrong.
+    pub const fn count(&self) -> usize {
+        self.problems.len() + self.more
+    }
+
+    /// One line each, and one for those whose texts were not kept.
+    pub fn told(&self) -> Vec<String> {
+        self.problems.iter().map(ToString::to_string).chain(self.rest()).collect()
+    }
+
+    fn rest(&self) -> Option<String> {
+        match self.more {
+            0 => None,
+            1 => Some("and 1 more problem".to_owned()),
+            more => Some(format!("and {more} more problems")),
+        }
     }
 
     /// With the source line and a caret below each problem. For the terminal of who wrote the file only: the line may hold a secret.
@@ -52,10 +71,13 @@ impl BadConfig {
                 let _ = writeln!(out, "  {number} | {line}\n  {} | {indent}^", " ".repeat(number.len()));
             }
         }
+        if let Some(rest) = self.rest() {
+            let _ = writeln!(out, "{rest}");
+        }
         out
     }
 
-    /// A list of `{file, line, column, found, accepted, nearest}`.
+    /// A list of `{file, line, column, found, accepted, nearest}`, and how many more there are.
     pub fn to_json(&self) -> serde_json::Value {
         let one = |p: &Problem| {
             serde_json::json!({
@@ -63,19 +85,13 @@ impl BadConfig {
                 "found": p.found, "accepted": p.accepted, "nearest": p.nearest,
             })
         };
-        serde_json::json!({ "problems": self.problems.iter().map(one).collect::<Vec<_>>() })
+        serde_json::json!({ "problems": self.problems.iter().map(one).collect::<Vec<_>>(), "more": self.more })
     }
 }
 
 impl fmt::Display for BadConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (nth, problem) in self.problems.iter().enumerate() {
-            if nth > 0 {
-                f.write_str("\n")?;
-            }
-            problem.fmt(f)?;
-        }
-        Ok(())
+        f.write_str(&self.told().join("\n"))
     }
 }
 

@@ -182,7 +182,7 @@ impl Server {
 fn dead_man(node: &Node, problems: &mut Problems) -> Option<Option<DeadMan>> {
     const FORM: &str = "an http:// or https:// URL with a host";
     let fields = Fields::open(node, DEAD_MAN, problems)?;
-    let before = problems.0.len();
+    let before = problems.told();
     let url = decode::secret(&fields, "url", "url_file", problems);
     if !fields.has("url") && !fields.has("url_file") {
         fields.require("url", problems);
@@ -207,7 +207,7 @@ fn dead_man(node: &Node, problems: &mut Problems) -> Option<Option<DeadMan>> {
         let accepted = format!("at most `every`, which is {}", decode::show_duration(every));
         problems.add(&written.at, format!("`timeout` of {}", decode::show_duration(timeout)), accepted);
     }
-    (problems.0.len() == before).then(|| url.map(|url| DeadMan { url, every, timeout: timeout.min(every), method }))
+    (problems.told() == before).then(|| url.map(|url| DeadMan { url, every, timeout: timeout.min(every), method }))
 }
 
 impl StoreConfig {

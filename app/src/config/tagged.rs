@@ -82,7 +82,7 @@ impl<T> Family<T> {
             } else if !self.common.iter().any(|k| k.name == key) {
                 settled = true;
                 let known = || self.kinds.iter().map(|k| k.name).chain(self.common.iter().map(|k| k.name));
-                problems.0.push(Problem {
+                problems.push(Problem {
                     at: at.clone(),
                     found: format!("unknown kind of {} or key, `{}`", self.what, shown(key)),
                     accepted: Some(if self.common.is_empty() {

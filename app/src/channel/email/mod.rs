@@ -97,7 +97,7 @@ impl Config {
     /// Decodes the section; `None` after a problem was added.
     pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
         const ADDRESS: &str = "an address such as ops@example.org or Ops <ops@example.org>";
-        let before = problems.0.len();
+        let before = problems.told();
         let fields = Fields::open(node, KEYS, problems)?;
         let host = fields.require("host", problems).and_then(|n| decode::parsed(n, "a host name or address", problems, parse_host));
         let encryption = fields.get("tls").map_or(Some(Encryption::Starttls), |n| decode::one_of(n, &ENCRYPTIONS, problems));
@@ -123,7 +123,7 @@ impl Config {
             problems.add(fields.place("ca_file"), "`ca_file` without TLS", "`tls: starttls` or `tls: implicit` beside it".to_owned());
         }
         let port = port.and_then(|p| u16::try_from(p).ok()).unwrap_or(encryption.port());
-        (problems.0.len() == before).then_some(Self { host, port, encryption, credentials, from, to, ca_file })
+        (problems.told() == before).then_some(Self { host, port, encryption, credentials, from, to, ca_file })
     }
 
     /// One lease and budget per server.
@@ -150,13 +150,13 @@ impl Config {
 /// Both or neither.
 fn decode_credentials(fields: &Fields<'_>, problems: &mut Problems) -> Option<(String, SecretString)> {
     let username = fields.get("username").and_then(|n| decode::text(n, problems)).filter(|name| !name.is_empty());
-    let before = problems.0.len();
+    let before = problems.told();
     let password = decode::secret(fields, "password", "password_file", problems);
     match (username, password) {
         (Some(username), Some(password)) => Some((username, password)),
         (None, None) => None,
         (Some(_), None) => {
-            if problems.0.len() == before {
+            if problems.told() == before {
                 problems.add(fields.place("username"), "`username` without `password`", "both or neither".to_owned());
             }
             None

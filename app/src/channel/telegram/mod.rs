@@ -111,7 +111,7 @@ pub struct Config {
 impl Config {
     /// Decodes the section; `None` after a problem was added.
     pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
-        let before = problems.0.len();
+        let before = problems.told();
         let fields = Fields::open(node, KEYS, problems)?;
         let token = decode_token(&fields, problems);
         let chat = fields
@@ -125,7 +125,7 @@ impl Config {
             .get("api_url")
             .map_or(Some(API_URL.to_owned()), |n| decode::parsed(n, "an http:// or https:// URL with a host", problems, parse_api_url));
         let (token, chat, topic, commands, api_url) = (token?, chat?, topic?, commands?, api_url?);
-        (problems.0.len() == before).then_some(Self { api: Api::new(token, api_url), chat, topic, commands })
+        (problems.told() == before).then_some(Self { api: Api::new(token, api_url), chat, topic, commands })
     }
 
     /// One lease and budget per bot; its number is no secret.

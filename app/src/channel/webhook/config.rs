@@ -88,7 +88,7 @@ pub(super) enum Format {
 impl Config {
     /// Decodes the section; `None` after a problem was added.
     pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
-        let before = problems.0.len();
+        let before = problems.told();
         let fields = Fields::open(node, KEYS, problems)?;
         let url = decode_url(&fields, problems);
         let headers = fields.get("headers").map_or(Some(Vec::new()), |n| decode_headers(n, problems));
@@ -97,7 +97,7 @@ impl Config {
         let timeout = fields.get("timeout").map_or(Some(ATTEMPT_MAX), |n| decode::duration(n, range, problems));
         let format = decode_format(&fields, problems);
         let ((url, origin), headers, format, timeout) = (url?, headers?, format?, timeout?);
-        (problems.0.len() == before).then_some(Self { url, origin, headers, secret, format, timeout })
+        (problems.told() == before).then_some(Self { url, origin, headers, secret, format, timeout })
     }
 
     /// One lease and budget per host.
@@ -162,7 +162,7 @@ fn decode_headers(node: &Node, problems: &mut Problems) -> Option<Vec<(HeaderNam
         problems.add(&node.at, format!("{} headers", found.len()), format!("at most {HEADERS_MAX}"));
         return None;
     }
-    let before = problems.0.len();
+    let before = problems.told();
     let mut headers = Vec::new();
     for (name, value) in found {
         match HeaderName::from_bytes(name.as_bytes()) {
@@ -173,7 +173,7 @@ fn decode_headers(node: &Node, problems: &mut Problems) -> Option<Vec<(HeaderNam
             Err(_) => problems.add(&node.at, format!("`{name}`, which is not a header name"), "letters, digits and dashes".to_owned()),
         }
     }
-    (problems.0.len() == before).then_some(headers)
+    (problems.told() == before).then_some(headers)
 }
 
 fn decode_format(fields: &Fields<'_>, problems: &mut Problems) -> Option<Format> {

@@ -195,7 +195,7 @@ impl Config {
 
     /// Reads the section; `None` after a problem was noted.
     pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
-        let before = problems.0.len();
+        let before = problems.told();
         let fields = Fields::open(node, KEYS, problems)?;
         let url = fields.require("url", problems).and_then(|n| http_url(n, &["http", "https"], problems));
         let expect = fields.get("expect").map_or(Some(Expect::default()), |n| Expect::decode(n, problems));
@@ -205,7 +205,7 @@ impl Config {
         config.decode_request(&fields, problems);
         config.decode_connection(&fields, problems);
         config.decode_tls(&fields, problems);
-        (problems.0.len() == before).then_some(config)
+        (problems.told() == before).then_some(config)
     }
 
     /// The URL for lists and messages: without credentials, secrets in its query masked.

@@ -101,7 +101,7 @@ impl Default for Expect {
 impl Expect {
     /// Reads the section; `None` after a problem was noted.
     pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
-        let before = problems.0.len();
+        let before = problems.told();
         let fields = Fields::open(node, EXPECT_KEYS, problems)?;
         let mut expect = Self::default();
         if let Some(ranges) = fields.get("status").and_then(|n| bounded(n, problems, status_range)) {
@@ -121,7 +121,7 @@ impl Expect {
         if let Some(node) = fields.get("headers") {
             expect.headers = header_looks(node, problems);
         }
-        (problems.0.len() == before).then_some(expect)
+        (problems.told() == before).then_some(expect)
     }
 
     /// Whether the body itself is looked at, so that all of it must be kept.

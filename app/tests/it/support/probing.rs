@@ -28,7 +28,7 @@ pub fn config(section: &str) -> Result<ProbeConfig, String> {
     let mut problems = Problems::default();
     let node = tree::parse("test.yaml", section.as_bytes(), &|_| None, &mut problems);
     let config = node.and_then(|node| FAMILY.open(&node, &mut problems)?.kind);
-    let lines: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+    let lines: Vec<String> = problems.kept().iter().map(ToString::to_string).collect();
     if lines.is_empty() { config.ok_or_else(|| "nothing".to_owned()) } else { Err(lines.join("\n")) }
 }
 
