@@ -5,12 +5,11 @@
 //! hashes mean that nothing about the monitor changed.
 
 use super::alert::AlertConfig;
-use super::decode::{Node, Value, beside};
+use super::decode::{Node, Value, beside, read_regular};
 use super::fleet::TenantConfig;
 use crate::channel::MASK;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
-use std::io::Read;
 
 /// Values of these keys are never shown, wherever they stand. `body` and `send` often hold a password in plain sight.
 const SECRET_KEYS: &[&str] = &["password", "bearer_token", "bot_token", "token", "secret", "body", "send"];
@@ -169,9 +168,8 @@ fn feed(key: &str, node: &Node, hash: &mut Sha256) {
         Value::Scalar { text, quoted, .. } => {
             put(hash, if *quoted { 'q' } else { 'p' }, text.as_bytes());
             if key.ends_with("_file") {
-                let mut content = Vec::new();
                 // A file that cannot be read is its decoder's problem; here it only has no content.
-                let _ = std::fs::File::open(beside(&node.at, text)).and_then(|f| f.take(HASHED_FILE_MAX).read_to_end(&mut content));
+                let content = read_regular(&beside(&node.at, text), HASHED_FILE_MAX).unwrap_or_default();
                 put(hash, 'f', &content);
             }
         }

@@ -6,6 +6,7 @@
 use secrecy::SecretString;
 use std::fmt::{self, Write as _};
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -314,12 +315,9 @@ pub fn secret(fields: &Fields<'_>, key: &'static str, key_file: &'static str, pr
 
 fn secret_file(node: &Node, problems: &mut Problems) -> Option<SecretString> {
     let path = beside(&node.at, &text(node, problems)?);
-    let read = || -> std::io::Result<String> {
-        let mut content = String::new();
-        std::fs::File::open(&path)?.take(SECRET_FILE_MAX + 1).read_to_string(&mut content)?;
-        Ok(content)
-    };
-    let fault = match read() {
+    let read = read_regular(&path, SECRET_FILE_MAX + 1)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| std::io::Error::other("it holds a byte that is not UTF-8")));
+    let fault = match read {
         Ok(content) if content.len() as u64 > SECRET_FILE_MAX => format!("is larger than {SECRET_FILE_MAX} bytes"),
         Ok(content) => match content.trim_end_matches(['\r', '\n']) {
             "" => "is empty".to_owned(),
@@ -329,6 +327,27 @@ fn secret_file(node: &Node, problems: &mut Problems) -> Option<SecretString> {
     };
     problems.add(&node.at, format!("{} {fault}", path.display()), "a file that holds the secret".to_owned());
     None
+}
+
+/// The first `most` bytes of a regular file, symbolic links followed. A pipe or a device would keep the reader for ever, and
+/// is refused before it is opened.
+pub(super) fn read_regular(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() {
+        let found = if kind.is_dir() {
+            "a directory"
+        } else if kind.is_fifo() {
+            "a named pipe"
+        } else if kind.is_socket() {
+            "a socket"
+        } else {
+            "a device"
+        };
+        return Err(std::io::Error::other(format!("it is {found}, not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A path of the configuration: a relative one starts where the file stands that names it.
@@ -471,5 +490,24 @@ mod tests {
         assert_eq!(problems.told(), PROBLEMS_MAX + 13);
         let (kept, more) = problems.into_parts();
         assert_eq!((kept.len(), more), (PROBLEMS_MAX, 6));
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        let said = super::super::load(Some(&link), &|_| None).unwrap_err().to_string();
+        assert!(said.contains("it is a named pipe, not a regular file"), "{said}");
+        let file = folder.path().join("wk.yaml");
+        std::fs::write(&file, "server: { metrics_token_file: pipe }\nchannels: [ { name: a, webhook: { url_file: pipe } } ]\n").unwrap();
+        let said = super::super::load(Some(&file), &|_| None).unwrap_err().to_string();
+        assert_eq!(said.matches("it is a named pipe, not a regular file").count(), 2, "{said}");
+        std::fs::write(&file, "server: { metrics_token_file: /dev/zero }\n").unwrap();
+        let said = super::super::load(Some(&file), &|_| None).unwrap_err().to_string();
+        assert!(said.contains("it is a device, not a regular file"), "{said}");
+        assert_eq!(read_regular(&file, 6).unwrap(), b"server");
     }
 }

@@ -238,10 +238,7 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// At most one byte more than a file may have, so that the parser can say that it is too large.
 fn read_bounded(file: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(file)?.take(tree::FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    decode::read_regular(file, tree::FILE_MAX as u64 + 1)
 }
 
 /// The place of a problem with a file as a whole.
