@@ -5,7 +5,7 @@ use super::{Ended, say, status};
 use crate::channel;
 use crate::clock::Clock;
 use crate::config::decode::nearest;
-use crate::config::{self, BadConfig, ChannelConfig, Config, DEFAULT_TENANT};
+use crate::config::{self, BadConfig, ChannelConfig, Config, DEFAULT_TENANT, Reach, StoreUrl};
 use crate::net::Net;
 use crate::store;
 use crate::web::auth::token_file;
@@ -96,6 +96,12 @@ impl ConfigArgs {
         let config = config::load(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", shown(&bad))))?;
         Ok((config, path))
     }
+
+    /// How the running server is reached; the rest of the configuration does not matter.
+    pub fn reach(&self) -> Result<Reach, Ended> {
+        let path = config::find(self.config.as_deref(), &env);
+        config::reach(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", shown(&bad))))
+    }
 }
 
 /// The problems, with the lines they point at only on a terminal: a line may hold a secret, and logs are kept.
@@ -109,21 +115,21 @@ fn problems(bad: &BadConfig) -> String {
 }
 
 /// Where the first start leaves its token.
-pub fn token_file_of(config: &Config) -> PathBuf {
-    token_file(&config.store.url, env("STATE_DIRECTORY").as_deref().map(Path::new))
+pub fn token_file_of(store: &StoreUrl) -> PathBuf {
+    token_file(store, env("STATE_DIRECTORY").as_deref().map(Path::new))
 }
 
 /// `watchkeeper status`.
 pub async fn status(args: StatusArgs) -> Result<(), Ended> {
-    let (config, _) = args.at.load()?;
-    let text = status::status(config.server.listen, &token_file_of(&config), args.json, Term::of_stdout(), &Clock::system()).await?;
+    let server = args.at.reach()?;
+    let text = status::status(server.listen, &token_file_of(&server.store), args.json, Term::of_stdout(), &Clock::system()).await?;
     say(&text)
 }
 
 /// `watchkeeper healthcheck`.
 pub async fn healthcheck(args: ConfigArgs) -> Result<(), Ended> {
-    let (config, _) = args.load()?;
-    say(&status::healthcheck(config.server.listen, &Clock::system()).await?)
+    let server = args.reach()?;
+    say(&status::healthcheck(server.listen, &Clock::system()).await?)
 }
 
 /// `watchkeeper token create NAME`.

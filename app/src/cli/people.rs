@@ -152,10 +152,10 @@ struct RetryArgs {
 
 /// The server of that configuration, and who reads.
 fn server(at: &ConfigArgs) -> Result<(Client, View), Ended> {
-    let (config, _) = at.load()?;
+    let found = at.reach()?;
     let clock = Clock::system();
     let view = View::of_stdout(clock.now());
-    Ok((Client::with_token(config.server.listen, &token_file_of(&config), clock)?, view))
+    Ok((Client::with_token(found.listen, &token_file_of(&found.store), clock)?, view))
 }
 
 /// `watchkeeper incident …`.

@@ -48,7 +48,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     } else {
         tracing::info!("no configuration found; starting with the defaults and nothing to watch");
     }
-    let token_file = token_file_of(&config);
+    let token_file = token_file_of(&config.store.url);
     let app = App::build(config, path.map_or(Source::Fixed, Source::Path), Given::default()).await?;
     first_token(&app, &token_file).await?;
     app.pulse.guard().context("the watchdog could not be started")?;

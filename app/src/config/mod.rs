@@ -36,6 +36,7 @@ pub use telling::{StepConfig, Telling};
 pub use tree::Env;
 
 use crate::config::decode::{Fields, Key, Node, Problems, Value};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -90,6 +91,37 @@ pub fn load(path: Option<&Path>, env: Env<'_>) -> Result<Config, BadConfig> {
     let mut problems = Problems::default();
     let texts = path.map_or_else(Vec::new, |path| read(path, &mut problems));
     compile(&texts, env, problems)
+}
+
+/// What a command needs that asks the running server.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Where the server listens.
+    pub listen: SocketAddr,
+    /// Where it keeps everything, and so where its token file is. A password in it may stand for a variable that is not set
+    /// here: it is not for opening the store.
+    pub store: StoreUrl,
+}
+
+/// How the running server of a configuration is reached. Variables that are not set in this shell, and faults in other
+/// sections, do not matter; if what is needed cannot be read, the error is that of [`load`].
+pub fn reach(path: Option<&Path>, env: Env<'_>) -> Result<Reach, BadConfig> {
+    let mut problems = Problems::default();
+    let texts = path.map_or_else(Vec::new, |path| read(path, &mut problems));
+    reach_texts(&texts, env, problems)
+}
+
+fn reach_texts(texts: &[(String, Vec<u8>)], env: Env<'_>, problems: Problems) -> Result<Reach, BadConfig> {
+    let mut found = Problems::default();
+    let roots: Vec<Node> = texts.iter().filter_map(|(name, bytes)| tree::parse_leniently(name, bytes, env, &mut found)).collect();
+    let tops: Vec<Fields<'_>> = roots.iter().filter_map(|root| Fields::open_beside(root, TOP, TOP_LATER, &mut found)).collect();
+    let listen = Server::decode_listen(merged(&tops, "server", &mut found).as_ref(), &mut found);
+    let store = StoreConfig::decode_url(merged(&tops, "store", &mut found).as_ref(), &mut found);
+    let unset = |store: &StoreUrl| matches!(store, StoreUrl::Sqlite(path) if path.to_string_lossy().contains(tree::UNSET));
+    match (listen, store) {
+        (Some(listen), Some(store)) if problems.is_empty() && found.is_empty() && !unset(&store) => Ok(Reach { listen, store }),
+        _ => compile(texts, env, problems).map(|config| Reach { listen: config.server.listen, store: config.store.url }),
+    }
 }
 
 /// Loads from texts: (name, content) as if they were files.
@@ -244,4 +276,28 @@ fn read_bounded(file: &Path) -> std::io::Result<Vec<u8>> {
 /// The place of a problem with a file as a whole.
 fn whole_file(path: &Path) -> Pos {
     Pos { file: Arc::from(path.display().to_string()), line: 0, column: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_the_server_needs_no_variable_of_a_channel() {
+        let env = |name: &str| (name == "PORT").then(|| "9000".to_owned());
+        let of = |text: &str| reach_texts(&[("wk.yaml".to_owned(), text.as_bytes().to_vec())], &env, Problems::default());
+        let channels = "channels: [ { name: ops, telegram: { bot_token: \"${BOT_TOKEN}\", chat_id: \"${CHAT}\" } } ]\n";
+        let found = of(&format!("server: {{ listen: \"127.0.0.1:${{PORT}}\", metrics_token: \"${{METRICS}}\" }}\n{channels}")).unwrap();
+        assert_eq!(found.listen.port(), 9_000);
+        assert!(matches!(found.store, StoreUrl::Sqlite(path) if path == Path::new("watchkeeper.db")));
+        let found = of(&format!("store: {{ url: \"postgres://wk:${{PASSWORD}}@db/wk\" }}\n{channels}")).unwrap();
+        assert!(matches!(found.store, StoreUrl::Postgres(_)));
+        // What is needed is still asked for, by its name.
+        for needed in
+            ["server: { listen: \"127.0.0.1:${HERE}\" }", "store: { url: \"sqlite://${HERE}/wk.db\" }", "store: { url: \"${HERE}\" }"]
+        {
+            let said = of(needed).unwrap_err().to_string();
+            assert!(said.contains("the variable `HERE` is not set"), "{needed}: {said}");
+        }
+    }
 }

@@ -167,13 +167,22 @@ impl Server {
         let node = node.unwrap_or(&none);
         let fields = Fields::open_beside(node, SERVER, SERVER_LATER, problems)?;
         tagged::refuse_later(node, SERVER_LATER, problems);
-        let form = "an address with a port, such as 127.0.0.1:8470 or [::]:8470";
-        let listen = fields
-            .get("listen")
-            .map_or(Some(SocketAddr::from(([127, 0, 0, 1], 8470))), |n| decode::parsed(n, form, problems, |t| t.parse().ok()));
+        let listen = Self::listen(&fields, problems);
         let metrics_token = decode::secret(&fields, "metrics_token", "metrics_token_file", problems);
         let dead_man = fields.get("dead_man").map_or(Some(None), |n| dead_man(n, problems));
         Some(Self { listen: listen?, metrics_token, dead_man: dead_man? })
+    }
+
+    /// Where it listens, whatever else the section says.
+    pub(super) fn decode_listen(node: Option<&Node>, problems: &mut Problems) -> Option<SocketAddr> {
+        let none = absent();
+        Self::listen(&Fields::open_beside(node.unwrap_or(&none), SERVER, SERVER_LATER, problems)?, problems)
+    }
+
+    fn listen(fields: &Fields<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+        let form = "an address with a port, such as 127.0.0.1:8470 or [::]:8470";
+        let usual = SocketAddr::from(([127, 0, 0, 1], 8470));
+        fields.get("listen").map_or(Some(usual), |n| decode::parsed(n, form, problems, |t| t.parse().ok()))
     }
 }
 
@@ -214,13 +223,7 @@ impl StoreConfig {
     pub(super) fn decode(node: Option<&Node>, problems: &mut Problems) -> Option<Self> {
         let none = absent();
         let fields = Fields::open(node.unwrap_or(&none), STORE, problems)?;
-        let url = match decode::secret(&fields, "url", "url_file", problems) {
-            Some(url) => {
-                let at = fields.get("url").or_else(|| fields.get("url_file")).map_or(fields.at, |n| &n.at);
-                store_url(&url, at, problems)
-            }
-            None => Some(StoreUrl::Sqlite("watchkeeper.db".into())),
-        };
+        let url = Self::url(&fields, problems);
         let none = absent();
         let kept = Fields::open(fields.get("retention").unwrap_or(&none), RETENTION, problems)?;
         let range = Dur::secs(86_400)..=Dur::secs(3_650 * 86_400);
@@ -228,6 +231,22 @@ impl StoreConfig {
             |key, default: i64| kept.get(key).map_or(Some(Dur::secs(default * 86_400)), |n| decode::duration(n, range.clone(), problems));
         let (raw, hours, incidents) = (days("raw", 7), days("hours", 90), days("incidents", 400));
         Some(Self { url: url?, retention: Retention { raw: raw?, hours: hours?, incidents: incidents? } })
+    }
+
+    /// Where everything is kept, whatever else the section says.
+    pub(super) fn decode_url(node: Option<&Node>, problems: &mut Problems) -> Option<StoreUrl> {
+        let none = absent();
+        Self::url(&Fields::open(node.unwrap_or(&none), STORE, problems)?, problems)
+    }
+
+    fn url(fields: &Fields<'_>, problems: &mut Problems) -> Option<StoreUrl> {
+        match decode::secret(fields, "url", "url_file", problems) {
+            Some(url) => {
+                let at = fields.get("url").or_else(|| fields.get("url_file")).map_or(fields.at, |n| &n.at);
+                store_url(&url, at, problems)
+            }
+            None => Some(StoreUrl::Sqlite("watchkeeper.db".into())),
+        }
     }
 }
 

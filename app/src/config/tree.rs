@@ -25,9 +25,21 @@ pub const SCALAR_MAX: usize = 256 * 1024;
 /// What replaces `${NAME}`: the environment, or a table in tests.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 
+/// What is put for a variable that is not set where only a few values are asked for. No address can hold it.
+pub(super) const UNSET: &str = "variable_that_is_not_set";
+
+/// The same as [`parse`], but a variable that is not set is [`UNSET`] and no problem.
+pub(super) fn parse_leniently(file: &str, bytes: &[u8], env: Env<'_>, problems: &mut Problems) -> Option<Node> {
+    parse_with(file, bytes, env, Some(UNSET), problems)
+}
+
 /// Parses one file. A broken file gives one problem and no tree, an empty one no tree and no problem;
 /// faults in single nodes are added to `problems` and the rest is still read.
 pub fn parse(file: &str, bytes: &[u8], env: Env<'_>, problems: &mut Problems) -> Option<Node> {
+    parse_with(file, bytes, env, None, problems)
+}
+
+fn parse_with(file: &str, bytes: &[u8], env: Env<'_>, unset: Option<&'static str>, problems: &mut Problems) -> Option<Node> {
     let file: Arc<str> = file.into();
     let start = Pos { file: file.clone(), line: 1, column: 1 };
     if bytes.len() > FILE_MAX {
@@ -44,7 +56,7 @@ pub fn parse(file: &str, bytes: &[u8], env: Env<'_>, problems: &mut Problems) ->
             return None;
         }
     };
-    let mut build = Build { file, env, problems, open: Vec::new(), root: None, nodes: 0, documents: 0 };
+    let mut build = Build { file, env, unset, problems, open: Vec::new(), root: None, nodes: 0, documents: 0 };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         match event {
@@ -88,6 +100,8 @@ enum Key {
 struct Build<'b> {
     file: Arc<str>,
     env: Env<'b>,
+    /// What is put for a variable that is not set; a problem if `None`.
+    unset: Option<&'static str>,
     problems: &'b mut Problems,
     open: Vec<Open>,
     root: Option<Node>,
@@ -179,7 +193,7 @@ impl Build<'_> {
         if !quoted && matches!(text, "" | "~" | "null" | "Null" | "NULL") {
             return self.node(Node { at, value: Value::Null });
         }
-        let value = match substitute(text, self.env) {
+        let value = match substitute(text, self.env, self.unset) {
             Ok(None) => Value::Scalar { text: text.to_owned(), quoted, written: None },
             // What a variable leaves empty counts as not given: `"${TOPIC:-}"` switches an option off.
             Ok(Some(replaced)) if replaced.is_empty() => Value::Null,
@@ -252,7 +266,7 @@ const ALIAS_HELP: &str = "the value itself; `defaults:` holds what monitors shar
 
 /// Replaces `${NAME}`, `${NAME:-default}` (unset or empty) and `$$`; `None` if there is nothing to replace.
 /// Any other `$` stays, as in a pattern that ends with one.
-fn substitute(text: &str, env: Env<'_>) -> Result<Option<String>, (String, String)> {
+fn substitute(text: &str, env: Env<'_>, unset: Option<&str>) -> Result<Option<String>, (String, String)> {
     if !text.contains("${") && !text.contains("$$") {
         return Ok(None);
     }
@@ -283,6 +297,11 @@ fn substitute(text: &str, env: Env<'_>) -> Result<Option<String>, (String, Strin
                 (_, Some(default)) => out.push_str(default),
                 (Some(_), None) => {}
                 (None, None) => {
+                    if let Some(word) = unset {
+                        out.push_str(word);
+                        rest = &inside[end + 1..];
+                        continue;
+                    }
                     return Err((format!("the variable `{name}` is not set"), format!("set it, or give a default: ${{{name}:-default}}")));
                 }
             }
@@ -325,7 +344,7 @@ mod tests {
             ("${a b}", Err("`${a b}`")),
         ];
         for (text, want) in cases {
-            let got = substitute(text, &env);
+            let got = substitute(text, &env, None);
             assert_eq!(got.as_ref().map(|o| o.as_deref()).map_err(|(found, _)| found.as_str()), want, "{text}");
         }
     }
