@@ -11,6 +11,9 @@ mod crash;
 mod detect;
 mod image;
 mod killing;
+// One pair of namespaces for tests and proofs.
+#[path = "../../app/tests/it/support/netns.rs"]
+mod netns;
 mod nginx;
 mod phases;
 mod postgres;
@@ -18,6 +21,7 @@ mod report;
 mod standin;
 mod stats;
 mod storm;
+mod unplug;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -62,6 +66,8 @@ enum Name {
     Alerts,
     /// A thousand monitors down at once: messages per channel, and whether checks stay punctual
     Storm,
+    /// The node's own network cut again and again: told of the node and of no target
+    Unplug,
     /// Injected delays against measured phases
     Phases,
     /// The container image: size, start, health check, stop
@@ -110,7 +116,7 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Alerts, Name::Storm, Name::Phases, Name::Image];
+    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Alerts, Name::Storm, Name::Unplug, Name::Phases, Name::Image];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
@@ -121,6 +127,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Crash => crash::prove(&setup)?,
             Name::Alerts => alerts::prove(&setup)?,
             Name::Storm => storm::prove(&setup)?,
+            Name::Unplug => unplug::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
         };
