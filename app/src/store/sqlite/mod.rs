@@ -1,7 +1,7 @@
 //! The store on SQLite, for one node: WAL, `synchronous=FULL`, one writer, a few readers.
 //!
-//! A lock file beside the database keeps a second process out: two nodes on one file would both decide. Statements stand in the
-//! sub-modules, in the same order as in `postgres/`; here each use case gets its transaction.
+//! Locks keep a second process out. Statements stand in the sub-modules, in the same order as in `postgres/`; here each use case
+//! gets its transaction.
 
 mod attempt;
 mod belong;
@@ -9,10 +9,12 @@ mod commit;
 mod expire;
 mod incidents;
 mod keep;
+mod lock;
 mod marks;
 mod objects;
 mod outbox;
 mod people;
+mod pool;
 mod push;
 mod read;
 
@@ -22,13 +24,13 @@ use super::rows::{Columns, Sql};
 use super::{
     ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Housekept, IncidentFilter,
     IncidentView, Joined, LeaseRow, LiveRow, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage,
-    Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite, migrate,
+    Silence, StateTimes, Store, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite, migrate,
 };
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use lock::Lock;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, Transaction};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use watchkeeper_core::ids::IdBlock;
@@ -40,9 +42,6 @@ const READERS: u32 = 3;
 /// How long a statement waits for another process (a backup) that holds the file. Longer stalls the commit stream unseen;
 /// shorter fails where waiting would have done.
 const BUSY: Duration = Duration::from_secs(5);
-/// How long a use case waits for its connection before it is [`StoreError::Unavailable`]. Well under the watchdog's ten seconds:
-/// a slow disk must not look like a stalled loop; shorter would give up behind one long commit.
-const ACQUIRE: Duration = Duration::from_secs(5);
 /// Page cache of the writer and of each reader in KiB (the pragma's sign says KiB). More is memory that small installations
 /// miss; less makes the move of heartbeats read pages again.
 const WRITER_CACHE: &str = "-4096";
@@ -55,7 +54,7 @@ pub(super) struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
     /// Held for as long as the store is open.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Lock>>,
     /// Which hours of which monitors are marked for a rollup already.
     marked: Mutex<commit::Marked>,
     /// A move of heartbeats that is under way.
@@ -67,24 +66,22 @@ pub(super) struct SqliteStore {
 /// Opens the file, made if it is not there, and brings its schema up to date.
 pub(super) async fn open(path: &str) -> Result<SqliteStore> {
     let doing = "opening the database";
-    let path = Path::new(path);
-    let lock = lock(path)?;
-    private(path)?;
+    let lock = Lock::take(Path::new(path))?;
     let options = SqliteConnectOptions::new()
-        .filename(path)
+        .filename(&lock.path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .disable_statement_logging();
-    let writer = pool(1)
+    let writer = pool::options(1)
         .connect_with(options.clone().pragma("cache_size", WRITER_CACHE).pragma("journal_size_limit", WAL_KEPT))
         .await
         .map_err(failed(doing))?;
     migrate(&writer).await.map_err(failed("migrating the database"))?;
     let reader = options.pragma("cache_size", READER_CACHE).pragma("query_only", "ON");
-    let readers = pool(READERS).connect_with(reader).await.map_err(failed(doing))?;
+    let readers = pool::options(READERS).connect_with(reader).await.map_err(failed(doing))?;
     Ok(SqliteStore {
         writer,
         readers,
@@ -93,46 +90,6 @@ pub(super) async fn open(path: &str) -> Result<SqliteStore> {
         moving: Mutex::default(),
         expiry: Mutex::new(Expiry::Done { at: Micros(i64::MIN) }),
     })
-}
-
-fn pool(size: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None).test_before_acquire(false)
-}
-
-/// Takes the lock file; its content tells a person who holds it.
-fn lock(path: &Path) -> Result<File> {
-    let place = beside(path);
-    let refuse = |error: std::io::Error| StoreError::Refused(format!("the lock file {} cannot be used: {error}", place.display()));
-    let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&place).map_err(refuse)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(StoreError::Refused(format!(
-                "the database {} is in use by another process ({} is locked): one process per file; stop the other, or use PostgreSQL for several nodes",
-                path.display(),
-                place.display()
-            )));
-        }
-        Err(TryLockError::Error(error)) => return Err(refuse(error)),
-    }
-    file.set_len(0).and_then(|()| std::io::Write::write_all(&mut file, format!("{}\n", std::process::id()).as_bytes())).map_err(refuse)?;
-    Ok(file)
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
-}
-
-/// Makes a new file readable by its owner alone: it will hold push tokens.
-fn private(path: &Path) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let opened = options.open(path);
-    opened.map(drop).map_err(|error| StoreError::Refused(format!("the database {} cannot be opened: {error}", path.display())))
 }
 
 async fn migrate(writer: &SqlitePool) -> Sql<()> {
@@ -405,9 +362,8 @@ impl Store for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
-        if let Some(file) = held(&self.lock).take() {
-            // Not only dropped: a child process that is being started right now has a copy of the descriptor until it runs.
-            let _ = file.unlock();
+        if let Some(lock) = held(&self.lock).take() {
+            lock.release();
         }
     }
 }
