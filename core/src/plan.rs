@@ -255,7 +255,8 @@ fn alone(notice: &Waiting, now: Micros) -> Plan {
         return Plan::Suppress(Suppressed::OverWhileHeld);
     }
     let repeats = matches!(event, NoticeEvent::Reminded | NoticeEvent::Escalated);
-    if event == NoticeEvent::Reminded && notice.last_about_rule.is_some_and(|at| now < at + notice.cooldown) {
+    // To a channel that has had no word about the incident, a reminder is news.
+    if event == NoticeEvent::Reminded && notice.told && notice.last_about_rule.is_some_and(|at| now < at + notice.cooldown) {
         return Plan::Suppress(Suppressed::Cooldown);
     }
     if repeats && notice.last_word.is_some_and(|at| now < at + DUPLICATE_WINDOW) {
@@ -345,6 +346,8 @@ mod tests {
         };
         assert_eq!(plan_of(reminded(599)), Plan::Suppress(Suppressed::Cooldown));
         assert_eq!(plan_of(reminded(600)), Plan::Send);
+        let first = Waiting { told: false, last_word: None, ..reminded(1) };
+        assert_eq!(plan_of(first), Plan::Send, "its first word here, after one about an earlier incident");
         assert_eq!(plan_of(Waiting { event: Some(NoticeEvent::Opened), ..reminded(1) }), Plan::Send, "a change");
         let escalated = |last| Waiting { event: Some(NoticeEvent::Escalated), ..reminded(last) };
         assert_eq!(plan_of(escalated(29)), Plan::Suppress(Suppressed::Duplicate));

@@ -339,6 +339,7 @@ pub fn judge(verdict: &Verdict, policy: &Policy, event: Event, now: Micros, ids:
     out.verdict.reason = count.reason;
     out.verdict.blind = count.blind;
     for rule in &policy.rules {
+        tell_successors(&mut out, rule, now);
         judge_rule(&mut out, policy, rule, count.health, now, ids);
         go_on(&mut out, rule, now);
     }
@@ -502,6 +503,25 @@ fn go_on(out: &mut Judged, rule: &Rule, now: Micros) {
             standing.remind_at = None;
         }
     }
+    put(out, rule, RuleState::Open(standing));
+}
+
+/// When somebody who was told is no longer among the rule's channels, those who are there now take over: an incident that lasts is
+/// told to each of them that has not had a word about it. Those from before stay on the list, so that they hear its end if they
+/// still can; that a channel is gone altogether is the store's to say.
+fn tell_successors(out: &mut Judged, rule: &Rule, now: Micros) {
+    let Some((_, RuleState::Open(standing))) = out.verdict.rules.iter().find(|(key, _)| *key == rule.key) else { return };
+    let known = |channel: &ChannelId| rule.channels.contains(channel) || rule.escalate.iter().any(|step| step.channels.contains(channel));
+    if standing.told.iter().all(known) {
+        return;
+    }
+    let new: SmallVec<[ChannelId; 2]> = rule.channels.iter().copied().filter(|channel| !standing.told.contains(channel)).collect();
+    if new.is_empty() {
+        return;
+    }
+    let mut standing = standing.clone();
+    standing.told.extend_from_slice(&new);
+    lasts(out, rule, &mut standing, now, NoticeEvent::Reminded, &new, false);
     put(out, rule, RuleState::Open(standing));
 }
 

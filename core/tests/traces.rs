@@ -226,6 +226,28 @@ fn a_rule_that_is_taken_out_ends_its_incident_and_those_who_were_told_hear_it() 
     assert_eq!(machine.told, [(1, NoticeEvent::Opened), (1, NoticeEvent::Resolved)]);
 }
 
+#[test]
+fn who_replaces_a_channel_that_was_told_hears_that_it_lasts_once() {
+    let mut machine = machine(|_| ());
+    machine.step("d");
+    let heard = |machine: &Machine| machine.notices.iter().map(|n| (n.1, n.3)).collect::<Vec<_>>();
+    // Another channel beside the one that was told: nobody is gone, nothing is said anew.
+    machine.policy.rules[0].channels = smallvec![ChannelId(1), ChannelId(2)];
+    machine.event(Event::Reconfigured);
+    assert_eq!(heard(&machine), [(1, NoticeEvent::Opened)]);
+    // The one that was told is gone.
+    machine.policy.rules[0].channels = smallvec![ChannelId(2), ChannelId(3)];
+    machine.event(Event::Reconfigured);
+    machine.event(Event::Reconfigured);
+    machine.step("-");
+    let told = [(1, NoticeEvent::Opened), (2, NoticeEvent::Reminded), (3, NoticeEvent::Reminded)];
+    assert_eq!(heard(&machine), told);
+    assert_eq!(machine.said.join(" "), "down +down reminded:down");
+    machine.step("u");
+    assert_eq!(heard(&machine)[3..], [1, 2, 3].map(|channel| (channel, NoticeEvent::Resolved)));
+    assert_eq!(machine.notices.last().unwrap().4, 2, "the words are numbered on");
+}
+
 /// Only `down`, with these settings, fast: each step is 10 s.
 fn machine(change: impl FnOnce(&mut Rule)) -> Machine {
     let mut down = rule("down", Trigger::Down, Dur::ZERO);

@@ -123,6 +123,15 @@ impl<'a> Stored<'a> {
     }
 }
 
+/// The stored monitors among them that were retired, and are watched again.
+pub(super) fn returning(found: &[Found<'_>]) -> Vec<i64> {
+    let stored = found.iter().filter_map(|found| match found {
+        Found::New => None,
+        Found::Known { monitor, .. } => monitor.retired_at.map(|_| monitor.id),
+    });
+    stored.collect()
+}
+
 fn differs(monitor: &Known, object: &MonitorObject) -> bool {
     monitor.retired_at.is_some()
         || monitor.name != object.name

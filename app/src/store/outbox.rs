@@ -157,6 +157,44 @@ pub(super) fn deferral(deferred: &Deferred, channel: &str) -> Option<(&'static s
     }
 }
 
+/// A channel that has been gone for so long finishes no attempt any more. Shorter overtakes one that is under way; longer leaves
+/// open for longer what became of one that was cut off.
+pub(super) const SENDING_MAX: Dur = Dur::secs(600);
+
+/// A notice that waited for a channel that is no more.
+pub(super) struct Forsaken {
+    incident: Option<i64>,
+    channel: String,
+    event: String,
+}
+
+impl Forsaken {
+    /// From: incident, channel's name, event.
+    pub(super) fn read(row: &impl Columns) -> Sql<Self> {
+        Ok(Self { incident: row.maybe_int(0)?, channel: row.text(1)?, event: row.text(2)? })
+    }
+}
+
+/// What the timelines say of it. It is also logged as an error: whoever changed the configuration must see what that cost.
+pub(super) fn forsaken_entries(forsaken: &[Forsaken], at: Micros) -> Vec<EntryOut<'static>> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for notice in forsaken {
+        *counts.entry(&notice.channel).or_default() += 1;
+    }
+    for (channel, count) in counts {
+        tracing::error!(
+            channel,
+            count,
+            "{count} words that waited for the channel {channel} will not be told: it is gone from the configuration"
+        );
+    }
+    let entry = |notice: &Forsaken| {
+        let text = format!("not told {}: the channel is gone from the configuration ({})", notice.channel, notice.event);
+        Some(EntryOut::new(notice.incident?, at, "not_told", text.into()))
+    };
+    forsaken.iter().filter_map(entry).collect()
+}
+
 /// A cause of which every channel has failed.
 pub(super) struct Failure<'a> {
     notice: &'a Changed,

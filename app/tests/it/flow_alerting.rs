@@ -148,3 +148,29 @@ async fn a_dead_parent_speaks_for_its_children() {
     app.stop().await;
     assert_eq!(told(&hook.finish()), [("opened".to_owned(), "router".to_owned()), ("resolved".to_owned(), "router".to_owned())]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_that_waits_for_a_channel_that_is_renamed_is_told_by_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens where the old channel points: its word waits.
+    let (mut nobody, hook) = (webhook::start(false).await, webhook::start(false).await);
+    nobody.url = "http://127.0.0.1:1".to_owned();
+    let (server, well) = switch::http(false).await;
+    let monitors = format!("monitors:\n  - {{ name: shop, probe: {{ http: {{ url: '{}' }} }} }}\n", server.url("/"));
+    let path = folder.path().join("watchkeeper.yaml");
+    std::fs::write(&path, format!("{HEAD}{}{monitors}", channels(&[("old", &nobody)]))).unwrap();
+    let app = TestApp::start_on(&path, sqlite(&folder).await).await;
+    let open = incident(&app, "shop").await;
+    std::fs::write(&path, format!("{HEAD}{}{monitors}", channels(&[("new", &hook)]))).unwrap();
+    hook.wait_for(1).await;
+    well.store(true, Ordering::SeqCst);
+    hook.wait_for(2).await;
+    let over = incident(&app, "shop").await;
+    app.stop().await;
+    assert_eq!(over.uid, open.uid);
+    let first = over.notices.iter().find(|n| n.channel == "old" && n.event == "opened").unwrap();
+    assert_eq!((first.state.as_str(), first.why.as_deref()), ("suppressed", Some("its channel old is gone from the configuration")));
+    assert!(over.timeline.iter().any(|entry| entry.kind == "not_told" && entry.text.starts_with("not told old: ")), "{:?}", over.timeline);
+    let words = ["reminded", "resolved"].map(|event| (event.to_owned(), "shop".to_owned()));
+    assert_eq!(told(&hook.finish()), words);
+}

@@ -79,7 +79,7 @@ async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -
     .bind((now - retention.raw).0)
     .execute(&mut *tx)
     .await?;
-    forsaken_notices(tx).await?;
+    forsaken_notices(tx, now).await?;
     // What was asked of an incident that ended meanwhile is void, also if its monitor is no longer decided about.
     query(
         "UPDATE wk_action SET folded = TRUE

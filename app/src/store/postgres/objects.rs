@@ -1,11 +1,13 @@
 //! Objects of a source: tenants, channels, monitors and what they depend on, maintenance windows.
 
-use super::super::apply::{Found, Known, Plan, plan, stored_window, window_changes};
+use super::super::apply::{Found, Known, Plan, plan, returning, stored_window, window_changes};
+use super::super::outbox::{Forsaken, SENDING_MAX, forsaken_entries};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
     Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, MonitorObject, RetiredMonitor, TenantObjects,
 };
 use super::belong::{one_id, reserve_ids};
+use super::incidents::append;
 use super::people::look_again;
 use super::query;
 use sqlx::PgConnection;
@@ -115,6 +117,7 @@ async fn apply_monitors(
     let Plan { found, renamed } = plan(tenant, objects, &known)?;
     // Names may change places: everything that gets another name first leaves its own.
     query("UPDATE wk_monitor SET name = '~' || id WHERE id = ANY($1)").bind(renamed).execute(&mut *tx).await?;
+    forget(tx, returning(&found)).await?;
     let mut ids = reserve_ids(tx, found.len() as i64).await?;
     let applied: Vec<AppliedMonitor> = objects.iter().zip(&found).map(|(object, found)| found.identity(object, &mut ids, now)).collect();
     let rows: Vec<_> = objects.iter().zip(&found).zip(&applied).collect();
@@ -161,6 +164,20 @@ const UPDATE_MONITORS: &str = "UPDATE wk_monitor m SET uid = x.uid, name = x.nam
          AS x (id, uid, name, kind, target, config, labels, paused, origin, hash, push_token, changed)
      WHERE m.id = x.id AND m.tenant_id = $1";
 
+/// Forgets what was seen of monitors before they were taken out: it says nothing of what they are like now that they are back. What
+/// is known of an incident that nobody has ended yet stays.
+async fn forget(tx: &mut PgConnection, monitors: Vec<i64>) -> Sql<()> {
+    query("DELETE FROM wk_sight WHERE monitor_id = ANY($1)").bind(monitors.clone()).execute(&mut *tx).await?;
+    query(
+        "DELETE FROM wk_verdict v WHERE v.monitor_id = ANY($1) AND NOT EXISTS
+             (SELECT 1 FROM wk_incident i WHERE i.monitor_id = v.monitor_id AND i.resolved_at IS NULL)",
+    )
+    .bind(monitors)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
 /// Every monitor that one of the objects may mean: those of the tenant, and those of any tenant that have a wanted uid.
 async fn known_monitors(tx: &mut PgConnection, tenant: TenantId, objects: &[MonitorObject]) -> Sql<Vec<Known>> {
     let uids: Vec<String> = objects.iter().filter_map(|object| object.uid.clone()).collect();
@@ -182,18 +199,24 @@ async fn retire_channels(tx: &mut PgConnection, source: i64, kept: &[i64], now: 
         .bind(now.0)
         .execute(&mut *tx)
         .await?;
-    forsaken_notices(tx).await
+    forsaken_notices(tx, now).await
 }
 
-/// Suppresses what waits for a channel that is no more: nobody delivers to it.
-pub(super) async fn forsaken_notices(tx: &mut PgConnection) -> Sql<()> {
-    query(
-        "UPDATE wk_notice SET state = 'suppressed', why = 'the channel was removed'
-         WHERE state IN ('due', 'held') AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at IS NOT NULL)",
+/// Suppresses what waits for a channel that is no more: nobody delivers to it. An attempt under way is
+/// let finish; housekeeping finds what it leaves.
+pub(super) async fn forsaken_notices(tx: &mut PgConnection, now: Micros) -> Sql<()> {
+    let rows = query(
+        "UPDATE wk_notice SET state = 'suppressed',
+             why = 'its channel ' || (SELECT name FROM wk_channel c WHERE c.id = wk_notice.channel_id) || ' is gone from the configuration'
+         WHERE state IN ('due', 'held') AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at IS NOT NULL)
+           OR state = 'sending' AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at < $1)
+         RETURNING incident_id, (SELECT name FROM wk_channel c WHERE c.id = wk_notice.channel_id), event",
     )
-    .execute(&mut *tx)
+    .bind((now - SENDING_MAX).0)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(())
+    let forsaken = rows.iter().map(Forsaken::read).collect::<Sql<Vec<_>>>()?;
+    append(tx, forsaken_entries(&forsaken, now)).await
 }
 
 async fn retire_monitors(tx: &mut PgConnection, source: i64, kept: &[i64], now: Micros) -> Sql<Vec<RetiredMonitor>> {

@@ -93,7 +93,7 @@ async fn expire_rest(store: &SqliteStore, retention: Retention, now: Micros, don
     .bind((now - retention.raw).0)
     .execute(&mut *tx)
     .await?;
-    forsaken_notices(&mut tx).await?;
+    forsaken_notices(&mut tx, now).await?;
     // What was asked of an incident that ended meanwhile is void, also if its monitor is no longer decided about.
     query(
         "UPDATE wk_action SET folded = 1

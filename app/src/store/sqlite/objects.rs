@@ -1,11 +1,13 @@
 //! Objects of a source: tenants, channels, monitors and what they depend on, maintenance windows.
 
-use super::super::apply::{Found, Known, Plan, plan, stored_window, window_changes};
+use super::super::apply::{Found, Known, Plan, plan, returning, stored_window, window_changes};
+use super::super::outbox::{Forsaken, SENDING_MAX, forsaken_entries};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
     Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, MonitorObject, RetiredMonitor, TenantObjects,
 };
 use super::belong::{list, one_id, reserve_ids};
+use super::incidents::append;
 use super::people::look_again;
 use sqlx::{SqliteConnection, query};
 use watchkeeper_core::{ChannelId, Micros, TenantId};
@@ -115,6 +117,7 @@ async fn apply_monitors(
     for id in renamed {
         query("UPDATE wk_monitor SET name = '~' || id WHERE id = $1").bind(id).execute(&mut *tx).await?;
     }
+    forget(tx, &returning(&found)).await?;
     let mut ids = reserve_ids(tx, found.len() as i64).await?;
     let mut applied = Vec::with_capacity(objects.len());
     for (object, found) in objects.iter().zip(found) {
@@ -157,6 +160,20 @@ async fn apply_monitors(
     Ok(applied)
 }
 
+/// Forgets what was seen of monitors before they were taken out: it says nothing of what they are like now that they are back. What
+/// is known of an incident that nobody has ended yet stays.
+async fn forget(tx: &mut SqliteConnection, monitors: &[i64]) -> Sql<()> {
+    query("DELETE FROM wk_sight WHERE monitor_id IN (SELECT value FROM json_each($1))").bind(list(monitors)).execute(&mut *tx).await?;
+    query(
+        "DELETE FROM wk_verdict WHERE monitor_id IN (SELECT value FROM json_each($1)) AND NOT EXISTS
+             (SELECT 1 FROM wk_incident i WHERE i.monitor_id = wk_verdict.monitor_id AND i.resolved_at IS NULL)",
+    )
+    .bind(list(monitors))
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
 /// Every monitor that one of the objects may mean: those of the tenant, and those of any tenant that have a wanted uid.
 async fn known_monitors(tx: &mut SqliteConnection, tenant: TenantId, objects: &[MonitorObject]) -> Sql<Vec<Known>> {
     let uids: Vec<&str> = objects.iter().filter_map(|object| object.uid.as_deref()).collect();
@@ -178,18 +195,24 @@ async fn retire_channels(tx: &mut SqliteConnection, source: i64, kept: &[i64], n
         .bind(now.0)
         .execute(&mut *tx)
         .await?;
-    forsaken_notices(tx).await
+    forsaken_notices(tx, now).await
 }
 
-/// Suppresses what waits for a channel that is no more: nobody delivers to it.
-pub(super) async fn forsaken_notices(tx: &mut SqliteConnection) -> Sql<()> {
-    query(
-        "UPDATE wk_notice SET state = 'suppressed', why = 'the channel was removed'
-         WHERE state IN ('due', 'held') AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at IS NOT NULL)",
+/// Suppresses what waits for a channel that is no more: nobody delivers to it. An attempt under way is
+/// let finish; housekeeping finds what it leaves.
+pub(super) async fn forsaken_notices(tx: &mut SqliteConnection, now: Micros) -> Sql<()> {
+    let rows = query(
+        "UPDATE wk_notice SET state = 'suppressed',
+             why = 'its channel ' || (SELECT name FROM wk_channel c WHERE c.id = wk_notice.channel_id) || ' is gone from the configuration'
+         WHERE state IN ('due', 'held') AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at IS NOT NULL)
+           OR state = 'sending' AND channel_id IN (SELECT id FROM wk_channel WHERE retired_at < $1)
+         RETURNING incident_id, (SELECT name FROM wk_channel c WHERE c.id = wk_notice.channel_id), event",
     )
-    .execute(&mut *tx)
+    .bind((now - SENDING_MAX).0)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(())
+    let forsaken = rows.iter().map(Forsaken::read).collect::<Sql<Vec<_>>>()?;
+    append(tx, forsaken_entries(&forsaken, now)).await
 }
 
 async fn retire_monitors(tx: &mut SqliteConnection, source: i64, kept: &[i64], now: Micros) -> Sql<Vec<RetiredMonitor>> {

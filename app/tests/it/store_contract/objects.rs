@@ -2,9 +2,12 @@
 
 use super::world::*;
 use crate::support::store::each_store;
+use smallvec::smallvec;
 use std::collections::HashSet;
 use watchkeeper::store::*;
 use watchkeeper_core::MonitorId;
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::sight::Vote;
 
 fn ids(retired: &[RetiredMonitor]) -> Vec<MonitorId> {
     retired.iter().map(|gone| gone.id).collect()
@@ -163,6 +166,58 @@ async fn a_monitor_that_comes_back_has_its_history() {
         assert_eq!(back, made, "commenting a monitor out for a while forgets nothing");
         assert!(retired.is_empty());
         assert_eq!(names(&*t.store, "acme").await, ["api", "shop"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_monitor_that_comes_back_is_seen_afresh() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let seen = |w: &World, monitor| {
+            let vote = Vote { health: Health::Down, reason: None, blind: None, breached: smallvec![], at: sec(0), good_until: sec(60) };
+            let sight = SightRow { datacenter: w.me.datacenter, sight: Default::default(), vote };
+            let verdict = watchkeeper_core::verdict::Verdict { health: Health::Down, ..Default::default() };
+            Decision { sight: Some(sight), verdict: Some(VerdictRow { verdict, wake: None }), ..w.decision(monitor) }
+        };
+        let (opened, id, uid) = w.opens(w.api, "down", sec(1));
+        let (shop, api) = (seen(&w, w.shop), seen(&w, w.api));
+        w.commit_decisions(vec![shop, api, opened]).await;
+        // Put back at once, and unchanged: nothing is forgotten.
+        w.store().apply("files", "h1", &objects(), sec(2)).await.unwrap();
+        assert!(w.store().load(&[w.shop]).await.unwrap()[0].verdict.is_some());
+        let mut left = objects();
+        left[0].monitors.clear();
+        w.store().apply("files", "h2", &left, sec(3)).await.unwrap();
+        w.store().apply("files", "h3", &objects(), sec(4)).await.unwrap();
+        let states = w.store().load(&[w.shop, w.api]).await.unwrap();
+        assert_eq!((states[0].sights.len(), states[0].verdict.clone()), (0, None));
+        assert_eq!(states[1].sights.len(), 0);
+        assert!(states[1].verdict.is_some(), "its incident has not been ended yet");
+        assert_eq!(states[1].open.iter().map(|open| open.id).collect::<Vec<_>>(), [id]);
+        assert_eq!(w.incident(&uid).await.status, "open");
+        assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_channel_that_is_taken_out_says_so() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let (opened, _, uid) = w.opens(w.shop, "down", sec(1));
+        w.commit_decisions(vec![opened]).await;
+        let mut left = objects();
+        left[0].channels.remove(0);
+        w.store().apply("files", "h2", &left, sec(2)).await.unwrap();
+        let incident = w.incident(&uid).await;
+        assert_eq!(states(&incident), [("hook", "opened", "suppressed")]);
+        assert_eq!(incident.notices[0].why.as_deref(), Some("its channel hook is gone from the configuration"));
+        let not_told = ("not_told", "not told hook: the channel is gone from the configuration (opened)");
+        assert_eq!(story(&incident).last(), Some(&not_told));
+        w.store().apply("files", "h3", &left, sec(3)).await.unwrap();
+        assert_eq!(story(&w.incident(&uid).await).iter().filter(|entry| **entry == not_told).count(), 1, "said once");
+        assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
     })
     .await;
 }
