@@ -362,7 +362,10 @@ fn breached(verdict: &Verdict, policy: &Policy, rule: &Rule, health: Health, now
             let missed = verdict.reason == Some(Reason::PushMissed);
             let mine = missed == matches!(rule.trigger, Trigger::MissedPush);
             match health {
-                Health::Down => Some((mine, None)),
+                Health::Down if mine => Some((true, None)),
+                // It fails in the other way now, which is no recovery: what is open ends when things are well.
+                Health::Down if stands(verdict, rule) => None,
+                Health::Down => Some((false, None)),
                 Health::Up | Health::Degraded => Some((false, None)),
                 // Not known, failing again below the threshold, or not by enough datacenters: an open incident
                 // stays open until they agree that it is up; a quiet one stays quiet.
@@ -396,6 +399,11 @@ fn breached(verdict: &Verdict, policy: &Policy, rule: &Rule, health: Health, now
             None => Some((false, None)),
         },
     }
+}
+
+/// Whether an incident of the rule is open, or was ended by a person while the rule was breached.
+fn stands(verdict: &Verdict, rule: &Rule) -> bool {
+    verdict.rules.iter().any(|(key, state)| *key == rule.key && matches!(state, RuleState::Open(_) | RuleState::Dismissed { .. }))
 }
 
 fn judge_rule(out: &mut Judged, policy: &Policy, rule: &Rule, health: Health, now: Micros, ids: &mut IdBlock) {

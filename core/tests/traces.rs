@@ -185,7 +185,12 @@ fn certificates_alert_near_and_after_their_end() {
 #[test]
 fn a_missed_push_is_its_own_rule() {
     check("u m m m u", "up pending down +missed_push up -missed_push");
-    check("u d d d m", "up pending down +down -down +missed_push");
+    // Silence after a reported failure, or a reported failure after silence, is no recovery.
+    check("u d d d m", "up pending down +down +missed_push");
+    check("u d d d m m u", "up pending down +down +missed_push up -down -missed_push");
+    check("m m m d u", "pending down +missed_push +down up -down -missed_push");
+    // Nor does it undo that a person ended the incident.
+    check("d d d r m d", "pending down +down -down +missed_push");
 }
 
 #[test]
