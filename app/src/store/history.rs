@@ -182,15 +182,23 @@ pub(super) const fn floor(at: i64, span: i64) -> i64 {
 }
 
 /// Adds up state intervals, given as (start, end, state) in order, within [from, to). What no interval covers is unknown.
+/// `Pending` counts as what it was before, because nothing else is proven yet: a target that was never up was never up. So the
+/// intervals begin one before the one that `from` lies in.
 pub(super) fn state_times(from: Micros, to: Micros, intervals: impl Iterator<Item = (i64, Option<i64>, i64)>) -> StateTimes {
     let (mut up, mut down) = (0, 0);
+    let mut before = Health::Unknown;
     for (start, end, state) in intervals {
         let length = (end.unwrap_or(to.0).min(to.0) - start.max(from.0)).max(0);
-        match Health::from_code(state as i16).unwrap_or_default() {
-            Health::Up | Health::Degraded | Health::Pending => up += length,
+        let health = match Health::from_code(state as i16).unwrap_or_default() {
+            Health::Pending => before,
+            known @ (Health::Up | Health::Degraded | Health::Down | Health::Unknown) => known,
+        };
+        match health {
+            Health::Up | Health::Degraded => up += length,
             Health::Down => down += length,
-            Health::Unknown => {}
+            Health::Unknown | Health::Pending => {}
         }
+        before = health;
     }
     StateTimes { up: Dur(up), down: Dur(down), unknown: Dur(((to - from).0 - up - down).max(0)) }
 }
@@ -236,5 +244,11 @@ mod tests {
     fn state_times_are_clipped_and_the_rest_is_unknown() {
         let times = state_times(Micros(10), Micros(100), [(0, Some(20), 1), (20, Some(30), 4), (50, None, 3)].into_iter());
         assert_eq!(times, StateTimes { up: Dur(60), down: Dur(10), unknown: Dur(20) });
+        let code = |health: Health| i64::from(health.code());
+        let (up, pending, down) = (code(Health::Up), code(Health::Pending), code(Health::Down));
+        let times = state_times(Micros(10), Micros(40), [(0, Some(20), pending), (20, None, down)].into_iter());
+        assert_eq!(times, StateTimes { up: Dur(0), down: Dur(20), unknown: Dur(10) }, "pending before anything was known");
+        let times = state_times(Micros(10), Micros(40), [(0, Some(5), up), (5, Some(20), pending), (20, None, down)].into_iter());
+        assert_eq!(times, StateTimes { up: Dur(10), down: Dur(20), unknown: Dur(0) }, "pending after up, across the beginning");
     }
 }

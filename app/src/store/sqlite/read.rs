@@ -239,7 +239,9 @@ pub(super) async fn state_times(
     }
     let rows = query(
         "SELECT start, end_at, state FROM wk_interval
-         WHERE monitor_id = $1 AND start < $3 AND (end_at IS NULL OR end_at > $2) ORDER BY start",
+         WHERE monitor_id = $1 AND start < $3 AND start >= COALESCE(
+             (SELECT start FROM wk_interval WHERE monitor_id = $1 AND start <= $2 ORDER BY start DESC LIMIT 1 OFFSET 1), 0)
+         ORDER BY start",
     )
     .bind(monitor.0)
     .bind(from.0)

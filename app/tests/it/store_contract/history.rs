@@ -235,6 +235,22 @@ async fn state_times_are_exact() {
 }
 
 #[tokio::test]
+async fn pending_counts_as_what_it_was_before() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        for (start, health) in [(0, Health::Pending), (10, Health::Down), (50, Health::Up), (70, Health::Pending), (100, Health::Up)] {
+            w.commit_decisions(vec![w.interval(w.shop, sec(start), health)]).await;
+        }
+        let times = async |from, to| w.store().state_times(w.acme(), w.shop, sec(from), sec(to)).await.unwrap();
+        let of = |up, down, unknown| StateTimes { up: Dur::secs(up), down: Dur::secs(down), unknown: Dur::secs(unknown) };
+        assert_eq!(times(0, 50).await, of(0, 40, 10), "never up until then");
+        assert_eq!(times(80, 90).await, of(10, 0, 0), "pending all the time, and up before");
+        assert_eq!(times(70, 110).await, of(40, 0, 0), "pending from its first moment on");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_state_that_is_committed_twice_is_one_state() {
     each_store(|t| async move {
         let mut w = World::new(t).await;
