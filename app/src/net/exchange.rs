@@ -28,6 +28,10 @@ use watchkeeper_core::{Blind, Reason};
 /// fill the memory before a single header is known. (hyper holds the unread part of a body in the same buffer.)
 const HEAD_MAX: usize = 64 * 1024;
 
+/// A response has at most so many headers over HTTP/1.1. Fewer refuse sites behind several gateways that each add theirs; more is
+/// memory for every response (32 bytes each), and [`HEAD_MAX`] bounds them anyway.
+const HEADERS_MAX: usize = 1_024;
+
 /// HTTP/2 header lists are bounded alike.
 const HEAD_LIST_MAX: u32 = 64 * 1024;
 
@@ -146,8 +150,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let io = TokioIo::new(Stamped { inner: io, first });
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(HEAD_MAX).handshake(io).await.map_err(|e| fault_of(&e, "starting HTTP/1.1"))?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
+        .max_headers(HEADERS_MAX)
+        .handshake(io)
+        .await
+        .map_err(|e| fault_of(&e, "starting HTTP/1.1"))?;
     let mut driver = Driver { connection: pin!(connection), ended: None };
     let response = driver.respond(sender.send_request(request)).await?;
     receive(&mut driver, response, limits, got).await
@@ -319,7 +327,7 @@ fn fault_of(error: &hyper::Error, what: &str) -> Fault {
         return Fault::unknown(Blind::Internal, format!("{what}: {error}"));
     }
     if error.is_parse_too_large() {
-        return Fault::down(Reason::HttpMalformed, format!("{what}: the head is larger than {HEAD_MAX} bytes"));
+        return Fault::down(Reason::HttpMalformed, format!("{what}: the head has more than {HEADERS_MAX} headers or {HEAD_MAX} bytes"));
     }
     Fault::down(Reason::HttpMalformed, format!("{what}: the answer is not HTTP: {error}"))
 }

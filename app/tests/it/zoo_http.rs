@@ -294,6 +294,21 @@ async fn what_was_expected_is_missing() {
 }
 
 #[tokio::test]
+async fn many_headers_are_fine_and_too_many_are_named() {
+    let head = |count: usize| {
+        let headers: String = (0..count).map(|n| format!("X-{n}: y\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\n\r\n")
+    };
+    let server = Server::http(head(1_000)).await;
+    always(&get(&server.url("/")), &net(), PLENTY, Outcome::Up).await;
+    let server = Server::http(head(1_100)).await;
+    for attempt in always(&get(&server.url("/")), &net(), PLENTY, Outcome::Down(Reason::HttpMalformed)).await {
+        let error = attempt.error.unwrap_or_default();
+        assert!(error.contains("more than 1024 headers"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn garbage_instead_of_http() {
     for garbage in
         ["SSH-2.0-OpenSSH_9.2\r\n", "+OK POP3 ready\r\n", "\0\u{1}\u{2}\u{3}\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n", "HTTP/1.1 abc\r\n\r\n"]
