@@ -42,6 +42,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 pub mod web;
 
+/// A number with its noun: "1 problem", "2 problems".
+pub fn counted(n: impl TryInto<u64>, noun: &str) -> String {
+    // What does not fit is certainly not one.
+    let n = n.try_into().unwrap_or(u64::MAX);
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

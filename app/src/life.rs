@@ -255,7 +255,7 @@ impl Life {
     }
 
     fn started(&self, at: Micros) -> Word {
-        let summary = format!("version {}, {} monitors", env!("CARGO_PKG_VERSION"), self.monitors);
+        let summary = format!("version {}, {}", env!("CARGO_PKG_VERSION"), crate::counted(self.monitors, "monitor"));
         Word { event: NodeEvent::Started, severity: Severity::Info, at, until: None, summary }
     }
 

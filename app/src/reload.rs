@@ -129,7 +129,10 @@ impl Reloader {
             Err(problems) => {
                 self.metrics.reload_ok.set(0);
                 self.problem.send_replace(Some("the newest configuration was refused; see the log".to_owned()));
-                tracing::error!(problems = problems.len(), "the configuration was refused and changes nothing:\n{}", problems.join("\n"));
+                tracing::error!(problems = problems.len(), "the configuration was refused and changes nothing");
+                for problem in problems {
+                    tracing::error!("{problem}");
+                }
             }
         }
         result
@@ -165,7 +168,10 @@ impl Reloader {
         let kept = fleet.0.iter().filter(|(id, spec)| old.0.get(id).is_some_and(|o| Arc::ptr_eq(o, spec))).count();
         let new = fleet.0.keys().filter(|id| !old.0.contains_key(id)).count();
         let gone = old.0.keys().filter(|id| !fleet.0.contains_key(id)).count();
-        notes.insert(0, format!("{kept} monitors unchanged, {} changed, {new} new, {gone} gone", fleet.0.len() - kept - new));
+        notes.insert(
+            0,
+            format!("{} unchanged, {} changed, {new} new, {gone} gone", crate::counted(kept, "monitor"), fleet.0.len() - kept - new),
+        );
         self.channels.send_replace(Channels::of(&config, &applied));
         self.deliverers.apply(channels);
         self.talk.send_replace(talk);

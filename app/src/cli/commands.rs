@@ -6,6 +6,7 @@ use crate::channel;
 use crate::clock::Clock;
 use crate::config::decode::nearest;
 use crate::config::{self, BadConfig, ChannelConfig, Config, DEFAULT_TENANT, Reach, StoreUrl};
+use crate::counted;
 use crate::net::Net;
 use crate::store;
 use crate::web::auth::token_file;
@@ -160,7 +161,7 @@ fn check(path: Option<&Path>, json: bool) -> Result<(), Ended> {
             if json {
                 return say(&format!("{}\n", serde_json::json!({ "problems": [], "monitors": monitors, "channels": channels })));
             }
-            say(&format!("{} is good: {monitors} monitors, {channels} channels\n", path.display()))
+            say(&format!("{} is good: {}, {}\n", path.display(), counted(monitors, "monitor"), counted(channels, "channel")))
         }
         Err(bad) if json => {
             say(&format!("{}\n", bad.to_json()))?;

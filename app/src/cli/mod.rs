@@ -9,6 +9,7 @@ mod commands;
 pub mod dead_letters;
 mod ids;
 pub mod incident;
+mod log;
 mod page;
 mod people;
 mod probe;

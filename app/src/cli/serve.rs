@@ -1,7 +1,7 @@
 //! `serve`: the program as a service, from its configuration to its orderly end; `demo`: the same on a fleet of its own.
 
-use super::Ended;
 use super::commands::{ConfigArgs, token_file_of};
+use super::{Ended, log};
 use crate::app::{App, Given};
 use crate::config::{Config, DEFAULT_TENANT};
 use crate::reload::Source;
@@ -9,20 +9,14 @@ use crate::store::TenantScope;
 use crate::web::auth;
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
-
-/// The variables that say how much is logged (`error`, `warn`, `info`, `debug`, or a filter) and in which form (`text`, `json`).
-const LOG_LEVEL: &str = "LOG_LEVEL";
-const LOG_FORMAT: &str = "LOG_FORMAT";
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &ConfigArgs) -> Result<(), Ended> {
     let (config, path) = args.load()?;
-    log();
+    log::begin();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, path));
     // What still runs in blocking threads (a hung disk) must not keep the process.
@@ -71,7 +65,9 @@ async fn first_token(app: &App, file: &Path) -> anyhow::Result<()> {
             token.expose_secret()
         );
         // Standard output, because the log may be shipped elsewhere.
-        super::say(&text).map_err(|_| anyhow::anyhow!("the first token could not be printed"))?;
+        if super::say(&text).is_err() {
+            tracing::warn!("the first API token could not be printed; it is kept in {}", file.display());
+        }
     }
     Ok(())
 }
@@ -95,14 +91,4 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
         }
     });
     Ok(())
-}
-
-/// Logs to standard error.
-fn log() {
-    let filter = EnvFilter::try_from_env(LOG_LEVEL).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let json = std::env::var(LOG_FORMAT).is_ok_and(|f| f == "json");
-    // A second subscriber (in tests) is refused, which leaves the first in place.
-    let _ =
-        if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(std::io::stderr().is_terminal()).try_init() };
 }

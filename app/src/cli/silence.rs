@@ -16,8 +16,7 @@ pub async fn add(client: &Client, asked: &NewSilence, json: bool, view: &View) -
     let monitors = match made.monitors {
         None => String::new(),
         Some(0) => ", about no monitor that is watched now: check the spelling".to_owned(),
-        Some(1) => ", about 1 monitor".to_owned(),
-        Some(n) => format!(", about {n} monitors"),
+        Some(n) => format!(", about {}", crate::counted(n, "monitor")),
     };
     let (id, end) = (short(&made.uid), moment(made.ends_at.0, &view.zone));
     Ok(format!("silence {id} until {end}: {}{monitors}\n", about(&made.about)))

@@ -104,7 +104,14 @@ pub struct Engine {
     folding: HashSet<i64>,
     acting: HashSet<i64>,
     stream: Stream,
+    /// Since when pushes can have been recorded without a break.
     receiving_since: Micros,
+    /// When the latest round began.
+    round_at: Micros,
+    /// The last attempt to read pushes failed.
+    store_was_away: bool,
+    /// Push monitors whose time was up, and when: waiting for one more look at the recorded pushes.
+    overdue: Vec<(Micros, MonitorId)>,
     results: (mpsc::Sender<Fetched>, mpsc::Receiver<Fetched>),
     fetching_pushes: bool,
     fetching_actions: bool,
@@ -117,7 +124,8 @@ pub struct Engine {
 enum Fetched {
     Loaded(Loaded),
     LoadFailed(Vec<MonitorId>, Vec<RetiredMonitor>),
-    Pushes(Vec<PushRow>),
+    /// With when the reading began.
+    Pushes(Vec<PushRow>, Micros),
     PushesFailed,
     Actions(Vec<ActionRow>),
     ActionsFailed,
@@ -142,6 +150,9 @@ impl Engine {
             acting: HashSet::new(),
             stream,
             receiving_since,
+            round_at: receiving_since,
+            store_was_away: false,
+            overdue: Vec::new(),
             results: mpsc::channel(16),
             fetching_pushes: false,
             fetching_actions: false,
@@ -158,6 +169,7 @@ impl Engine {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         loop {
             (self.w.alive)();
+            self.note_round();
             self.fetch_ids();
             self.stream.launch_if_due();
             let wake = self.next_wake();
@@ -218,17 +230,18 @@ impl Engine {
                 self.retiring.extend(retired);
                 self.next_load = Instant::now() + Duration::from_secs(1);
             }
-            Fetched::Pushes(rows) => {
+            Fetched::Pushes(rows, began) => {
                 self.fetching_pushes = false;
                 let full = rows.len() as i64 == pushes::PUSHES_MAX;
                 for row in rows {
                     self.fold_push(&row);
                 }
+                self.pushes_folded(began);
                 if full {
                     self.w.pushes.notify_one();
                 }
             }
-            Fetched::PushesFailed => self.fetching_pushes = false,
+            Fetched::PushesFailed => self.pushes_failed(),
             Fetched::Actions(rows) => {
                 self.fetching_actions = false;
                 let full = rows.len() as i64 == actions::ACTIONS_MAX;
@@ -340,7 +353,7 @@ impl Engine {
             watched.queued = watched.queued.filter(|queued| *queued != at);
             let (push_due, wake_due) = (watched.push_due.is_some_and(|due| due <= now), watched.wake.is_some_and(|due| due <= now));
             if push_due {
-                self.push_overdue(id, now);
+                self.push_overdue(id);
             }
             let Some(watched) = self.watched.get_mut(&id) else { continue };
             if wake_due && let Some(decision) = watched.wake(&place, &mut self.ids) {

@@ -65,7 +65,7 @@ impl Engine {
         if ids.is_empty() {
             return;
         }
-        tracing::warn!(monitors = ids.len(), "this node no longer decides for {} monitors", ids.len());
+        tracing::warn!(monitors = ids.len(), "this node no longer decides for {}", crate::counted(ids.len(), "monitor"));
         for id in &ids {
             self.watched.remove(id);
         }
@@ -103,7 +103,7 @@ impl Engine {
             let fetched = match store.load(&ids).await {
                 Ok(states) => Fetched::Loaded(Loaded { specs, retired, states }),
                 Err(error) => {
-                    tracing::warn!(error = %crate::chain(&error), "the state of {} monitors could not be loaded; trying again", ids.len());
+                    tracing::warn!(error = %crate::chain(&error), "the state of {} could not be loaded; trying again", crate::counted(ids.len(), "monitor"));
                     Fetched::LoadFailed(ids, retired)
                 }
             };

@@ -5,10 +5,13 @@ use crate::probe::Attempt;
 use crate::spec::{MonitorSpec, Source};
 use crate::store::{PushKind, PushRow};
 use crate::telemetry::ReasonLabel;
-use watchkeeper_core::{Blind, Micros, MonitorId, Outcome, Reason};
+use watchkeeper_core::{Blind, Dur, Micros, MonitorId, Outcome, Reason};
 
 /// Pushes read at once.
 pub(super) const PUSHES_MAX: i64 = 1_000;
+/// The engine's rounds follow each other within about a second. After a longer gap the node is taken to have stood still, and to have
+/// received nothing meanwhile. Shorter makes a busy moment look like that; longer calls a push missed that nobody here could take.
+const ROUND_GAP: Dur = Dur::secs(5);
 
 impl Engine {
     pub(super) fn fetch_pushes(&mut self) {
@@ -16,10 +19,11 @@ impl Engine {
             return;
         }
         self.fetching_pushes = true;
+        let began = self.w.clock.now();
         let (store, out) = (self.w.store.clone(), self.results.0.clone());
         tokio::spawn(async move {
             let fetched = match store.unfolded_pushes(PUSHES_MAX).await {
-                Ok(rows) => Fetched::Pushes(rows),
+                Ok(rows) => Fetched::Pushes(rows, began),
                 Err(error) => {
                     tracing::warn!(error = %crate::chain(&error), "pushes could not be read; trying again");
                     Fetched::PushesFailed
@@ -68,17 +72,59 @@ impl Engine {
         self.fold(row.monitor, beat, &attempt, Some(row.id));
     }
 
-    /// A push did not come in time. If nobody was there to receive it, that is our fault.
-    pub(super) fn push_overdue(&mut self, id: MonitorId, now: Micros) {
-        let Some(watched) = self.watched.get_mut(&id) else { return };
+    /// Whether this node ran at all since the last round: while it did not, it took no pushes.
+    pub(super) fn note_round(&mut self) {
+        let now = self.w.clock.now();
+        if now - self.round_at > ROUND_GAP {
+            self.receiving_since = now;
+        }
+        self.round_at = now;
+    }
+
+    /// Pushes could not be read: as little could they be recorded.
+    pub(super) fn pushes_failed(&mut self) {
+        self.fetching_pushes = false;
+        self.store_was_away = true;
+    }
+
+    /// All pushes that were recorded before `began` have been folded: only now can it be said which did not come.
+    pub(super) fn pushes_folded(&mut self, began: Micros) {
+        if std::mem::take(&mut self.store_was_away) {
+            self.receiving_since = self.receiving_since.max(began);
+        }
+        let now = self.w.clock.now();
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.overdue).into_iter().partition(|(due, _)| *due <= began);
+        self.overdue = later;
+        for (due, id) in due {
+            self.push_missed(id, due, now);
+        }
+        if !self.overdue.is_empty() {
+            self.fetch_pushes();
+        }
+    }
+
+    /// No push was folded in time. It may be recorded all the same, by us or by another node, or nobody may have been able to record
+    /// it: what is true is said when the pushes have been read once more.
+    pub(super) fn push_overdue(&mut self, id: MonitorId) {
+        let Some(due) = self.watched.get_mut(&id).and_then(|watched| watched.push_due.take()) else { return };
+        self.overdue.push((due, id));
+        self.fetch_pushes();
+    }
+
+    /// A push did not come in time. If nobody was there to receive it, that is our fault, and the next one has its whole time again.
+    fn push_missed(&mut self, id: MonitorId, due: Micros, now: Micros) {
+        // A deadline that stands again was set by a push that came, or by a changed configuration.
+        let Some(watched) = self.watched.get_mut(&id).filter(|w| w.push_due.is_none() && !w.spec.paused) else { return };
         let Source::Push { expect_every, grace } = watched.spec.source else { return };
-        let due = watched.push_due.unwrap_or(now);
         let spec = watched.spec.clone();
-        watched.push_due = Some(due.max(now - expect_every) + expect_every);
+        let next = due.max(now - expect_every) + expect_every;
+        let (outcome, next) = if self.receiving_since > due - grace {
+            (Outcome::Unknown(Blind::NoReceiver), next.max(self.receiving_since + expect_every + grace))
+        } else {
+            (Outcome::Down(Reason::PushMissed), next)
+        };
+        watched.push_due = Some(next);
         queue_wakes(&mut self.wakes, watched);
-        let expected_at = due - grace;
-        let outcome =
-            if self.receiving_since > expected_at { Outcome::Unknown(Blind::NoReceiver) } else { Outcome::Down(Reason::PushMissed) };
         self.w.metrics.missed_windows.get_or_create(&ReasonLabel { reason: "push" }).inc();
         let every = crate::config::decode::show_duration(expect_every + grace);
         let attempt = Attempt::ended(outcome, Some(format!("no push came for {every}")));

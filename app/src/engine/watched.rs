@@ -122,6 +122,10 @@ impl Watched {
         let sight = sight::reconfigure(&self.sight, &self.spec.sight, &self.spec.policy.rules);
         let sight_changed = sight != self.sight;
         self.sight = sight;
+        if self.verdict == Verdict::default() {
+            // Nothing was ever found out, and nothing is open: there is nothing to decide yet, least of all since when.
+            return None;
+        }
         let before = self.verdict.clone();
         let judged = if sight_changed && self.last_at.0 > 0 {
             let vote = sight::vote(&self.sight, &self.spec.sight, self.last_at);

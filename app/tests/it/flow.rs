@@ -4,6 +4,7 @@ use super::support::app::{TestApp, until};
 use super::support::nginx::Nginx;
 use super::support::postgres;
 use super::support::provider::{Call, Provider};
+use super::support::scripted::{Script, ScriptedStore};
 use super::support::{switch, telegram, webhook};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -220,6 +221,66 @@ async fn a_job_that_stops_reporting_is_missed_and_one_that_fails_is_down() {
         .collect();
     let told: Vec<(&str, &str)> = told.iter().map(|(e, r)| (e.as_str(), r.as_str())).collect();
     assert_eq!(told, [("opened", "missed_push"), ("resolved", "missed_push"), ("opened", "down"), ("resolved", "down")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_that_nobody_here_could_record_are_not_called_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Script::new(None);
+    let store: Arc<dyn Store> = Arc::new(ScriptedStore { inner: sqlite(&folder).await, script: script.clone() });
+    let yaml = "monitors:\n  - name: backup\n    id: 0190a0c4-0000-4000-8000-000000000001\n    \
+                probe: { push: { expect_every: 4s, grace: 1s } }\n";
+    let app = TestApp::start(yaml, store).await;
+    let scope = app.scope().await;
+    let view = app.store.monitor(scope, "backup").await.unwrap().unwrap();
+    let token = app.store.push_token(scope, view.id).await.unwrap().expect("a push monitor has a token");
+    get(&app, &format!("/ping/{token}")).await;
+    app.until_health("backup", "up").await;
+    script.set_away(true);
+    let refused = get(&app, &format!("/ping/{token}")).await;
+    assert!(refused.starts_with("HTTP/1.1 5"), "{refused}");
+    // The outage lasts beyond the time at which the next push is overdue.
+    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+    script.set_away(false);
+    app.until_health("backup", "unknown").await;
+    // What was not said by then will not be said: the next push comes in time.
+    get(&app, &format!("/ping/{token}")).await;
+    app.until_health("backup", "up").await;
+    let incidents = app.store.incidents(scope, &IncidentFilter::default()).await.unwrap();
+    assert!(incidents.is_empty(), "{incidents:?}");
+    // From then on silence counts again.
+    app.until_health("backup", "down").await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_says_nothing_of_a_monitor_that_was_never_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("watchkeeper.yaml");
+    let text = |timeout: &str| {
+        format!(
+            "server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\n\
+             monitors:\n  - name: yearly\n    cron: '0 0 29 2 *'\n    timeout: {timeout}\n    \
+             probe: {{ http: {{ url: 'http://127.0.0.1:9/' }} }}\n"
+        )
+    };
+    std::fs::write(&path, text("5s")).unwrap();
+    let app = TestApp::start_on(&path, sqlite(&folder).await).await;
+    let scope = app.scope().await;
+    let first = app.store.monitor(scope, "yearly").await.unwrap().unwrap();
+    assert_eq!(first.since, None);
+    std::fs::write(&path, text("6s")).unwrap();
+    until("the new configuration is in force", async || {
+        let now = app.store.monitor(scope, "yearly").await.unwrap()?;
+        (now.config != first.config).then_some(())
+    })
+    .await;
+    // A stop in good order commits what the engine decided about it.
+    let store = app.store.clone();
+    app.stop().await;
+    drop(store);
+    let store = sqlite(&folder).await;
+    assert_eq!(store.monitor(scope, "yearly").await.unwrap().unwrap().since, None);
 }
 
 async fn get(app: &TestApp, path: &str) -> String {

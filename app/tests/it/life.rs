@@ -134,3 +134,23 @@ async fn a_ping_that_does_not_come_through_is_a_warning_that_shows_no_url() {
     assert!(!metrics.contains("s3cret"));
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    for log in ["full", "closed"] {
+        let hook = webhook::start(false).await;
+        let folder = tempfile::tempdir().unwrap();
+        let config = configured(folder.path(), &announced(&hook));
+        let program = if log == "full" {
+            Program::serve_logging_to(&config, std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+        } else {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            Program::serve_logging_to(&config, writer)
+        };
+        hook.wait_for(1).await;
+        let status = program.stop().await;
+        assert!(status.success(), "{log}: {status}");
+        assert_eq!(events(&hook.finish()), ["started", "stopped"], "{log}");
+    }
+}

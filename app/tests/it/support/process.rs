@@ -31,6 +31,11 @@ impl Program {
     /// Starts it on a configuration file.
     pub fn serve(config: &Path) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
+        Self::serve_logging_to(config, log)
+    }
+
+    /// The same with a log of its own.
+    pub fn serve_logging_to(config: &Path, log: impl Into<Stdio>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper"));
         command.arg("serve").arg("--config").arg(config).current_dir(config.parent().unwrap());
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())

@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use watchkeeper::store::*;
@@ -36,12 +37,13 @@ struct Inner {
     at: Option<Moment>,
     counts: Mutex<BTreeMap<&'static str, u32>>,
     stopped: watch::Sender<bool>,
+    away: AtomicBool,
 }
 
 impl Script {
     /// A script that stops the world at that moment, or never.
     pub fn new(at: Option<Moment>) -> Self {
-        Self(Arc::new(Inner { at, counts: Mutex::default(), stopped: watch::Sender::new(false) }))
+        Self(Arc::new(Inner { at, counts: Mutex::default(), stopped: watch::Sender::new(false), away: AtomicBool::new(false) }))
     }
 
     /// Returns once the world has stopped.
@@ -74,7 +76,15 @@ impl Script {
         *count
     }
 
-    async fn around<T>(&self, call: &'static str, work: impl Future<Output = T>) -> T {
+    /// From now on every call finds nobody, or finds the store again.
+    pub fn set_away(&self, away: bool) {
+        self.0.away.store(away, Ordering::SeqCst);
+    }
+
+    async fn around<T: Answer>(&self, call: &'static str, work: impl Future<Output = T>) -> T {
+        if self.0.away.load(Ordering::SeqCst) {
+            return T::nobody();
+        }
         let nth = self.count(call);
         if self.stops(call, nth, Side::Before) {
             return pending().await;
@@ -84,6 +94,21 @@ impl Script {
             return pending().await;
         }
         done
+    }
+}
+
+/// What a call that reaches nobody comes to.
+trait Answer {
+    fn nobody() -> Self;
+}
+
+impl Answer for () {
+    fn nobody() {}
+}
+
+impl<T> Answer for Result<T> {
+    fn nobody() -> Self {
+        Err(StoreError::Unavailable { doing: "asking", source: sqlx::Error::PoolTimedOut })
     }
 }
 
