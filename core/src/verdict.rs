@@ -365,8 +365,7 @@ fn breached(verdict: &Verdict, policy: &Policy, rule: &Rule, health: Health, now
                 Health::Down if mine => Some((true, None)),
                 // It fails in the other way now, which is no recovery: what is open ends when things are well.
                 Health::Down if stands(verdict, rule) => None,
-                Health::Down => Some((false, None)),
-                Health::Up | Health::Degraded => Some((false, None)),
+                Health::Down | Health::Up | Health::Degraded => Some((false, None)),
                 // Not known, failing again below the threshold, or not by enough datacenters: an open incident
                 // stays open until they agree that it is up; a quiet one stays quiet.
                 Health::Unknown | Health::Pending => None,
