@@ -253,13 +253,12 @@ fn chat_message(body: &Value, at: Micros) -> Result<Call, String> {
         incident: incident.to_owned(),
         monitor: line.split(' ').nth(1).unwrap_or_default().to_owned(),
     };
-    let (words, incidents) = match message.rsplit_once("Incident ") {
-        Some((_, incident)) => (vec![word(title, incident.trim())], 1),
+    let (words, incidents) = if let Some((_, incident)) = message.rsplit_once("Incident ") {
+        (vec![word(title, incident.trim())], 1)
+    } else {
         // A digest: one line for each incident, and its numbers in the title.
-        None => {
-            let numbers = title.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok()).sum();
-            (lines.map(|line| word(line, "")).collect(), numbers)
-        }
+        let numbers = title.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok()).sum();
+        (lines.map(|line| word(line, "")).collect(), numbers)
     };
     Ok(Call { at, provider: Provider::Telegram, channel: chat.to_string(), words, incidents })
 }

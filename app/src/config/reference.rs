@@ -110,7 +110,9 @@ pub fn default_text() -> String {
         let _ = writeln!(out, "#    probe:\n#      {}:", kind.name);
         kind_keys(&mut out, "#        ", kind);
     }
-    LISTS.iter().for_each(|each| list(&mut out, each));
+    for each in LISTS {
+        list(&mut out, each);
+    }
     for key in super::TOP.iter().filter(|key| !key.default.is_empty()) {
         out.push('\n');
         option(&mut out, "", key, &[]);

@@ -217,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_an_answer_and_nobody_is_none() {
         let net = Net::with_name_servers(crate::clock::Clock::system(), Vec::new());
-        assert_eq!(look(&net, &[]).await.outside, false);
+        assert!(!look(&net, &[]).await.outside);
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         assert!(look(&net, &[Means::Tcp(closed)]).await.outside);
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -178,7 +178,8 @@ impl Vantage {
             VantageState::Lost { .. } => 2,
         });
         match (before, now) {
-            (VantageState::Lost { .. }, VantageState::Lost { .. }) => {}
+            (VantageState::Lost { .. }, VantageState::Lost { .. })
+            | (VantageState::Fine | VantageState::Suspect { .. }, VantageState::Fine | VantageState::Suspect { .. }) => {}
             (_, VantageState::Lost { since }) => {
                 tracing::warn!(since = since.0, "this node has lost its own network; nothing is said of targets until it is back");
             }
@@ -186,7 +187,6 @@ impl Vantage {
                 let lasted = show_duration(lasted(since, self.clock.now()));
                 tracing::info!(since = since.0, "this node's own network is back after {lasted}");
             }
-            (VantageState::Fine | VantageState::Suspect { .. }, VantageState::Fine | VantageState::Suspect { .. }) => {}
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use watchkeeper::store::{self, BeatRow, IncidentFilter, IncidentView, Store};
 use watchkeeper_core::{Micros, Outcome, Reason};
 
-const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// One host with two addresses, each of which answers with a status of its own on the same port.

@@ -176,7 +176,7 @@ async fn a_monitor_that_comes_back_is_seen_afresh() {
         let mut w = World::new(t).await;
         let seen = |w: &World, monitor| {
             let vote = Vote { health: Health::Down, reason: None, blind: None, breached: smallvec![], at: sec(0), good_until: sec(60) };
-            let sight = SightRow { datacenter: w.me.datacenter, sight: Default::default(), vote };
+            let sight = SightRow { datacenter: w.me.datacenter, sight: watchkeeper_core::sight::Sight::default(), vote };
             let verdict = watchkeeper_core::verdict::Verdict { health: Health::Down, ..Default::default() };
             Decision { sight: Some(sight), verdict: Some(VerdictRow { verdict, wake: None }), ..w.decision(monitor) }
         };

@@ -232,7 +232,7 @@ impl Node {
                 summary: "acknowledged by ann".to_owned(),
             }),
             NoticeEvent::Resolved => {
-                decision.incidents.push(IncidentWrite::Resolve { id, at, why: "recovered", actor: None, summary: "over".to_owned() })
+                decision.incidents.push(IncidentWrite::Resolve { id, at, why: "recovered", actor: None, summary: "over".to_owned() });
             }
         }
         let nth = open.words;
