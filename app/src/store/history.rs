@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn state_times_are_clipped_and_the_rest_is_unknown() {
         let times = state_times(Micros(10), Micros(100), [(0, Some(20), 1), (20, Some(30), 4), (50, None, 3)].into_iter());
-        assert_eq!(times, StateTimes { up: Dur(60), down: Dur(10), unknown: Dur(20) });
+        assert_eq!(times, StateTimes { up: Dur(10), down: Dur(60), unknown: Dur(20) }, "pending after down");
         let code = |health: Health| i64::from(health.code());
         let (up, pending, down) = (code(Health::Up), code(Health::Pending), code(Health::Down));
         let times = state_times(Micros(10), Micros(40), [(0, Some(20), pending), (20, None, down)].into_iter());
