@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePoolOptions};
 use sqlx::{Connection, Sqlite};
 use std::time::Duration;
 
-/// How long a use case waits for its connection before it is [`super::StoreError::Unavailable`]. Well under the watchdog's ten
+/// How long a use case waits for its connection before it is [`crate::store::StoreError::Unavailable`]. Well under the watchdog's ten
 /// seconds: a slow disk must not look like a stalled loop; shorter would give up behind one long commit.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
