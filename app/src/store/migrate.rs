@@ -33,12 +33,7 @@ pub(super) const TABLE: &str =
 impl Migration {
     /// The SHA-256 of its text in hex.
     pub(super) fn checksum(&self) -> String {
-        use std::fmt::Write;
-        Sha256::digest(self.sql).iter().fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        crate::hex(&Sha256::digest(self.sql))
     }
 }
 

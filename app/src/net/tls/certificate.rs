@@ -65,21 +65,12 @@ fn one(der: &CertificateDer<'_>, now_s: i64) -> Option<Certificate> {
         not_before: cert.validity.not_before.timestamp(),
         not_after,
         days_left: days_left(not_after, now_s),
-        sha256: hex(&Sha256::digest(der)),
+        sha256: crate::hex(&Sha256::digest(der)),
     })
 }
 
 fn name_text(name: &x509_parser::x509::X509Name<'_>) -> String {
     name.to_string().chars().take(DN_MAX).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 fn names(cert: &X509Certificate<'_>) -> Vec<String> {
