@@ -6,7 +6,6 @@ use crate::channel::{Delivery, Refused, RefusedClass, Retry, Style, answer};
 use lettre::Message;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 /// The most characters of a Message-ID that is taken for one. RFC 5322 ends a line at 998; less would refuse what other versions made.
@@ -49,12 +48,7 @@ pub(super) fn letter(config: &Config, style: Style, delivery: &Delivery) -> Resu
 
 /// The same for every attempt of one notice.
 fn message_id(key: &str, domain: &str) -> String {
-    let hash = Sha256::digest(key.as_bytes());
-    let hex = hash.iter().take(16).fold(String::new(), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    });
+    let hex = crate::hex(&Sha256::digest(key.as_bytes())[..16]);
     format!("<{hex}@{domain}>")
 }
 

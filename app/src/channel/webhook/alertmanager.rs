@@ -9,7 +9,6 @@ use crate::channel::text::{Text, iso};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use watchkeeper_core::Micros;
 use watchkeeper_core::verdict::NoticeEvent;
 
@@ -156,11 +155,7 @@ fn fingerprint(labels: &Labels) -> String {
         hash.update(value);
         hash.update([0xff]);
     }
-    hash.finalize().iter().take(8).fold(String::new(), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    crate::hex(&hash.finalize()[..8])
 }
 
 #[cfg(test)]

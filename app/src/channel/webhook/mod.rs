@@ -22,7 +22,6 @@ use hmac::{Hmac, Mac};
 use http::{HeaderMap, HeaderValue, Method};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 use url::Url;
@@ -37,11 +36,7 @@ pub fn signature(secret: &SecretString, timestamp: &str, body: &[u8]) -> String 
     mac.update(timestamp.as_bytes());
     mac.update(b".");
     mac.update(body);
-    mac.finalize().into_bytes().iter().fold(String::from("v1="), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    format!("v1={}", crate::hex(&mac.finalize().into_bytes()))
 }
 
 /// A webhook, ready to be told.
@@ -151,6 +146,7 @@ impl Channel for Webhook {
 mod tests {
     use super::*;
     use crate::channel::{ATTEMPT_MAX, sample};
+    use std::fmt::Write as _;
 
     fn all(format: Format) -> String {
         let url = SecretString::from("https://hooks.example.org/a");
