@@ -104,10 +104,11 @@ impl Deliverer {
     /// Delivers what is due, and says when to look again.
     async fn round(&mut self) -> Result<Duration, StoreError> {
         loop {
+            self.look_anew().await?;
             if let Some(left) = self.quiet.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()) {
                 return Ok(left.min(POLL));
             }
-            let spec = self.spec.borrow_and_update().clone();
+            let spec = self.spec.borrow().clone();
             let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) else { return Ok(POLL) };
             let now = self.cx().clock.now();
             let caps = spec.caps();
@@ -131,6 +132,20 @@ impl Deliverer {
                 Step::Full(until) => return Ok((until - self.cx().clock.now()).to_std().clamp(POLL_LEAST, POLL)),
             }
         }
+    }
+
+    /// A channel that was changed is another provider, or the same one mended: what it had asked for is over.
+    async fn look_anew(&mut self) -> Result<(), StoreError> {
+        if !self.spec.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        let spec = self.spec.borrow().clone();
+        if let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) {
+            self.cx().store.hasten(spec.id, &fence, self.cx().clock.now()).await?;
+        }
+        (self.quiet, self.failures) = (None, 0);
+        self.spec.mark_unchanged();
+        Ok(())
     }
 
     /// How long until something is due, if nothing wakes us.

@@ -75,6 +75,8 @@ pub trait Store: Send + Sync {
     /// Records that notices are held or will never be told, with the reason on the notice (and on the timeline when it is suppressed),
     /// under the channel's lease. Those that no longer wait are left alone.
     async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()>;
+    /// Makes everything due that waits for another attempt on this channel, under the channel's lease.
+    async fn hasten(&self, channel: ChannelId, fence: &Fence, now: Micros) -> Result<()>;
     /// Puts words that no incident caused in the outbox; those that are there already are left alone.
     async fn tell(&self, words: &[WordWrite]) -> Result<()>;
     /// What this channel took since then, oldest first, at most [`super::PAGE_MAX`].

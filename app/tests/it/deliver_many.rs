@@ -112,6 +112,29 @@ async fn a_digest_fails_as_a_whole_and_is_repeated_as_a_whole() {
 }
 
 #[tokio::test]
+async fn what_the_provider_fails_at_together_again_and_again_is_tried_alone_and_holds_nothing_up() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let channels = [node.a];
+        let storm = node.open(&channels, 12).await;
+        let poison = storm[0].uid.clone();
+        let a = Recorder::answering(move |delivery, _| match &delivery.content {
+            Content::Incident(message) if message.incident != poison => Answer::Take,
+            Content::Incident(_) | Content::Digest(_) | Content::Report(_) | Content::Node(_) | Content::Test(_) => FAILS,
+        });
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        for open in &storm[1..] {
+            node.wait_for(&open.uid, &["sent"]).await;
+        }
+        // The one that the provider cannot take is neither given up nor in the way.
+        node.wait_for(&storm[0].uid, &["due"]).await;
+        deliverers.shutdown(LIMIT).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_refused_for_good_together_is_tried_alone() {
     each_store(|t| async move {
         let mut node = Node::new(t).await;

@@ -245,6 +245,10 @@ impl Store for PostgresStore {
         write!(self, "putting notices off", |tx| attempt::defer(tx, deferred, fence, now))
     }
 
+    async fn hasten(&self, channel: ChannelId, fence: &Fence, now: Micros) -> Result<()> {
+        write!(self, "looking anew at what waits", |tx| attempt::hasten(tx, channel, fence, now))
+    }
+
     async fn tell(&self, words: &[WordWrite]) -> Result<()> {
         write!(self, "putting words in the outbox", |tx| outbox::tell(tx, words))
     }

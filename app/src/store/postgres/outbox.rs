@@ -166,8 +166,14 @@ pub(super) async fn retry_dead(tx: &mut PgConnection, scope: TenantScope, notice
 }
 
 pub(super) async fn outbox_depth(tx: &mut PgConnection) -> Sql<OutboxDepth> {
-    let row =
-        query("SELECT count(*), min(created_at) FROM wk_notice WHERE state IN ('due', 'held', 'sending')").fetch_one(&mut *tx).await?;
+    let row = query("SELECT count(*) FROM wk_notice WHERE state IN ('due', 'held', 'sending')").fetch_one(&mut *tx).await?;
+    // What is held waits on purpose, and what a channel that was taken out has left is housekeeping's.
+    let oldest = query(
+        "SELECT min(n.created_at) FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id
+         WHERE n.state IN ('due', 'sending') AND c.retired_at IS NULL",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
     let dead = query("SELECT count(*) FROM wk_notice WHERE state = 'dead'").fetch_one(&mut *tx).await?;
-    Ok(OutboxDepth { waiting: row.int(0)?, dead: dead.int(0)?, oldest: row.maybe_int(1)?.map(Micros) })
+    Ok(OutboxDepth { waiting: row.int(0)?, dead: dead.int(0)?, oldest: oldest.maybe_int(0)?.map(Micros) })
 }

@@ -9,7 +9,7 @@ use super::commit::live;
 use super::incidents::{append, ends_as_last_resort};
 use sqlx::{SqliteConnection, query};
 use std::collections::{HashMap, HashSet};
-use watchkeeper_core::Micros;
+use watchkeeper_core::{ChannelId, Micros};
 
 pub(super) async fn begin(tx: &mut SqliteConnection, notices: &[i64], fence: &Fence, now: Micros) -> Sql<Vec<i64>> {
     if !holds(tx, fence).await? {
@@ -137,6 +137,21 @@ struct Waiting {
     incident: Option<i64>,
     why: Option<String>,
     channel: String,
+}
+
+pub(super) async fn hasten(tx: &mut SqliteConnection, channel: ChannelId, fence: &Fence, now: Micros) -> Sql<()> {
+    if !holds(tx, fence).await? {
+        return Ok(());
+    }
+    query(
+        "UPDATE wk_notice SET next_at = $2 WHERE id IN
+             (SELECT id FROM wk_notice WHERE channel_id = $1 AND state = 'due' AND attempts > 0 AND next_at > $2 ORDER BY id)",
+    )
+    .bind(channel.0)
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn defer(tx: &mut SqliteConnection, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Sql<()> {

@@ -192,6 +192,10 @@ impl Store for ScriptedStore {
         self.script.around("end_attempt", self.inner.end_attempt(end)).await
     }
 
+    async fn hasten(&self, channel: ChannelId, fence: &Fence, now: Micros) -> Result<()> {
+        self.script.around("hasten", self.inner.hasten(channel, fence, now)).await
+    }
+
     async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()> {
         self.script.around("defer", self.inner.defer(deferred, fence, now)).await
     }
