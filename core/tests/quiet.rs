@@ -116,6 +116,8 @@ struct Row {
     /// A mute has held it back.
     held: bool,
     attempts: u32,
+    /// The message that it was last begun in, by its first notice.
+    with: Option<i64>,
     /// How often the provider took it, and how often a node died before it could write that down.
     taken: u32,
     forgotten: u32,
@@ -309,6 +311,7 @@ impl World {
                 next_at: self.now,
                 held: false,
                 attempts: 0,
+                with: None,
                 taken: 0,
                 forgotten: 0,
             });
@@ -396,6 +399,7 @@ impl World {
             at: row.at,
             held: row.held,
             begun: row.attempts > 0,
+            with: row.with,
             told: last_word.is_some(),
             unheard: unheard && last_word.is_none(),
             over: self.over.get(&row.notice.incident).copied(),
@@ -429,6 +433,7 @@ impl World {
             match plan {
                 Plan::Send => messages.push(vec![id]),
                 Plan::Digest => together.push(id),
+                Plan::Next => {}
                 Plan::Hold(until, by) => {
                     row.held |= by.is_mute();
                     (row.fate, row.next_at) = (Fate::Held(by.sentence()), until);
@@ -437,9 +442,7 @@ impl World {
             }
         }
         if !together.is_empty() {
-            // What was begun before is not mixed with what came since.
-            let begun: Vec<i64> = together.iter().copied().filter(|id| self.outbox[*id as usize].attempts > 0).collect();
-            messages.insert(0, if begun.is_empty() { together } else { begun });
+            messages.insert(0, together);
         }
         let mut left = false;
         for message in messages {
@@ -455,6 +458,7 @@ impl World {
         for id in message {
             self.may_leave(&self.outbox[*id as usize]);
         }
+        self.may_repeat(message);
         let now = self.now;
         let mood = self.mood;
         let pacing = self.pacing.get_mut(&channel).expect("one of both");
@@ -469,6 +473,7 @@ impl World {
         for id in message {
             let row = &mut self.outbox[*id as usize];
             row.attempts += 1;
+            row.with = message.iter().min().copied();
             match mood {
                 Mood::Takes => {
                     row.fate = Fate::Sent(now);
@@ -492,7 +497,7 @@ impl World {
     fn may_wait(&self, row: &Row, plan: &Plan) {
         let (event, begun) = (row.notice.event, row.attempts > 0);
         match plan {
-            Plan::Send | Plan::Digest => {}
+            Plan::Send | Plan::Digest | Plan::Next => {}
             Plan::Hold(until, by) => {
                 assert!(*until > self.now, "a notice that is held is not looked at without end: {row:?}");
                 assert!(!begun || !by.is_mute(), "the provider may have it, and a mute holds it: {row:?}");
@@ -530,6 +535,17 @@ impl World {
         }
         let later = |other: &&Row| other.same_story(row) && other.notice.nth > row.notice.nth && other.taken > 0;
         assert_eq!(self.outbox.iter().find(later).map(|other| other.id), None, "a later word of its story was told before: {row:?}");
+    }
+
+    /// A message for many is repeated for the same ones: only then is its key the same, by which a receiver knows it again.
+    fn may_repeat(&self, message: &[i64]) {
+        let mut message = message.to_vec();
+        message.sort_unstable();
+        for row in message.iter().map(|id| &self.outbox[*id as usize]).filter(|row| row.attempts > 0) {
+            let before: Vec<i64> =
+                self.outbox.iter().filter(|other| other.waits() && other.with == row.with).map(|other| other.id).collect();
+            assert!(before.len() == 1 || before == message, "begun as {before:?}, repeated as {message:?}");
+        }
     }
 
     /// Mutes end by themselves, the router is well, and the provider takes everything: until what is true has been told.

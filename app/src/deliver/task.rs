@@ -3,7 +3,6 @@
 use super::attempt::Step;
 use super::mutes::Quiet;
 use super::pace::{Cap, Past};
-use super::parcel::together;
 use super::{ChannelSpec, DeliverContext, Node, POLL, scope};
 use crate::store::{Deferred, DueNotice, Fence, StoreError};
 use crate::telemetry::{ChannelOnly, ReasonLabel};
@@ -183,6 +182,8 @@ impl Deliverer {
             match plan {
                 Plan::Send => planned.singles.push(notice),
                 Plan::Digest => planned.digest.push(notice),
+                // It is due still when the next look is taken.
+                Plan::Next => {}
                 Plan::Hold(until, by) => {
                     self.cx().metrics.notices_held.get_or_create(&ReasonLabel { reason: held_word(&by) }).inc();
                     planned.deferred.push((id, Deferred::Held { until, why: by.sentence(), mute: by.is_mute() }));
@@ -200,7 +201,7 @@ impl Deliverer {
     async fn send(&mut self, spec: &ChannelSpec, fence: &Fence, planned: &Planned<'_>) -> Result<Step, StoreError> {
         let mut last = Step::NotOurs;
         if !planned.digest.is_empty() {
-            last = self.attempt(spec, fence, &together(&planned.digest)).await?;
+            last = self.attempt(spec, fence, &planned.digest).await?;
             if last == Step::Done {
                 self.cx().metrics.digests.get_or_create(&ChannelOnly { channel: spec.name.clone() }).inc();
             }

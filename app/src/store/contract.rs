@@ -66,7 +66,7 @@ pub trait Store: Send + Sync {
     /// When the next notice of this channel becomes due, if any waits; one that must wait for an earlier notice does not count.
     async fn next_due(&self, channel: ChannelId) -> Result<Option<Micros>>;
     /// Marks an attempt as begun for these notices, under the channel's lease, and says for which: not for those that no longer
-    /// wait; for none if the lease is no longer ours.
+    /// wait; for none if the lease is no longer ours. What is due again afterwards says what it was begun together with.
     async fn begin_attempt(&self, notices: &[i64], fence: &Fence, now: Micros) -> Result<Vec<i64>>;
     /// Records how it ended, with an entry on each incident's timeline. That the provider took it is a fact, recorded whoever holds
     /// the lease by now; anything else is a decision, ignored once the attempt is no longer ours. When the last notice of a cause is

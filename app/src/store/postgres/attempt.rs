@@ -18,7 +18,7 @@ pub(super) async fn begin(tx: &mut PgConnection, notices: &[i64], fence: &Fence,
     }
     lock(tx, notices).await?;
     let rows = query(
-        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3
+        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3, begun_with = id
          WHERE id = ANY($1) AND state IN ('due', 'held') AND next_at <= $4 RETURNING id",
     )
     .bind(notices)
@@ -28,6 +28,14 @@ pub(super) async fn begin(tx: &mut PgConnection, notices: &[i64], fence: &Fence,
     .fetch_all(&mut *tx)
     .await?;
     let begun = rows.iter().map(|row| row.int(0)).collect::<Sql<HashSet<_>>>()?;
+    if begun.len() > 1 {
+        let all: Vec<i64> = begun.iter().copied().collect();
+        query("UPDATE wk_notice SET begun_with = $2 WHERE id = ANY($1)")
+            .bind(&all)
+            .bind(all.iter().min().copied())
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(notices.iter().copied().filter(|id| begun.contains(id)).collect())
 }
 

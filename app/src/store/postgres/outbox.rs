@@ -33,7 +33,7 @@ pub(super) async fn due_notices(tx: &mut PgConnection, channel: ChannelId, now: 
         comes_first!(),
         " ORDER BY n.severity DESC, n.created_at, n.id LIMIT $3)
          SELECT n.id, n.cause, n.channel_id, n.tenant_id, n.incident_id, n.event, n.severity::int8, n.payload, n.attempts, n.created_at,
-             n.held::int::int8, n.cooldown, i.resolved_at, n.nth, i.monitor_id, i.rule_key
+             n.held::int::int8, n.cooldown, i.resolved_at, n.nth, i.monitor_id, i.rule_key, n.begun_with
          FROM due JOIN wk_notice n ON n.id = due.id LEFT JOIN wk_incident i ON i.id = n.incident_id
          ORDER BY n.severity DESC, n.created_at, n.id"
     ))

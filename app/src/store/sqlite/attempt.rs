@@ -16,7 +16,7 @@ pub(super) async fn begin(tx: &mut SqliteConnection, notices: &[i64], fence: &Fe
         return Ok(Vec::new());
     }
     let rows = query(
-        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3
+        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3, begun_with = id
          WHERE id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'held') AND next_at <= $4 RETURNING id",
     )
     .bind(list(notices))
@@ -26,6 +26,14 @@ pub(super) async fn begin(tx: &mut SqliteConnection, notices: &[i64], fence: &Fe
     .fetch_all(&mut *tx)
     .await?;
     let begun = rows.iter().map(|row| row.int(0)).collect::<Sql<HashSet<_>>>()?;
+    if begun.len() > 1 {
+        let all: Vec<i64> = begun.iter().copied().collect();
+        query("UPDATE wk_notice SET begun_with = $2 WHERE id IN (SELECT value FROM json_each($1))")
+            .bind(list(&all))
+            .bind(all.iter().min().copied())
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(notices.iter().copied().filter(|id| begun.contains(id)).collect())
 }
 

@@ -56,7 +56,8 @@ impl Script {
         self.0.counts.lock().unwrap().clone()
     }
 
-    fn is_stopped(&self) -> bool {
+    /// Whether the world has stopped.
+    pub fn is_stopped(&self) -> bool {
         *self.0.stopped.borrow()
     }
 
