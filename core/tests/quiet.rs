@@ -341,9 +341,12 @@ impl World {
             rule: Some(row.rule.as_str()),
             severity: Some(row.notice.severity),
         };
-        let mute = |quiet: &Quiet| match quiet.silence {
-            true => Mute::Silence { id: "quiet".to_owned(), until: quiet.until },
-            false => Mute::Maintenance { name: "work".to_owned(), until: quiet.until },
+        let mute = |quiet: &Quiet| {
+            if quiet.silence {
+                Mute::Silence { id: "quiet".to_owned(), until: quiet.until }
+            } else {
+                Mute::Maintenance { name: "work".to_owned(), until: quiet.until }
+            }
         };
         let holds = |quiet: &&Quiet| quiet.from <= self.now && self.now < quiet.until && quiet.matcher.matches(&subject);
         self.quiets.iter().filter(holds).map(mute).collect()

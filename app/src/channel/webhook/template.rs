@@ -80,12 +80,16 @@ fn quote(document: &mut Value) {
     match document {
         Value::Object(fields) => {
             for (key, value) in fields {
-                match value {
-                    Value::String(text) if FOREIGN.contains(&key.as_str()) => text.push_str("\"\\\n"),
-                    Value::Object(labels) if key == "labels" => {
-                        labels.values_mut().for_each(|label| *label = Value::from("a \"label\""));
-                    }
-                    other => quote(other),
+                if let Value::String(text) = value
+                    && FOREIGN.contains(&key.as_str())
+                {
+                    text.push_str("\"\\\n");
+                } else if let Value::Object(labels) = value
+                    && key == "labels"
+                {
+                    labels.values_mut().for_each(|label| *label = Value::from("a \"label\""));
+                } else {
+                    quote(value);
                 }
             }
         }

@@ -32,8 +32,11 @@ pub(super) async fn commit(tx: &mut PgConnection, batch: &Batch) -> Sql<Committe
 
 /// What became of the batch, if its number has landed before.
 async fn landed(tx: &mut PgConnection, batch: &Batch) -> Sql<Option<Committed>> {
-    let row =
-        query("SELECT batch, batch_result FROM wk_agent WHERE id = $1 FOR NO KEY UPDATE").bind(batch.agent.0).fetch_one(&mut *tx).await?;
+    let row = query("SELECT batch, batch_result, boot_id FROM wk_agent WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(batch.agent.0)
+        .fetch_one(&mut *tx)
+        .await?;
+    flat::same_life(&row.text(2)?, batch)?;
     let newest = row.int(0)? as u64;
     if batch.number > newest {
         return Ok(None);
@@ -43,7 +46,7 @@ async fn landed(tx: &mut PgConnection, batch: &Batch) -> Sql<Option<Committed>> 
 }
 
 /// Whoever wants to take one of these scopes waits until this transaction has ended.
-async fn stale_fences(tx: &mut PgConnection, fences: &BTreeSet<&Fence>) -> Sql<HashSet<Fence>> {
+pub(super) async fn stale_fences(tx: &mut PgConnection, fences: &BTreeSet<&Fence>) -> Sql<HashSet<Fence>> {
     let scopes: BTreeSet<&Scope> = fences.iter().map(|fence| &fence.scope).collect();
     if scopes.is_empty() {
         return Ok(HashSet::new());
@@ -152,9 +155,9 @@ async fn sights(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
         return Ok(());
     }
     query(
-        "INSERT INTO wk_sight (monitor_id, datacenter_id, health, fold)
-         SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
-         ON CONFLICT (monitor_id, datacenter_id) DO UPDATE SET health = excluded.health, fold = excluded.fold",
+        "INSERT INTO wk_sight (monitor_id, datacenter_id, health, fold, changed)
+         SELECT *, pg_current_xact_id()::text::int8 FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
+         ON CONFLICT (monitor_id, datacenter_id) DO UPDATE SET health = excluded.health, fold = excluded.fold, changed = excluded.changed",
     )
     .bind(flat.sights.iter().map(|row| row.monitor).collect::<Vec<_>>())
     .bind(flat.sights.iter().map(|row| row.datacenter).collect::<Vec<_>>())

@@ -22,7 +22,7 @@ const LIFE_LIMIT: Duration = Duration::from_mins(3);
 /// Lives that run at the same time. They mostly wait.
 const AT_ONCE: usize = 32;
 /// Calls that change nothing: before and after are one, and one is as good as another.
-const READS: [&str; 10] = [
+const READS: [&str; 14] = [
     "due_notices",
     "next_due",
     "mutes",
@@ -31,6 +31,10 @@ const READS: [&str; 10] = [
     "unfolded_actions",
     "outbox_depth",
     "leases",
+    "in_force",
+    "datacenters",
+    "votes_since",
+    "newest_event",
     "load",
     "ping",
 ];

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use watchkeeper::store::*;
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::verdict::Action;
-use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId, TenantId};
+use watchkeeper_core::{ChannelId, DatacenterId, Dur, Micros, MonitorId, TenantId};
 
 /// Before the call reaches the other side, or after it has taken effect there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,8 +129,24 @@ impl Store for ScriptedStore {
         self.script.around("reserve_ids", self.inner.reserve_ids(count)).await
     }
 
-    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied> {
-        self.script.around("apply", self.inner.apply(source, hash, tenants, now)).await
+    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], mandate: Mandate<'_>, now: Micros) -> Result<Applied> {
+        self.script.around("apply", self.inner.apply(source, hash, tenants, mandate, now)).await
+    }
+
+    async fn in_force(&self, source: &str) -> Result<Option<String>> {
+        self.script.around("in_force", self.inner.in_force(source)).await
+    }
+
+    async fn datacenters(&self) -> Result<Vec<(DatacenterId, String)>> {
+        self.script.around("datacenters", self.inner.datacenters()).await
+    }
+
+    async fn votes_since(&self, after: Option<i64>) -> Result<(Vec<HeardVote>, i64)> {
+        self.script.around("votes_since", self.inner.votes_since(after)).await
+    }
+
+    async fn newest_event(&self) -> Result<i64> {
+        self.script.around("newest_event", self.inner.newest_event()).await
     }
 
     async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>> {
