@@ -90,7 +90,7 @@ impl Engine {
         for id in &gone {
             self.probing.remove(id);
         }
-        self.w.live.with(|table| gone.iter().for_each(|id| drop(table.remove(id))));
+        self.w.live.with(|table| table.retain(|id, _| gone.binary_search(id).is_err()));
         tracing::info!(monitors = gone.len(), "this node no longer watches {}", crate::counted(gone.len(), "monitor"));
         self.tell_schedule(Command::Unwatch(gone)).await;
     }
