@@ -43,6 +43,9 @@ const FOLDED_AT_ONCE: usize = 1_024;
 /// So many ids are fetched at once.
 const IDS_BLOCK: i64 = 50_000;
 
+/// A node that is alone looks for pushes and actions every so many seconds, should a bell have been missed.
+const LOOK_ALONE: u32 = 10;
+
 /// A new configuration for the engine.
 pub struct FleetUpdate {
     /// Everything that is to be watched.
@@ -193,6 +196,7 @@ impl Engine {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut listen = tokio::time::interval(votes::LISTEN_EVERY);
         listen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked = 0;
         loop {
             (self.w.alive)();
             self.note_round();
@@ -222,10 +226,15 @@ impl Engine {
                 () = self.w.actions.notified() => self.fetch_actions(),
                 () = tokio::time::sleep_until(wake.into()) => self.wake_due(),
                 () = tokio::time::sleep_until(close.into()), if self.stream.waits_to_close() => {}
-                _ = listen.tick() => self.fetch_votes(),
+                // While nobody else is there, nobody else votes; but from where on to listen must be known before the first state is loaded.
+                _ = listen.tick(), if self.heard.is_none() || self.w.leases.shared() => self.fetch_votes(),
                 _ = tick.tick() => {
-                    self.fetch_pushes();
-                    self.fetch_actions();
+                    // What is recorded through this node rings; what another one recorded must be looked for.
+                    looked += 1;
+                    if self.w.leases.shared() || looked % LOOK_ALONE == 0 {
+                        self.fetch_pushes();
+                        self.fetch_actions();
+                    }
                     self.load_missing();
                     self.w.metrics.incidents_open.set(self.watched.values().map(|w| w.open.len() as i64).sum());
                 }
