@@ -411,7 +411,10 @@ mod tests {
         assert_eq!(delivery_plan(&two[..1], &nine, NOW)[0].1, Plan::Send);
         let begun = Waiting { begun: true, ..opened(1) };
         let report = Waiting { incident: None, event: None, ..opened(2) };
-        assert!(delivery_plan(&[begun, report], &trickle, NOW).iter().all(|(_, p)| *p == Plan::Send), "only words, and none that may be out");
+        assert!(
+            delivery_plan(&[begun, report], &trickle, NOW).iter().all(|(_, p)| *p == Plan::Send),
+            "only words, and none that may be out"
+        );
         let after = Pace { digest_at: Some(NOW - Dur::secs(5)), ..trickle };
         let until = NOW + Dur::secs(10);
         assert!(delivery_plan(&two, &after, NOW).iter().all(|(_, p)| *p == Plan::Hold(until, HeldBy::Storm)));

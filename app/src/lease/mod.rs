@@ -68,8 +68,7 @@ pub struct Leases(watch::Receiver<Held>);
 impl Leases {
     /// The fence of a scope, if we may act on it now.
     pub fn fence(&self, scope: &str) -> Option<Fence> {
-        let good = BootTime::now() < self.0.borrow().good_until;
-        self.listed(scope).filter(|_| good)
+        self.listed(scope).filter(|_| self.reached())
     }
 
     /// The fence of a scope that was ours when the store was last reached, whether or not that has run out: under it one may go on
@@ -81,6 +80,11 @@ impl Leases {
     /// Whether anybody shows life on a scope.
     pub fn alive(&self, scope: &str) -> bool {
         self.0.borrow().alive.get(scope).is_some_and(|until| BootTime::now() < *until)
+    }
+
+    /// Whether the table was reached so lately that what is held, or no longer held, is known.
+    pub fn reached(&self) -> bool {
+        BootTime::now() < self.0.borrow().good_until
     }
 
     /// Whether other nodes share the work with this one, or could.

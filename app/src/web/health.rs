@@ -189,10 +189,7 @@ mod tests {
         let failing = |n: usize| Failing { name: format!("pager{n}"), since: Micros(0), class: RefusedClass::Timeout };
         let body = Readiness { failing_channels: (1..=7).map(failing).collect(), ..fine() }.body();
         assert!(body.ready, "another place would not reach the provider either");
-        assert_eq!(
-            body.warnings[0],
-            "channel pager1: has taken nothing since 1970-01-01T00:00:00Z (timeout); it is tried again and again"
-        );
+        assert_eq!(body.warnings[0], "channel pager1: has taken nothing since 1970-01-01T00:00:00Z (timeout); it is tried again and again");
         assert_eq!((body.warnings.len(), body.warnings[5].as_str()), (6, "2 more channels take nothing"));
     }
 }
