@@ -4,7 +4,7 @@
 //! `App::run` starts the parts as named tasks and, at the end, stops them in the order of the flow: what takes in first,
 //! then the engine with its last commit, then deliveries in hand, then the leases, then the store.
 
-use crate::clock::{BootTime, Clock};
+use crate::clock::{BootTime, Clock, next_beat};
 use crate::config::Config;
 use crate::dead_man::Pinger;
 use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
@@ -538,7 +538,7 @@ async fn readiness(
                 true
             }
         });
-        if stop.run_until_cancelled(tokio::time::sleep(READY_EVERY)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep_until(next_beat(READY_EVERY).into())).await.is_none() {
             return;
         }
     }

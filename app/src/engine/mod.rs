@@ -15,7 +15,7 @@ mod votes;
 mod watched;
 pub mod words;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, next_beat};
 use crate::executor::Observed;
 use crate::lease::Leases;
 use crate::live::{Latest, Live};
@@ -43,6 +43,8 @@ const FOLDED_AT_ONCE: usize = 1_024;
 /// So many ids are fetched at once.
 const IDS_BLOCK: i64 = 50_000;
 
+/// What is looked for by and by is looked for so often.
+const TICK: Duration = Duration::from_secs(1);
 /// A node that is alone looks for pushes and actions every so many seconds, should a bell have been missed.
 const LOOK_ALONE: u32 = 10;
 
@@ -193,8 +195,8 @@ impl Engine {
     /// the process must end and start again from what is stored.
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) -> anyhow::Result<()> {
         let mut held = self.w.leases.watch();
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        let mut listen = tokio::time::interval(votes::LISTEN_EVERY);
+        let mut tick = tokio::time::interval_at(next_beat(TICK).into(), TICK);
+        let mut listen = tokio::time::interval_at(next_beat(votes::LISTEN_EVERY).into(), votes::LISTEN_EVERY);
         listen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked = 0;
         loop {

@@ -14,7 +14,7 @@ mod wanted;
 
 pub use wanted::{SOURCE, Wanted};
 
-use crate::clock::{BootTime, Clock};
+use crate::clock::{BootTime, Clock, next_beat};
 use crate::engine::agent_scope;
 use crate::store::{Fence, LeaseRow, Scope, Store};
 use crate::telemetry::SharedMetrics;
@@ -147,7 +147,7 @@ impl Keeper {
             (self.cx.alive)();
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
-                () = tokio::time::sleep(look) => {}
+                () = tokio::time::sleep_until(next_beat(look).into()) => {}
                 // Whoever says what is wanted may end before us; what was wanted last is kept until `stop`.
                 Ok(()) = self.cx.wanted.changed() => {}
             }

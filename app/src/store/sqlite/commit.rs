@@ -187,17 +187,18 @@ async fn finish(tx: &mut SqliteConnection, batch: &Batch, committed: &Committed)
 
 pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// An INSERT of many rows at a time, in widths that are powers of two, so that each is prepared once and few make any number of rows.
-pub(super) struct Bulk([String; WIDTHS]);
+/// An INSERT of up to [`WIDEST`] rows at a time: a text for every number of rows, so that each is prepared once, and few rows are one
+/// statement.
+pub(super) struct Bulk([String; WIDEST]);
 
-/// One more than the logarithm of the widest, 64 rows. Wider statements gain nothing measurable; SQLite's limit is 32 766 values.
-const WIDTHS: usize = 7;
+/// More rows in a statement gain nothing measurable; SQLite's limit is 32 766 values.
+const WIDEST: usize = 64;
 
 impl Bulk {
     pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
         // Unnamed parameters: SQLite looks named ones up one by one.
         let row = format!("({})", vec!["?"; columns].join(","));
-        Self(std::array::from_fn(|log| format!("{head} VALUES {} {tail}", vec![row.as_str(); 1 << log].join(","))))
+        Self(std::array::from_fn(|before| format!("{head} VALUES {} {tail}", vec![row.as_str(); before + 1].join(","))))
     }
 
     pub(super) async fn put<T>(
@@ -206,13 +207,8 @@ impl Bulk {
         rows: &[T],
         bind: impl for<'q> Fn(Bound<'q>, &'q T) -> Bound<'q>,
     ) -> Sql<()> {
-        let mut rest = rows;
-        for (log, sql) in self.0.iter().enumerate().rev() {
-            while rest.len() >= 1 << log {
-                let (now, later) = rest.split_at(1 << log);
-                now.iter().fold(query(sql.as_str()), &bind).execute(&mut *tx).await?;
-                rest = later;
-            }
+        for rows in rows.chunks(WIDEST) {
+            rows.iter().fold(query(self.0[rows.len() - 1].as_str()), &bind).execute(&mut *tx).await?;
         }
         Ok(())
     }
