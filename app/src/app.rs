@@ -6,11 +6,13 @@
 
 use crate::clock::{BootTime, Clock, next_beat};
 use crate::config::Config;
+use crate::cut_off::{self, CutOff};
 use crate::dead_man::Pinger;
-use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
+use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers, Stored};
 use crate::ears::{self, EarsContext};
-use crate::engine::{Engine, FleetUpdate, Wiring};
+use crate::engine::{CUT_OFF, Engine, FleetUpdate, Wiring};
 use crate::executor::{Executor, OBSERVED_MAX};
+use crate::journal::Journal;
 use crate::lateness::Lateness;
 use crate::lease::{self, Keeper, KeeperContext, Leases, Wanted};
 use crate::life::{Announcer, End, Life};
@@ -30,8 +32,9 @@ use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -53,6 +56,10 @@ const HOUSEKEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What other nodes decided is looked for so often: it should be told within a second.
 const LISTEN_EVERY: Duration = Duration::from_millis(250);
+
+/// A journal holds at most so much, in bytes: about two million heartbeats. More would fill a small disk; less would lose quiet heartbeats in
+/// an outage of some hours.
+const JOURNAL_MAX: u64 = 256 << 20;
 
 /// The scope of housekeeping: one node of the installation does it.
 const HOUSEKEEPING: &str = "housekeeping";
@@ -96,6 +103,7 @@ pub struct App {
     web: WebState,
     ready: watch::Sender<Readiness>,
     store_health: watch::Receiver<Option<String>>,
+    cut_off: Option<Arc<CutOff>>,
     retention: Retention,
 }
 
@@ -123,8 +131,17 @@ impl App {
         let boot = uuid::Uuid::new_v4().simple().to_string();
         let name = config.agent.name.clone().unwrap_or_else(host_name);
         lease::refuse_twin(&*store, &name, config.agent.lease).await?;
-        let joined =
+        // What an earlier run could not give back is given back before this one is another life of the node.
+        let journal = if store.exclusive() { None } else { journal_of(&config.store.journal, &name) };
+        let recovered = match &journal {
+            Some(journal) => cut_off::recover(&name, journal, &*store).await.context("the journal could not be given back")?,
+            None => true,
+        };
+        let mut joined =
             store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
+        if let Some(journal) = journal.as_ref().filter(|_| !recovered) {
+            cut_off::give_back_as_facts(&mut joined, &name, journal, &*store).await.context("the journal could not be given back")?;
+        }
 
         // What is watched: the objects of the configuration get their ids from the store.
         let objects = spec::objects(&config).map_err(|error| anyhow::anyhow!("no randomness for push tokens: {error}"))?;
@@ -162,14 +179,29 @@ impl App {
             Arc::new(move |scope: &str| leases.fence(scope))
         };
         let cx = DeliverContext {
-            store: store.clone(),
+            outbox: Arc::new(Stored(store.clone())),
             net: net.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             fence,
             patience: LAST_RESORT_AFTER,
         };
-        let deliverers = Arc::new(Deliverers::new(cx));
+        let (cut_off, deliverers) = match journal {
+            Some(journal) => {
+                let (cut_off, telling) = cut_off::begin(&name, journal, leases.clone(), &cx);
+                (Some(cut_off), Deliverers::new(cx).with(telling))
+            }
+            None => (None, Deliverers::new(cx)),
+        };
+        let deliverers = Arc::new(deliverers);
+        if let Some(cut_off) = &cut_off {
+            let deliverers = Arc::downgrade(&deliverers);
+            cut_off.wakes(move |channel| {
+                if let Some(deliverers) = deliverers.upgrade() {
+                    deliverers.wake_cut_off(channel);
+                }
+            });
+        }
 
         // The flow: schedule → executor → engine.
         let lateness = Lateness::default();
@@ -201,6 +233,7 @@ impl App {
             actions: actions.clone(),
             outbox,
             store_health: store_health_tx,
+            cut_off: cut_off.clone(),
             alive: pulse.engine(),
         };
         let engine = Engine::new(wiring);
@@ -321,6 +354,7 @@ impl App {
             web,
             ready,
             store_health,
+            cut_off,
             retention,
         })
     }
@@ -352,6 +386,7 @@ impl App {
         let life = vec![part("life", self.life.run(ending).map(Ok).boxed())];
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
         let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock.clone(), holding.clone());
+        let (gauges, mutes) = (self.clock.clone(), self.clock.clone());
         let warnings = Warnings {
             reload: problem,
             dead_man: self.dead_man_problem,
@@ -369,13 +404,18 @@ impl App {
             holding.clone(),
         );
         let vantage = self.vantage.run(self.net, self.check, self.announcer, holding.clone());
-        let rest = vec![
+        let outbox = deliver::show_outbox(self.store.clone(), self.metrics.clone(), gauges, holding.clone());
+        let mut rest = vec![
+            part("outbox", outbox.map(Ok).boxed()),
             part("leases", self.keeper.run(holding.clone()).boxed()),
             part("housekeeping", housekeeping.map(Ok).boxed()),
             part("readiness", readiness.map(Ok).boxed()),
             part("vantage", vantage.map(Ok).boxed()),
             part("wake", wake_deliverers(deliverers.clone(), self.store.clone(), self.leases, holding.clone()).map(Ok).boxed()),
         ];
+        rest.extend(
+            self.cut_off.map(|cut_off| part("mutes", cut_off.remember_mutes(self.store.clone(), mutes, holding.clone()).map(Ok).boxed())),
+        );
 
         let by_itself = tokio::select! {
             () = stop.cancelled() => false,
@@ -510,7 +550,8 @@ async fn readiness(
             let held = held.borrow();
             if BootTime::now() >= held.good_until { Err("the leases ran out".to_owned()) } else { Ok(()) }
         };
-        let store_now = match store.borrow().as_ref() {
+        let store_now = match store.borrow().as_deref() {
+            Some(CUT_OFF) => Err(CUT_OFF.to_owned()),
             Some(_) => Err("a batch could not be committed".to_owned()),
             None => match held.borrow().error.as_ref() {
                 Some(_) => Err("the store was not reached".to_owned()),
@@ -540,6 +581,19 @@ async fn readiness(
         });
         if stop.run_until_cancelled(tokio::time::sleep_until(next_beat(READY_EVERY).into())).await.is_none() {
             return;
+        }
+    }
+}
+
+/// The journal of this node, empty or not. Without one the node waits for a store that is out of reach, as on SQLite.
+fn journal_of(folder: &Path, node: &str) -> Option<Arc<Mutex<Journal>>> {
+    let name: String = node.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '.' { c } else { '_' }).collect();
+    let folder = folder.join(name);
+    match Journal::open(&folder, JOURNAL_MAX) {
+        Ok(journal) => Some(Arc::new(Mutex::new(journal))),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "no journal can be kept in {}: while the store is out of reach nothing will be told", folder.display());
+            None
         }
     }
 }

@@ -67,6 +67,9 @@ pub struct Message {
     /// Who acknowledged or ended it, if a person did.
     #[serde(default)]
     pub actor: Option<String>,
+    /// The node that tells it while it is cut off from the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_off: Option<String>,
     /// Who saw it: code of each datacenter with what it sees.
     pub seen_by: BTreeMap<String, String>,
 }
@@ -194,6 +197,15 @@ pub struct TestWord {
 }
 
 impl Content {
+    /// The node that tells it while it is cut off from the store, if one does.
+    pub fn cut_off(&self) -> Option<&str> {
+        match self {
+            Self::Incident(message) => message.cut_off.as_deref(),
+            Self::Digest(digest) => digest.words.iter().find_map(|message| message.cut_off.as_deref()),
+            Self::Report(_) | Self::Node(_) | Self::Test(_) => None,
+        }
+    }
+
     /// The incident's message, if it is about one.
     pub const fn incident(&self) -> Option<&Message> {
         match self {

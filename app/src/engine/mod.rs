@@ -16,6 +16,7 @@ mod watched;
 pub mod words;
 
 use crate::clock::{Clock, next_beat};
+use crate::cut_off::CutOff;
 use crate::executor::Observed;
 use crate::lease::Leases;
 use crate::live::{Latest, Live};
@@ -24,6 +25,7 @@ use crate::schedule::Command;
 use crate::spec::{Fleet, MonitorSpec};
 use crate::store::{ActionRow, BeatRow, DETAIL_MAX, DetailRow, HeardVote, Joined, PushRow, RetiredMonitor, Store, StoredState};
 use crate::telemetry::SharedMetrics;
+pub use commit::CUT_OFF;
 use commit::Stream;
 use roles::{Roles, Standing};
 use std::cmp::Reverse;
@@ -90,6 +92,8 @@ pub struct Wiring {
     pub outbox: WakeChannels,
     /// How the store is doing.
     pub store_health: watch::Sender<StoreHealth>,
+    /// What is done while a store that others share is out of reach.
+    pub cut_off: Option<Arc<CutOff>>,
     /// Called every round, for the watchdog.
     pub alive: Arc<dyn Fn() + Send + Sync>,
 }
@@ -157,7 +161,7 @@ enum Fetched {
 impl Engine {
     /// An engine that watches nothing yet.
     pub fn new(w: Wiring) -> Self {
-        let stream = Stream::new(w.store.clone(), w.metrics.clone(), &w.joined, w.store_health.clone());
+        let stream = Stream::new(w.store.clone(), w.metrics.clone(), &w.joined, w.store_health.clone(), w.cut_off.clone());
         let receiving_since = w.clock.now();
         let codes = Codes::from([(w.joined.datacenter, w.joined.datacenter_code.clone())]);
         // Nobody else can vote in a store that is ours alone.
@@ -204,6 +208,7 @@ impl Engine {
             self.note_round();
             self.fetch_ids();
             self.stream.launch_if_due();
+            self.stream.give_back();
             let wake = self.next_wake();
             let close = self.stream.close_at();
             tokio::select! {

@@ -186,6 +186,7 @@ impl Keeper {
             }
             Err(error) => error,
         };
+        self.seen.missed();
         if self.held.borrow().error.is_none() {
             tracing::warn!(error = %text, "leases could not be kept; this node stops deciding when they run out");
         }

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(super) struct Seen {
     rows: BTreeMap<String, Sighting>,
     take_over: Duration,
+    /// The table could not be read since it was read last: nobody could show life.
+    blind: bool,
 }
 
 struct Sighting {
@@ -20,15 +22,21 @@ struct Sighting {
 
 impl Seen {
     pub(super) const fn new(take_over: Duration) -> Self {
-        Self { rows: BTreeMap::new(), take_over }
+        Self { rows: BTreeMap::new(), take_over, blind: false }
     }
 
-    /// Takes note of the table as it was read at `now`.
+    /// The table could not be read.
+    pub(super) const fn missed(&mut self) {
+        self.blind = true;
+    }
+
+    /// Takes note of the table as it was read at `now`. What stood still while it could not be read has its whole time again.
     pub(super) fn note(&mut self, table: Vec<LeaseRow>, now: BootTime) {
+        let blind = std::mem::take(&mut self.blind);
         let mut before = std::mem::take(&mut self.rows);
         for row in table {
             let sighting = match before.remove(&row.scope) {
-                Some(known) if known.row == row => known,
+                Some(known) if known.row == row => Sighting { since: if blind { now } else { known.since }, ..known },
                 Some(known) => Sighting { moved: known.row.holder == row.holder && known.row.epoch == row.epoch, row, since: now },
                 None => Sighting { row, since: now, moved: false },
             };

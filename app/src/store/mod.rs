@@ -31,7 +31,8 @@ pub use alerting::{
 };
 pub use contract::Store;
 pub use decision::{
-    Batch, BeatRow, Committed, DETAIL_MAX, Decision, DetailRow, IncidentWrite, IntervalRow, LiveWrite, NoticeWrite, SightRow, VerdictRow,
+    Batch, BeatRow, Committed, DETAIL_MAX, Decision, DetailRow, IncidentWrite, IntervalRow, Late, LiveWrite, NoticeWrite, SightRow, Told,
+    VerdictRow,
 };
 pub use keep::{Housekept, Retention};
 pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorObject, RetiredMonitor, TenantObjects};

@@ -15,6 +15,7 @@ mod config_files;
 mod config_meaning;
 mod confirm;
 mod crash_points;
+mod cut_off;
 mod deliver;
 mod deliver_held;
 mod deliver_many;

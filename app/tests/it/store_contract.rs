@@ -7,6 +7,7 @@ mod course;
 mod history;
 mod keeping;
 mod last_resort;
+mod late;
 mod leases;
 mod letters;
 mod marks;

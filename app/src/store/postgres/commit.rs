@@ -3,7 +3,7 @@
 use super::super::flat::{self, Flat};
 use super::super::rows::{Columns, Sql};
 use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, LiveWrite, Scope};
-use super::{clean, incidents, query};
+use super::{clean, incidents, late, query};
 use sqlx::PgConnection;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -25,6 +25,7 @@ pub(super) async fn commit(tx: &mut PgConnection, batch: &Batch) -> Sql<Committe
     incidents::write(tx, &flat).await?;
     incidents::notices(tx, &flat).await?;
     incidents::fold_actions(tx, batch, &flat).await?;
+    late::write(tx, batch, &flat).await?;
     let committed = Committed { live_ids: live(tx, &flat.live).await?, stale: flat.stale };
     finish(tx, batch, &committed).await?;
     Ok(committed)

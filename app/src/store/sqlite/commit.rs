@@ -4,7 +4,7 @@ use super::super::flat::{self, Flat};
 use super::super::rows::{Columns, Sql};
 use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, LiveWrite, Scope};
 use super::belong::list;
-use super::incidents;
+use super::{incidents, late};
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection, query};
@@ -71,6 +71,7 @@ pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &BTr
     incidents::write(tx, &flat).await?;
     incidents::notices(tx, &flat).await?;
     incidents::fold_actions(tx, batch, &flat).await?;
+    late::write(tx, batch, &flat).await?;
     let committed = Committed { live_ids: live(tx, &flat.live).await?, stale: flat.stale };
     finish(tx, batch, &committed).await?;
     Ok(committed)

@@ -9,6 +9,7 @@ mod commit;
 mod expire;
 mod incidents;
 mod keep;
+mod late;
 mod lock;
 mod marks;
 mod objects;
@@ -331,8 +332,16 @@ impl Store for SqliteStore {
         read!(self, "reading heartbeats", |tx| read::heartbeats(tx, scope, monitor, before, limit))
     }
 
-    async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>> {
-        read!(self, "reading metrics", |tx| read::metrics(tx, scope, monitor, from, to, span))
+    async fn metrics(
+        &self,
+        scope: TenantScope,
+        monitor: MonitorId,
+        seen_from: Option<DatacenterId>,
+        from: Micros,
+        to: Micros,
+        span: Dur,
+    ) -> Result<Vec<MetricBucket>> {
+        read!(self, "reading metrics", |tx| read::metrics(tx, scope, monitor, seen_from, from, to, span))
     }
 
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes> {

@@ -101,7 +101,7 @@ async fn readers_and_housekeeping_do_not_disturb_the_commit_stream() {
         };
         tokio::join!(writer, reader);
         w.housekeep(sec(41 * 3_600)).await;
-        let hours = w.store().metrics(w.acme(), w.shop, T0, sec(40 * 3_600), watchkeeper_core::Dur::secs(3_600)).await.unwrap();
+        let hours = w.store().metrics(w.acme(), w.shop, None, T0, sec(40 * 3_600), watchkeeper_core::Dur::secs(3_600)).await.unwrap();
         assert!(hours.iter().all(|hour| hour.up == 100), "no mark was used up without its heartbeats");
         assert_eq!(hours.len(), 40);
     })

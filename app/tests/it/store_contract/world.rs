@@ -308,6 +308,7 @@ pub fn message(uid: &str, event: NoticeEvent, severity: Severity, at: Micros) ->
         resolved_at: (event == NoticeEvent::Resolved).then_some(at),
         resolved_why: (event == NoticeEvent::Resolved).then(|| "recovered".to_owned()),
         flapping: false,
+        cut_off: None,
         actor: None,
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
     }

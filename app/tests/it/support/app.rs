@@ -1,6 +1,7 @@
 //! The whole program inside a test, and waiting for what it does.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,7 +58,11 @@ impl TestApp {
         Self::build(config, Source::Path(path.to_owned()), Given { store: Some(store), net: None }).await
     }
 
-    async fn build(config: config::Config, source: Source, given: Given) -> Self {
+    async fn build(mut config: config::Config, source: Source, given: Given) -> Self {
+        if config.store.journal == Path::new("watchkeeper.journal") {
+            // Not in the folder that all tests run in.
+            config.store.journal = std::env::temp_dir().join(format!("watchkeeper-{}", uuid::Uuid::new_v4()));
+        }
         let app = App::build(config, source, given).await.unwrap();
         let (address, store, stop) = (app.address, app.store.clone(), CancellationToken::new());
         let running = tokio::spawn(app.run(stop.clone()));

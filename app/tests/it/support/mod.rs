@@ -3,6 +3,7 @@
 pub mod app;
 pub mod crash;
 pub mod discord;
+pub mod link;
 pub mod netns;
 pub mod nginx;
 pub mod outbox;

@@ -33,6 +33,8 @@ struct Server {
 /// A database of one test's own; dropped with [`Database::drop_it`], or with the server.
 pub struct Database {
     pub url: String,
+    /// Where its nodes keep journals.
+    pub journal: tempfile::TempDir,
     name: String,
 }
 
@@ -42,7 +44,7 @@ pub async fn fresh_database() -> Option<Database> {
         Ok(server) => {
             let name = format!("wk_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
             admin(server, &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
-            Some(Database { url: url(server.port, &name), name })
+            Some(Database { url: url(server.port, &name), journal: tempfile::tempdir().unwrap(), name })
         }
         Err(why) => {
             skip(why);

@@ -66,6 +66,7 @@ pub fn word(event: NoticeEvent) -> Message {
         resolved_at: over.then(|| NOW + Dur::secs(60)),
         resolved_why: over.then(|| "recovered".to_owned()),
         flapping: false,
+        cut_off: None,
         actor: (event == NoticeEvent::Acknowledged).then(|| "alice".to_owned()),
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
     }
