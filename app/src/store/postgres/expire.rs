@@ -7,7 +7,7 @@ use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
 use super::keep::{PARTITIONED, partition};
 use super::objects::forsaken_notices;
-use super::{BEGIN, GIVE_UP, PostgresStore, held, query, within};
+use super::{GIVE_UP, PostgresStore, held, query, within};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use watchkeeper_core::Micros;
 
@@ -17,10 +17,10 @@ pub(super) async fn expire(store: &PostgresStore, retention: Retention, now: Mic
         Expiry::Done { at } if now - *at < EXPIRE_EVERY && *at <= now => return Ok(()),
         Expiry::Done { .. } | Expiry::Under { .. } => {}
     }
-    done.deleted += within!(store, BEGIN, GIVE_UP, |tx| drop_partitions(tx, now - retention.raw))?;
-    let strays = within!(store, BEGIN, GIVE_UP, |tx| expire_strays(tx, now - retention.raw))?;
+    done.deleted += within!(store, store.begin.write.clone(), GIVE_UP, |tx| drop_partitions(tx, now - retention.raw))?;
+    let strays = within!(store, store.begin.write.clone(), GIVE_UP, |tx| expire_strays(tx, now - retention.raw))?;
     done.deleted += strays;
-    done.deleted += within!(store, BEGIN, GIVE_UP, |tx| expire_rest(tx, retention, now))?;
+    done.deleted += within!(store, store.begin.write.clone(), GIVE_UP, |tx| expire_rest(tx, retention, now))?;
     if strays >= EXPIRE_SLICE || !expire_incidents(store, now - retention.incidents, done).await? {
         done.more = true;
     } else {
@@ -95,7 +95,7 @@ async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -
 /// is still to be told is kept.
 async fn expire_incidents(store: &PostgresStore, before: Micros, done: &mut Housekept) -> Sql<bool> {
     for _ in 0..INCIDENT_SLICES {
-        let (deleted, full) = within!(store, BEGIN, GIVE_UP, |tx| expire_incident_slice(tx, before))?;
+        let (deleted, full) = within!(store, store.begin.write.clone(), GIVE_UP, |tx| expire_incident_slice(tx, before))?;
         done.deleted += deleted;
         if !full {
             return Ok(true);

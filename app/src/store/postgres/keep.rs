@@ -6,7 +6,7 @@ use super::super::keep::{DAY_LATE, HOUR_LATE, ROLLUP_SLICE, ROLLUPS, RULES};
 use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
 use super::expire::expire;
-use super::{BEGIN, GIVE_UP, PostgresStore, query, within};
+use super::{GIVE_UP, PostgresStore, query, within};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ pub(super) const PARTITIONED: [&str; 2] = ["wk_beat", "wk_beat_detail"];
 
 pub(super) async fn housekeep(store: &PostgresStore, retention: Retention, now: Micros) -> Sql<Housekept> {
     let mut done = Housekept::default();
-    within!(store, BEGIN, GIVE_UP, |tx| partitions(tx, now))?;
+    within!(store, store.begin.write.clone(), GIVE_UP, |tx| partitions(tx, now))?;
     roll_up(store, retention, now, &mut done).await?;
     if !done.more {
         expire(store, retention, now, &mut done).await?;
@@ -81,7 +81,7 @@ async fn roll_up(store: &PostgresStore, retention: Retention, now: Micros, done:
                 done.more = true;
                 return Ok(());
             }
-            let (taken, written) = within!(store, BEGIN, GIVE_UP, |tx| roll_up_slice(tx, span, now - late, now - kept))?;
+            let (taken, written) = within!(store, store.begin.write.clone(), GIVE_UP, |tx| roll_up_slice(tx, span, now - late, now - kept))?;
             if span == HOUR {
                 done.hours += written;
             } else {

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod discord;
+pub mod dump;
 pub mod netns;
 pub mod nginx;
 pub mod outbox;

@@ -29,12 +29,22 @@ impl TestStore {
         Self { store: open(&url).await, url, file: Some(file), dir: Some(Arc::new(dir)) }
     }
 
+    /// A store on a database of the test's own.
+    pub async fn on(database: &postgres::Database) -> Self {
+        Self { store: open(&database.url).await, url: database.url.clone(), file: None, dir: None }
+    }
+
     /// The store as another node has it: on PostgreSQL connections of its own; a SQLite file has one process only.
     pub async fn as_another_node(&self) -> Arc<dyn Store> {
         match self.file {
             Some(_) => self.store.clone(),
             None => open(&self.url).await,
         }
+    }
+
+    /// The same store once more, for a part of the test that keeps it.
+    pub fn shared(&self) -> Self {
+        Self { store: self.store.clone(), url: self.url.clone(), file: self.file.clone(), dir: self.dir.clone() }
     }
 
     /// Closes it, and opens it again.
@@ -95,19 +105,10 @@ where
     F: Fn(TestStore) -> Fut,
     Fut: Future<Output = ()>,
 {
-    let on_sqlite = AssertUnwindSafe(async {
-        let t = TestStore::sqlite().await;
-        // Held here too: a body that only uses the store would let go of its directory.
-        let dir = t.dir.clone();
-        body(t).await;
-        drop(dir);
-    })
-    .catch_unwind()
-    .await;
+    let on_sqlite = AssertUnwindSafe(sqlite_alone(&body)).catch_unwind().await;
     let on_postgres = AssertUnwindSafe(async {
         if let Some(database) = postgres::fresh_database().await {
-            let store = open(&database.url).await;
-            body(TestStore { store, url: database.url.clone(), file: None, dir: None }).await;
+            body(TestStore::on(&database).await).await;
             database.drop_it().await;
         }
     })
@@ -119,4 +120,17 @@ where
         (Err(_), Ok(())) => panic!("failed on SQLite only"),
         (Ok(()), Err(_)) => panic!("failed on PostgreSQL only"),
     }
+}
+
+/// Runs `body` over an empty store in a SQLite file.
+pub async fn sqlite_alone<F, Fut>(body: F)
+where
+    F: Fn(TestStore) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let t = TestStore::sqlite().await;
+    // Held here too: a body that only uses the store would let go of its directory.
+    let dir = t.dir.clone();
+    body(t).await;
+    drop(dir);
 }
