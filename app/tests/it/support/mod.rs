@@ -8,6 +8,7 @@ pub mod nginx;
 pub mod outbox;
 pub mod outside;
 pub mod pki;
+pub mod pooler;
 pub mod postgres;
 pub mod probing;
 pub mod process;
