@@ -15,6 +15,7 @@ mod flat;
 mod fold;
 mod history;
 mod keep;
+mod marked;
 mod migrate;
 mod object;
 mod outbox;

@@ -20,6 +20,7 @@ mod read;
 
 use super::error::failed;
 use super::keep::Expiry;
+use super::marked::Marked;
 use super::rows::Sql;
 use super::{
     ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Housekept, IncidentFilter,
@@ -54,6 +55,8 @@ pub(super) struct PostgresStore {
     pool: PgPool,
     /// How its transactions begin.
     begin: open::Begin,
+    /// Which hours of which monitors this node has marked for a rollup already.
+    marked: Mutex<Marked>,
     /// How far the deletion of old rows has come.
     expiry: Mutex<Expiry>,
 }
@@ -72,7 +75,7 @@ pub(super) async fn open(url: &str) -> Result<PostgresStore> {
     // Whether it ends politely is of no importance.
     let _ = connection.close().await;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).max_lifetime(LIFETIME).connect_lazy_with(options);
-    Ok(PostgresStore { pool, begin, expiry: Mutex::new(Expiry::Done { at: Micros(i64::MIN) }) })
+    Ok(PostgresStore { pool, begin, marked: Mutex::default(), expiry: Mutex::new(Expiry::Done { at: Micros(i64::MIN) }) })
 }
 
 /// Locks what no panic can leave half-changed: these are caches.
@@ -166,7 +169,7 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed> {
-        write!(self, "committing a batch", |tx| commit::commit(tx, batch))
+        commit::commit(self, batch).await.map_err(failed("committing a batch"))
     }
 
     async fn push_target(&self, token: &str) -> Result<Option<MonitorId>> {

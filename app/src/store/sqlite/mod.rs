@@ -20,6 +20,7 @@ mod read;
 
 use super::error::failed;
 use super::keep::Expiry;
+use super::marked::Marked;
 use super::rows::{Columns, Sql};
 use super::{
     ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Housekept, IncidentFilter,
@@ -56,7 +57,7 @@ pub(super) struct SqliteStore {
     /// Held for as long as the store is open.
     lock: Mutex<Option<Lock>>,
     /// Which hours of which monitors are marked for a rollup already.
-    marked: Mutex<commit::Marked>,
+    marked: Mutex<Marked>,
     /// A move of heartbeats that is under way.
     moving: Mutex<Option<keep::Moving>>,
     /// How far the deletion of old rows has come.
