@@ -8,6 +8,7 @@
 pub mod alerting;
 mod apply;
 mod contract;
+pub mod copy;
 mod course;
 mod decision;
 mod error;

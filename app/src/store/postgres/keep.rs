@@ -54,7 +54,7 @@ pub(super) fn partition(table: &str, day: i64) -> String {
 }
 
 /// Makes one partition from what the default one holds of that day. Names and numbers are ours, so the texts are safe.
-async fn make(tx: &mut PgConnection, table: &str, day: i64, name: &str) -> Sql<()> {
+pub(super) async fn make(tx: &mut PgConnection, table: &str, day: i64, name: &str) -> Sql<()> {
     let end = day + DAY;
     // Two nodes may want the same partition: the second waits here, and finds it made.
     query(AssertSqlSafe(format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))).execute(&mut *tx).await?;

@@ -6,6 +6,7 @@
 mod attempt;
 mod belong;
 mod commit;
+pub(super) mod copy;
 mod expire;
 mod incidents;
 mod keep;

@@ -1,0 +1,143 @@
+//! `watchkeeper store …`: what is done to a store while no server uses it.
+
+use super::{Ended, say};
+use crate::store::{self, StoreError, copy::Copied, copy::Progress};
+use anyhow::anyhow;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::time::{Duration, Instant};
+
+/// What can be done.
+#[derive(Debug, clap::Subcommand)]
+pub enum StoreCommand {
+    /// Copy an installation into another, empty store, with everything it remembers
+    Copy(CopyArgs),
+}
+
+/// Where from and where to.
+#[derive(Debug, clap::Args)]
+pub struct CopyArgs {
+    /// The store that is read: sqlite://PATH or postgres://USER@HOST/DATABASE; no server may be using it
+    from: String,
+    /// The empty store that is filled; the password of either may be in PGPASSWORD or ~/.pgpass
+    to: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A copy that is over sooner needs no progress.
+const QUIET: Duration = Duration::from_secs(2);
+/// More often nobody can read.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// `watchkeeper store copy FROM TO`.
+pub async fn copy(args: CopyArgs) -> Result<(), Ended> {
+    let begun = Instant::now();
+    let mut line = Line { shown: std::io::stderr().is_terminal(), begun, last: begun, written: false };
+    let copied = store::copy::copy(&args.from, &args.to, &mut |progress| line.show(progress)).await;
+    line.clear();
+    let copied = match copied {
+        Ok(copied) => copied,
+        Err(error @ StoreError::Refused(_)) => return Err(Ended::Usage(anyhow::Error::new(error))),
+        Err(error) => return Err(Ended::Failed(anyhow!(error).context("nothing was copied"))),
+    };
+    say(&if args.json { json(&copied) } else { text(&copied, begun.elapsed()) })
+}
+
+/// One line on a terminal that is written over and over.
+struct Line {
+    shown: bool,
+    begun: Instant,
+    last: Instant,
+    written: bool,
+}
+
+impl Line {
+    fn show(&mut self, progress: Progress<'_>) {
+        if !self.shown || self.begun.elapsed() < QUIET || self.written && self.last.elapsed() < EVERY {
+            return;
+        }
+        self.last = Instant::now();
+        self.written = true;
+        self.write(&format!("\r\x1b[K{}", progress_line(progress)));
+    }
+
+    fn clear(&self) {
+        if self.written {
+            self.write("\r\x1b[K");
+        }
+    }
+
+    fn write(&self, text: &str) {
+        let mut out = std::io::stderr().lock();
+        // Progress that cannot be shown is no reason to stop.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+fn progress_line(progress: Progress<'_>) -> String {
+    let Progress { table, comparing, rows, all } = progress;
+    let percent = (rows * 100).checked_div(all).unwrap_or(100).min(100);
+    format!("{} {table}: {percent} % ({} of {} rows)", if comparing { "comparing" } else { "copying" }, grouped(rows), grouped(all))
+}
+
+/// `1234567` as `1 234 567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn text(copied: &Copied, took: Duration) -> String {
+    let Copied { from, to, tables } = copied;
+    let rows: u64 = tables.iter().map(|table| table.rows).sum();
+    let width = tables.iter().map(|table| table.name.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for table in tables.iter().filter(|table| table.rows > 0) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{:width$}  {:>12}  {}", table.name, grouped(table.rows), table.checksum);
+    }
+    let _ = writeln!(
+        out,
+        "copied {from} to {to}: {} rows in {} tables, {:.1} s; every count and checksum agrees\n\
+         next: set store.url to the new store and start; leave {from} stopped, or both would tell",
+        grouped(rows),
+        tables.len(),
+        took.as_secs_f64()
+    );
+    out
+}
+
+fn json(copied: &Copied) -> String {
+    let Copied { from, to, tables } = copied;
+    let tables: Vec<_> =
+        tables.iter().map(|table| serde_json::json!({ "name": table.name, "rows": table.rows, "checksum": table.checksum })).collect();
+    format!("{}\n", serde_json::json!({ "from": from, "to": to, "tables": tables }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::copy::CopiedTable;
+
+    #[test]
+    fn says_what_was_copied_and_what_comes_next() {
+        let table = |name: &str, rows| CopiedTable { name: name.into(), rows, checksum: "00ff".into() };
+        let copied =
+            Copied { from: "a.db".into(), to: "db:5432/wk".into(), tables: vec![table("wk_beat", 1_234_567), table("wk_push", 0)] };
+        let said = text(&copied, Duration::from_millis(1_500));
+        assert!(said.starts_with("wk_beat     1 234 567  00ff\ncopied a.db to db:5432/wk: 1 234 567 rows in 2 tables, 1.5 s;"), "{said}");
+        let json: serde_json::Value = serde_json::from_str(&json(&copied)).unwrap();
+        assert_eq!((&json["tables"][0]["rows"], &json["tables"][1]["name"]), (&1_234_567.into(), &"wk_push".into()));
+        let progress = Progress { table: "wk_beat", comparing: false, rows: 5_000, all: 20_000 };
+        assert_eq!(progress_line(progress), "copying wk_beat: 25 % (5 000 of 20 000 rows)");
+        assert_eq!(progress_line(Progress { comparing: true, rows: 0, all: 0, ..progress }), "comparing wk_beat: 100 % (0 of 0 rows)");
+    }
+}
