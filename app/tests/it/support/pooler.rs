@@ -54,16 +54,18 @@ async fn start(server: u16) -> Result<Pooler, String> {
     let config = format!(
         "[databases]\n* = host=127.0.0.1 port={server} user=watchkeeper\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
          unix_socket_dir =\nauth_type = any\npool_mode = transaction\nserver_round_robin = 1\ndefault_pool_size = 20\n\
-         max_client_conn = 1000\nserver_idle_timeout = 5\nlogfile = {}\n",
-        dir.join("log").display()
+         max_client_conn = 1000\nserver_idle_timeout = 5\nlogfile = {at}/log\npidfile = {at}/pid\n",
+        at = dir.display()
     );
     std::fs::write(dir.join("pgbouncer.ini"), config).map_err(|e| e.to_string())?;
     let script = r#"
-        "$1" "$2/pgbouncer.ini" >/dev/null 2>&1 &
-        pooler=$!
-        { read -r _; kill -INT "$pooler"; } &
-        wait "$pooler"
-        touch "$2/ended"
+        { "$1" "$2/pgbouncer.ini" >/dev/null 2>&1; touch "$2/ended"; } &
+        read -r _
+        # Again and again: one that is still starting does not listen to the first signal.
+        while [ ! -e "$2/ended" ]; do
+            kill -TERM "$(cat "$2/pid")"
+            sleep 0.1
+        done
         wait
         cd / && rm -rf "$2"
     "#;
