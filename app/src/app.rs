@@ -4,15 +4,15 @@
 //! `App::run` starts the parts as named tasks and, at the end, stops them in the order of the flow: what takes in first,
 //! then the engine with its last commit, then deliveries in hand, then the leases, then the store.
 
-use crate::clock::Clock;
+use crate::clock::{BootTime, Clock};
 use crate::config::Config;
 use crate::dead_man::Pinger;
 use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
 use crate::ears::{self, EarsContext};
-use crate::engine::{Engine, FleetUpdate, Wiring, site_scope, verdict_scope};
+use crate::engine::{Engine, FleetUpdate, Wiring};
 use crate::executor::{Executor, OBSERVED_MAX};
 use crate::lateness::Lateness;
-use crate::lease::{Keeper, Leases};
+use crate::lease::{self, Keeper, KeeperContext, Leases, Wanted};
 use crate::life::{Announcer, End, Life};
 use crate::live::Live;
 use crate::net::Net;
@@ -21,7 +21,7 @@ use crate::reload::{Reloader, Source};
 use crate::report::Reporter;
 use crate::schedule::{COMMANDS_MAX, Scheduler};
 use crate::spec::{self, Channels, Fleet};
-use crate::store::{self, Applied, Joined, Retention, Store};
+use crate::store::{self, Applied, Joined, Mandate, Retention, Store, StoreError};
 use crate::talk;
 use crate::telemetry::{Metrics, SharedMetrics};
 use crate::vantage::{Means, Vantage};
@@ -29,7 +29,6 @@ use crate::web::{self, Control, Readiness, WebState};
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryFutureExt as _};
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -48,6 +47,9 @@ const READY_EVERY: Duration = Duration::from_millis(500);
 /// How often the store is kept, and the clock moved towards the wall clock, when nothing is waiting; and the pause between slices when something is.
 const HOUSEKEEP_EVERY: Duration = Duration::from_secs(10);
 const HOUSEKEEP_PAUSE: Duration = Duration::from_millis(100);
+
+/// What other nodes decided is looked for so often: it should be told within a second.
+const LISTEN_EVERY: Duration = Duration::from_millis(250);
 
 /// The scope of housekeeping: one node of the installation does it.
 const HOUSEKEEPING: &str = "housekeeping";
@@ -117,12 +119,21 @@ impl App {
         let net = Arc::new(given.net.unwrap_or_else(|| Net::system(clock.clone())));
         let boot = uuid::Uuid::new_v4().simple().to_string();
         let name = config.agent.name.clone().unwrap_or_else(host_name);
+        lease::refuse_twin(&*store, &name, config.agent.lease).await?;
         let joined =
             store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
 
         // What is watched: the objects of the configuration get their ids from the store.
         let objects = spec::objects(&config).map_err(|error| anyhow::anyhow!("no randomness for push tokens: {error}"))?;
-        let applied = store.apply(source.name(), &crate::hex(&config.hash), &objects, clock.now()).await?;
+        let mandate = if store.exclusive() { Mandate::Alone } else { Mandate::None };
+        let applied = match store.apply(source.name(), &crate::hex(&config.content), &objects, mandate, clock.now()).await {
+            Ok(applied) => Some(applied),
+            // Another node says which configuration is in force: this one stands by until it says ours, or is gone.
+            Err(StoreError::NotInForce) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let takes_part = applied.is_some();
+        let applied = applied.unwrap_or_default();
         let fleet = spec::build(&config, &applied, &Fleet::default(), joined.shards, clock.now());
         let channels = channel_specs(&config, &applied);
         let (channels_tx, channels_rx) = watch::channel(Channels::of(&config, &applied));
@@ -131,11 +142,16 @@ impl App {
         metrics.reload_at.set(clock.now().0 as f64 / 1e6);
 
         // Leases: what this node may decide and deliver.
-        let scopes = wanted_scopes(&joined, channels.iter().map(|c| deliver::scope(&c.budget_key)));
-        let (wanted, wanted_rx) = watch::channel(scopes);
-        let holder = format!("{name}#{boot}");
-        let (keeper, leases) =
-            Keeper::new(store.clone(), holder, clock.clone(), config.agent.lease, metrics.clone(), wanted_rx, pulse.leases());
+        let (wanted, wanted_rx) = watch::channel(self::wanted(&joined, &config, &channels, takes_part));
+        let keeping = KeeperContext {
+            store: store.clone(),
+            clock: clock.clone(),
+            times: config.agent.lease,
+            metrics: metrics.clone(),
+            wanted: wanted_rx,
+            alive: pulse.leases(),
+        };
+        let (keeper, leases) = Keeper::new(keeping, &name, &boot);
 
         // Deliveries: one task per channel, under the lease of its budget.
         let fence = {
@@ -247,8 +263,10 @@ impl App {
         let (retention, check) = (config.store.retention, config.agent.check.clone());
         let reloader = Reloader {
             source,
+            pending: (!takes_part).then(|| config.clone()),
             current: config,
             store: store.clone(),
+            leases: leases.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             joined,
@@ -336,11 +354,11 @@ impl App {
         );
         let vantage = self.vantage.run(self.net, self.check, self.announcer, holding.clone());
         let rest = vec![
-            part("leases", self.keeper.run(holding.clone()).map(Ok).boxed()),
+            part("leases", self.keeper.run(holding.clone()).boxed()),
             part("housekeeping", housekeeping.map(Ok).boxed()),
             part("readiness", readiness.map(Ok).boxed()),
             part("vantage", vantage.map(Ok).boxed()),
-            part("wake", wake_on_leases(deliverers.clone(), self.leases, holding.clone()).map(Ok).boxed()),
+            part("wake", wake_deliverers(deliverers.clone(), self.store.clone(), self.leases, holding.clone()).map(Ok).boxed()),
         ];
 
         let by_itself = tokio::select! {
@@ -366,15 +384,17 @@ impl App {
     }
 }
 
-/// All scopes that one node of a datacenter wants.
-pub(crate) fn wanted_scopes(joined: &Joined, channels: impl Iterator<Item = String>) -> BTreeSet<String> {
-    let mut scopes: BTreeSet<String> = channels.collect();
-    for shard in 0..joined.shards.max(1) {
-        scopes.insert(site_scope(&joined.datacenter_code, shard));
-        scopes.insert(verdict_scope(shard));
+/// What this node would hold under a configuration.
+pub(crate) fn wanted(joined: &Joined, config: &Config, channels: &[ChannelSpec], takes_part: bool) -> Wanted {
+    let budgets = channels.iter().map(|channel| deliver::scope(&channel.budget_key));
+    Wanted {
+        name: joined.agent_name.clone(),
+        datacenter: joined.datacenter_code.clone(),
+        shards: joined.shards.max(1),
+        exclusive: config.exclusive.clone(),
+        singles: budgets.chain([HOUSEKEEPING.to_owned()]).collect(),
+        takes_part,
     }
-    scopes.insert(HOUSEKEEPING.to_owned());
-    scopes
 }
 
 /// The configured channels, ready to deliver.
@@ -396,11 +416,18 @@ fn named(name: &'static str, over: CancellationToken, work: BoxFuture<'static, a
     Task { name, handle: tokio::spawn(watched) }
 }
 
-/// A lease that comes to us may bring notices that another node decided.
-async fn wake_on_leases(deliverers: Arc<Deliverers>, leases: Leases, stop: CancellationToken) {
-    let mut held = leases.watch();
-    while stop.run_until_cancelled(held.changed()).await.is_some_and(|changed| changed.is_ok()) {
-        deliverers.wake_all();
+/// What another node decided must be told by us where the channel is ours: a lease that comes to us may bring notices, and so may any
+/// event of another node.
+async fn wake_deliverers(deliverers: Arc<Deliverers>, store: Arc<dyn Store>, leases: Leases, stop: CancellationToken) {
+    let (mut held, mut known) = (0, 0);
+    while stop.run_until_cancelled(tokio::time::sleep(LISTEN_EVERY)).await.is_some() {
+        let now_held = leases.watch().borrow().epochs.len();
+        // An outage is told by those who need the store.
+        let newest = if leases.shared() { store.newest_event().await.unwrap_or(known) } else { known };
+        if newest != known || now_held > held {
+            deliverers.wake_all();
+        }
+        (held, known) = (now_held, newest);
     }
 }
 
@@ -456,7 +483,7 @@ async fn readiness(
         let held = leases.watch();
         let leases_now = {
             let held = held.borrow();
-            if Instant::now() >= held.good_until { Err("the leases ran out".to_owned()) } else { Ok(()) }
+            if BootTime::now() >= held.good_until { Err("the leases ran out".to_owned()) } else { Ok(()) }
         };
         let store_now = match store.borrow().as_ref() {
             Some(_) => Err("a batch could not be committed".to_owned()),

@@ -8,6 +8,32 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use watchkeeper_core::Micros;
 
+/// The time since the machine started, suspended time included (`CLOCK_BOOTTIME`, clock_gettime(2)): what leases go by. The
+/// monotonic clock stands still while a machine sleeps, and a node that wakes up would think that it holds what others took long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// Now.
+    pub fn now() -> Self {
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Self(Duration::new(since.tv_sec.unsigned_abs(), since.tv_nsec.unsigned_abs() as u32))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl std::ops::Add<Duration> for BootTime {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self(self.0 + later)
+    }
+}
+
 /// The fastest correction towards the wall clock, in µs per second: 500 ppm, as NTP daemons do.
 const SLEW_US_PER_S: i64 = 500;
 

@@ -8,6 +8,11 @@ use std::time::{Duration, Instant};
 
 /// A loop that has not shown life for so long is stalled. Shorter would end a node whose disk pauses; longer leaves it deaf for longer.
 pub const STALL_MAX: Duration = Duration::from_secs(10);
+/// How often the watchdog looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// When the watchdog itself was kept from looking for so long, the whole process was frozen, or its machine: no loop has stalled, and each
+/// gets its time anew. Shorter would take a busy machine for a frozen one.
+const FROZEN: Duration = Duration::from_secs(4);
 /// The exit status of a stalled process (`EX_SOFTWARE` of sysexits).
 pub const STALL_EXIT: i32 = 70;
 
@@ -46,6 +51,13 @@ impl Pulse {
         self.0.done.store(true, Ordering::Relaxed);
     }
 
+    /// Every loop gets its time anew.
+    fn thaw(&self) {
+        for beat in [&self.0.engine, &self.0.leases] {
+            beat.store(self.0.now(), Ordering::Relaxed);
+        }
+    }
+
     /// The loop that has stood still for longer than [`STALL_MAX`], if one has.
     pub fn stalled(&self) -> Option<&'static str> {
         if self.0.done.load(Ordering::Relaxed) {
@@ -62,8 +74,14 @@ impl Pulse {
     pub fn guard(&self) -> std::io::Result<()> {
         let pulse = self.clone();
         std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+            let mut looked = Instant::now();
             loop {
-                std::thread::park_timeout(Duration::from_secs(1));
+                std::thread::park_timeout(LOOK_EVERY);
+                if looked.elapsed() >= FROZEN {
+                    tracing::warn!("the process was frozen for {:?}; it goes on", looked.elapsed());
+                    pulse.thaw();
+                }
+                looked = Instant::now();
                 if let Some(who) = pulse.stalled() {
                     tracing::error!("{who} has stood still for {STALL_MAX:?}; ending the process so that it is started again");
                     std::process::exit(STALL_EXIT);

@@ -2,18 +2,21 @@
 //!
 //! A bad configuration changes nothing and is shown in `/ready`, in a metric and in the log. A good one is applied as a
 //! whole; monitors that did not change keep their very objects, so nothing about them moves.
+//!
+//! Nodes that share the work have one configuration, and the holder of its lease says which one is in force. A node that has read
+//! another changes nothing, says so in `/ready`, and puts it into force when it may or when the two are the same.
 
-use crate::app::{channel_specs, wanted_scopes};
+use crate::app::{channel_specs, wanted};
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::deliver::{self, Deliverers};
+use crate::deliver::Deliverers;
 use crate::engine::FleetUpdate;
+use crate::lease::{Leases, SOURCE, Wanted};
 use crate::spec::{self, Channels, Fleet};
-use crate::store::{Joined, Store};
+use crate::store::{Fence, Joined, Mandate, Store, StoreError};
 use crate::talk::{self, Talk};
 use crate::telemetry::SharedMetrics;
 use crate::web::ReloadRequest;
-use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,14 +45,27 @@ impl Source {
     }
 }
 
+/// Whether the log has said already why this configuration is not in force.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Somebody has just asked for it, or changed the file.
+    Never,
+    /// It is only tried again: said once more if the reason is another one.
+    OnceAlready,
+}
+
 /// The task that reloads.
 pub struct Reloader {
     /// Where to read.
     pub source: Source,
-    /// What is in force.
+    /// What is in force, or was before another configuration was put into force.
     pub current: Config,
+    /// What was read and is not in force yet, because that is another node's to say.
+    pub pending: Option<Config>,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// What this node holds: whether it says which configuration is in force.
+    pub leases: Leases,
     /// The clock.
     pub clock: Clock,
     /// Metrics about ourselves.
@@ -66,8 +82,8 @@ pub struct Reloader {
     pub channels: watch::Sender<Channels>,
     /// To those who say other things than incidents, and who listen.
     pub talk: watch::Sender<Talk>,
-    /// The scopes that the lease loop wants.
-    pub wanted: watch::Sender<BTreeSet<String>>,
+    /// What the lease loop would hold.
+    pub wanted: watch::Sender<Wanted>,
     /// The deliverers.
     pub deliverers: Arc<Deliverers>,
     /// What is wrong with the newest configuration, for `/ready`.
@@ -86,6 +102,7 @@ impl Reloader {
         };
         let mut seen = self.fingerprint();
         let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut held = self.leases.watch();
         loop {
             let hung_up = async {
                 match &mut hangup {
@@ -111,6 +128,13 @@ impl Reloader {
                         seen = now;
                         let _logged = self.reload().await;
                     }
+                    self.stay_in_force().await;
+                }
+                // The right to say what is in force may have come to us.
+                Ok(()) = held.changed(), if self.pending.is_some() => {
+                    if self.fence().is_some() {
+                        let _logged = self.settle(Told::OnceAlready).await;
+                    }
                 }
             }
         }
@@ -118,53 +142,113 @@ impl Reloader {
 
     /// Reads and applies. The answer says what changed, or every problem.
     async fn reload(&mut self) -> Result<String, Vec<String>> {
-        let result = self.try_reload().await;
-        match &result {
+        let Source::Path(path) = &self.source else {
+            return Err(vec!["there is no configuration file to read again".to_owned()]);
+        };
+        let env = |name: &str| std::env::var(name).ok();
+        match config::load(Some(path), &env).map_err(|bad| bad.told()) {
+            Ok(config) => {
+                self.pending = Some(config);
+                self.settle(Told::Never).await
+            }
+            Err(problems) => {
+                // What was read before is no longer what the file says; a node that stands by goes on waiting with what it had.
+                self.pending = (!self.wanted.borrow().takes_part).then(|| self.current.clone());
+                self.refused("the newest configuration was refused; see the log", problems, Told::Never)
+            }
+        }
+    }
+
+    /// Puts what was read into force, if that is ours to say.
+    async fn settle(&mut self, told: Told) -> Result<String, Vec<String>> {
+        let Some(config) = self.pending.clone() else { return Ok("nothing changed".to_owned()) };
+        match self.apply(&config).await {
             Ok(text) => {
+                self.pending = None;
                 self.metrics.reload_ok.set(1);
                 self.metrics.reload_at.set(self.clock.now().0 as f64 / 1e6);
                 self.problem.send_replace(None);
                 tracing::info!("configuration reloaded: {text}");
+                Ok(text)
             }
-            Err(problems) => {
-                self.metrics.reload_ok.set(0);
-                self.problem.send_replace(Some("the newest configuration was refused; see the log".to_owned()));
-                tracing::error!(problems = problems.len(), "the configuration was refused and changes nothing");
-                for problem in problems {
-                    tracing::error!("{problem}");
+            Err(StoreError::NotInForce) => {
+                let text = "another configuration is in force, as another node says; this node changes nothing until it has the same";
+                self.refused(text, vec![text.to_owned()], told)
+            }
+            // The store may take it the next time.
+            Err(error) => self.refused("the newest configuration could not be stored; trying again", vec![crate::chain(&error)], told),
+        }
+    }
+
+    fn refused(&mut self, why: &str, problems: Vec<String>, told: Told) -> Result<String, Vec<String>> {
+        self.metrics.reload_ok.set(0);
+        let known = self.problem.send_replace(Some(why.to_owned())).as_deref() == Some(why);
+        if told == Told::Never || !known {
+            tracing::error!(problems = problems.len(), "the configuration changes nothing");
+            for problem in &problems {
+                tracing::error!("{problem}");
+            }
+        }
+        Err(problems)
+    }
+
+    /// By what right this node may change what is in force.
+    fn fence(&self) -> Option<Fence> {
+        self.leases.fence(SOURCE)
+    }
+
+    /// Makes sure that what runs here is what is in force; tries again what is not yet.
+    async fn stay_in_force(&mut self) {
+        if !self.store.exclusive() && self.wanted.borrow().takes_part {
+            // An outage is told by those who need the store.
+            let Ok(Some(in_force)) = self.store.in_force(self.source.name()).await else { return };
+            if in_force != crate::hex(&self.current.content) {
+                self.pending.get_or_insert_with(|| self.current.clone());
+                if self.fence().is_none() {
+                    self.stand_by().await;
                 }
             }
         }
-        result
+        if self.pending.is_some() {
+            let _logged = self.settle(Told::OnceAlready).await;
+        }
     }
 
-    async fn try_reload(&mut self) -> Result<String, Vec<String>> {
-        let Source::Path(path) = &self.source else {
-            return Err(vec!["there is no configuration file to read again".to_owned()]);
-        };
-        let path = path.clone();
-        let env = |name: &str| std::env::var(name).ok();
-        let config = config::load(Some(&path), &env).map_err(|bad| bad.told())?;
+    /// Another configuration has been put into force: nothing is watched under ours any more.
+    async fn stand_by(&mut self) {
+        tracing::warn!("another configuration was put into force by another node; this one stands by");
+        let fleet = Fleet::default();
+        self.wanted.send_modify(|wanted| wanted.takes_part = false);
+        self.fleet.send_replace(fleet.clone());
+        // The engine ends only with the process.
+        let _ = self.fleets.send(FleetUpdate { fleet, retired: Vec::new() }).await;
+    }
+
+    async fn apply(&mut self, config: &Config) -> Result<String, StoreError> {
         let mut notes = Vec::new();
         if config.node_differs(&self.current) {
             notes.push("server, store and agent take effect at the next start".to_owned());
         }
-        if config.hash == self.current.hash {
-            self.current = config;
+        let takes_part = self.wanted.borrow().takes_part;
+        if takes_part && config.hash == self.current.hash {
+            self.current = config.clone();
             notes.insert(0, "nothing changed".to_owned());
             return Ok(notes.join("; "));
         }
-        let objects = spec::objects(&config).map_err(|error| vec![error.to_string()])?;
-        let applied = self
-            .store
-            .apply(self.source.name(), &crate::hex(&config.hash), &objects, self.clock.now())
-            .await
-            .map_err(|error| vec![crate::chain(&error)])?;
+        let broken = |error: getrandom::Error| StoreError::Broken { doing: "drawing push tokens", detail: error.to_string() };
+        let objects = spec::objects(config).map_err(broken)?;
+        let fence = self.fence();
+        let mandate = match &fence {
+            _ if self.store.exclusive() => Mandate::Alone,
+            Some(fence) => Mandate::Lease(fence),
+            None => Mandate::None,
+        };
+        let applied = self.store.apply(self.source.name(), &crate::hex(&config.content), &objects, mandate, self.clock.now()).await?;
         let old = self.fleet.borrow().clone();
-        let fleet = spec::build(&config, &applied, &old, self.joined.shards, self.clock.now());
-        let channels = channel_specs(&config, &applied);
-        let talk = talk::of(&config, &applied);
-        let scopes = wanted_scopes(&self.joined, channels.iter().map(|c| deliver::scope(&c.budget_key)));
+        let fleet = spec::build(config, &applied, &old, self.joined.shards, self.clock.now());
+        let channels = channel_specs(config, &applied);
+        let talk = talk::of(config, &applied);
+        let wanted = wanted(&self.joined, config, &channels, true);
         let kept = fleet.0.iter().filter(|(id, spec)| old.0.get(id).is_some_and(|o| Arc::ptr_eq(o, spec))).count();
         let new = fleet.0.keys().filter(|id| !old.0.contains_key(id)).count();
         let gone = old.0.keys().filter(|id| !fleet.0.contains_key(id)).count();
@@ -172,15 +256,14 @@ impl Reloader {
             0,
             format!("{} unchanged, {} changed, {new} new, {gone} gone", crate::counted(kept, "monitor"), fleet.0.len() - kept - new),
         );
-        self.channels.send_replace(Channels::of(&config, &applied));
+        self.channels.send_replace(Channels::of(config, &applied));
         self.deliverers.apply(channels);
         self.talk.send_replace(talk);
-        self.wanted.send_replace(scopes);
+        self.wanted.send_replace(wanted);
         self.fleet.send_replace(fleet.clone());
-        if self.fleets.send(FleetUpdate { fleet, retired: applied.retired }).await.is_err() {
-            return Err(vec!["the engine has ended".to_owned()]);
-        }
-        self.current = config;
+        // The engine ends only with the process.
+        let _ = self.fleets.send(FleetUpdate { fleet, retired: applied.retired }).await;
+        self.current = config.clone();
         Ok(notes.join("; "))
     }
 

@@ -63,6 +63,10 @@ pub struct MonitorSpec {
     pub hours: RouteHours,
     /// Which lease shard decides for it.
     pub shard: u16,
+    /// Codes of the datacenters that see it; all if empty.
+    pub datacenters: Vec<String>,
+    /// The one node that sees it, if only one can.
+    pub agent: Option<String>,
     /// Whether a failure is confirmed before it counts: by a second path, and by a look at this node's own network.
     pub confirm: bool,
     /// Not watched for now; its state stays.
@@ -74,6 +78,16 @@ pub struct MonitorSpec {
 }
 
 impl MonitorSpec {
+    /// Whether a datacenter sees it.
+    pub fn seen_from(&self, datacenter: &str) -> bool {
+        self.datacenters.is_empty() || self.datacenters.iter().any(|code| code == datacenter)
+    }
+
+    /// Whether facts about it are pushed to us.
+    pub const fn is_push(&self) -> bool {
+        matches!(self.source, Source::Push { .. })
+    }
+
     /// Until when, and why, a word about a rule is not told to a channel; `None` if it may be told now.
     pub fn not_before(&self, rule: &RuleKey, channel: ChannelId, now: Micros) -> Option<(Micros, String)> {
         let hours = self.hours.get(&(rule.clone(), channel))?;
@@ -245,6 +259,8 @@ fn monitor_spec(
         policy,
         hours,
         shard: identity.id.0.rem_euclid(i64::from(shards.max(1))) as u16,
+        datacenters: monitor.datacenters.clone(),
+        agent: monitor.agent.clone(),
         confirm: monitor.confirm,
         paused: monitor.paused,
         created_at: identity.created_at,

@@ -88,6 +88,8 @@ pub struct Metrics {
     pub incidents_open: Gauge,
     /// Monitors that are watched.
     pub monitors: Gauge,
+    /// Nodes that share the work.
+    pub nodes: Gauge,
     /// Scopes held.
     pub leases_held: Gauge,
     /// Scopes lost without giving them back.
@@ -139,6 +141,7 @@ impl Metrics {
             notices_suppressed: Family::default(),
             incidents_open: Gauge::default(),
             monitors: Gauge::default(),
+            nodes: Gauge::default(),
             leases_held: Gauge::default(),
             leases_lost: Counter::default(),
             chat_updates: Family::default(),
@@ -164,7 +167,12 @@ impl Metrics {
         r.register("store_failures", "Commits that failed and were tried again", self.store_failures.clone());
         r.register("heartbeats_dropped", "Heartbeats the store could not take", self.beats_dropped.clone());
         r.register("outbox_depth", "Notices neither sent nor given up", self.outbox_depth.clone());
-        r.register_with_unit("outbox_oldest", "Age of the oldest waiting notice", Unit::Seconds, self.outbox_oldest.clone());
+        r.register_with_unit(
+            "outbox_oldest",
+            "Age of the oldest notice that is due and not told",
+            Unit::Seconds,
+            self.outbox_oldest.clone(),
+        );
         r.register("outbox_dead", "Dead letters", self.outbox_dead.clone());
         r.register("notifications", "Deliveries by channel and result", self.notifications.clone());
         r.register_with_unit(
@@ -178,6 +186,7 @@ impl Metrics {
         r.register("notices_suppressed", "Notices that will never be told", self.notices_suppressed.clone());
         r.register("incidents_open", "Open incidents decided by this node", self.incidents_open.clone());
         r.register("monitors", "Monitors that are watched", self.monitors.clone());
+        r.register("nodes", "Nodes that share the work, as this one sees it", self.nodes.clone());
         r.register("leases_held", "Scopes held by this node", self.leases_held.clone());
         r.register("leases_lost", "Scopes lost without giving them back", self.leases_lost.clone());
         r.register("chat_updates", "Buttons and messages of chats by what became of them", self.chat_updates.clone());

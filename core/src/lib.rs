@@ -7,7 +7,7 @@
 //!
 //! Read in this order: [`heartbeat`] (the fact), [`sight`] (fold 1: what one datacenter sees),
 //! [`verdict`] (fold 2: what is true of the monitor, and what must be told), [`quorum`], [`plan`] (who is disturbed by it).
-//! Apart from the folds stands [`vantage`]: whether this node can look at all.
+//! Apart from the folds stand [`vantage`] (whether this node can look at all) and [`share`] (which node should hold what).
 
 pub mod heartbeat;
 pub mod ids;
@@ -17,6 +17,7 @@ pub mod plan;
 pub mod quorum;
 pub mod retry;
 pub mod rule;
+pub mod share;
 pub mod sight;
 pub mod time;
 pub mod vantage;

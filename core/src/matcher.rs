@@ -1,6 +1,7 @@
 //! Which monitors and rules a silence, a maintenance window or a route is about.
 //!
-//! Everything that is given must match; what is not given matches all. Names may hold `*`, which stands for any text.
+//! Everything that is given must match; what is not given matches all. Names may hold `*`, which stands for any text, and `\*`, which
+//! stands for a star.
 
 use crate::rule::Severity;
 use serde::{Deserialize, Serialize};
@@ -59,16 +60,26 @@ impl Matcher {
     }
 }
 
-/// Whether the text fits the pattern, in which `*` stands for any text. Takes time in proportion to pattern times text at the most.
+/// The pattern that matches this text alone.
+pub fn literal(text: &str) -> String {
+    text.replace('*', r"\*")
+}
+
+/// Whether the text fits the pattern, in which `*` stands for any text and `\*` for a star. Takes time in proportion to pattern times text
+/// at the most.
 pub fn glob(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut left) = text.strip_prefix(first) else { return false };
-    let mut parts = rest.split('*').peekable();
+    // A star that stands for itself is hidden from the splitting as a character that no name holds.
+    const STAR: char = '\0';
+    let hidden = pattern.replace(r"\*", "\0");
+    let shown = |part: &str| part.replace(STAR, "*");
+    let Some((first, rest)) = hidden.split_once('*') else { return shown(&hidden) == text };
+    let Some(mut left) = text.strip_prefix(&*shown(first)) else { return false };
+    let mut parts = rest.split('*').map(shown).peekable();
     while let Some(part) = parts.next() {
         if parts.peek().is_none() {
-            return left.ends_with(part);
+            return left.ends_with(&part);
         }
-        let Some(at) = left.find(part) else { return false };
+        let Some(at) = left.find(&part) else { return false };
         left = &left[at + part.len()..];
     }
     true
@@ -91,6 +102,12 @@ mod tests {
             ("ab*ba", "aba", false),
             ("*", "", true),
             ("**", "x", true),
+            (r"p\*", "p*", true),
+            (r"p\*", "p1", false),
+            (r"*\**", "a*b", true),
+            (r"*\**", "ab", false),
+            (&literal("p*"), "p*", true),
+            (&literal("p*"), "ps", false),
         ] {
             assert_eq!(glob(pattern, text), fits, "{pattern} {text}");
         }

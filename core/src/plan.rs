@@ -10,6 +10,7 @@ use crate::time::{Dur, Micros};
 use crate::verdict::NoticeEvent;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 
 /// So many messages of one channel within [`STORM_WINDOW`] are a storm: from then on they are told together.
 pub const STORM_AT: usize = 10;
@@ -70,6 +71,8 @@ pub struct Waiting {
     pub held: bool,
     /// An attempt has begun before: the provider may have it, so it is only ever repeated under the same key.
     pub begun: bool,
+    /// The message that it was last begun in, the same for all that were begun in it together; `None` if that is not known.
+    pub with: Option<i64>,
     /// A word about this incident has been accepted by this channel.
     pub told: bool,
     /// The incident's beginning was suppressed on this channel.
@@ -161,20 +164,23 @@ impl HeldBy {
 pub enum Plan {
     /// Tell it now, alone.
     Send,
-    /// Tell it now, with the others that say so.
+    /// Tell it now, with the others that say so: all of them are one message.
     Digest,
+    /// Look again once what leaves now has left.
+    Next,
     /// Look again then.
     Hold(Micros, HeldBy),
     /// Never tell it.
     Suppress(Suppressed),
 }
 
-/// Plans for everything that is due on one channel, in the order given (most urgent first). When the channel is near its caps, or
-/// a storm lasts, words about incidents leave together; what is no such word fits no digest, and goes alone while there is room.
+/// Plans for everything that is due on one channel, in the order given (most urgent first). What was begun as one message for many is
+/// repeated as it was, before all else: only so is its key the same. Else, when the channel is near its caps, or a storm lasts, words
+/// about incidents leave together; what is no such word fits no digest, and goes alone while there is room.
 pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Plan)> {
     let mut plans: Vec<(i64, Plan)> = due.iter().map(|notice| (notice.id, alone(notice, now))).collect();
-    let mut leaving: Vec<(&mut Plan, bool)> =
-        plans.iter_mut().zip(due).filter(|((_, plan), _)| *plan == Plan::Send).map(|((_, plan), n)| (plan, n.event.is_some())).collect();
+    let mut leaving: Vec<(&mut Plan, &Waiting)> =
+        plans.iter_mut().zip(due).filter(|((_, plan), _)| *plan == Plan::Send).map(|((_, plan), notice)| (plan, notice)).collect();
     let wanted = leaving.len();
     if wanted == 0 {
         return plans;
@@ -188,7 +194,13 @@ pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Pla
             return plans;
         }
     };
-    let words = leaving.iter().filter(|(_, word)| *word).count();
+    if let Some(message) = begun_together(&leaving) {
+        for (plan, notice) in leaving {
+            *plan = if notice.digest_begun() == Some(message) { Plan::Digest } else { Plan::Next };
+        }
+        return plans;
+    }
+    let words = leaving.iter().filter(|(_, notice)| notice.event.is_some()).count();
     let recent = pace.sent.iter().filter(|at| **at + STORM_WINDOW > now).count();
     // The first digest of a storm leaves at once; later ones gather.
     let gathering = pace.digest_at.map(|at| at + DIGEST_EVERY).filter(|until| now < *until);
@@ -202,11 +214,14 @@ pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Pla
     }
     // The digest takes one place; more than may leave one by one is one message too.
     free -= usize::from(words > 0 && gathering.is_none());
+    let repeats = leaving.iter().any(|(_, notice)| notice.event.is_some() && notice.begun);
     let mut taken = 0;
-    for (plan, word) in leaving {
-        if word {
+    for (plan, notice) in leaving {
+        if notice.event.is_some() {
             *plan = match gathering {
                 Some(until) => Plan::Hold(until, HeldBy::Storm),
+                // What was begun is not mixed with what came since.
+                None if repeats && !notice.begun => Plan::Next,
                 None if taken < DIGEST_MAX => {
                     taken += 1;
                     Plan::Digest
@@ -220,6 +235,19 @@ pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Pla
         }
     }
     plans
+}
+
+impl Waiting {
+    /// The message that it was begun in, if that may have been for others too.
+    fn digest_begun(&self) -> Option<i64> {
+        self.with.filter(|_| self.begun && self.event.is_some())
+    }
+}
+
+/// The first message that was begun for several of these.
+fn begun_together(leaving: &[(&mut Plan, &Waiting)]) -> Option<i64> {
+    let mut seen = BTreeSet::new();
+    leaving.iter().filter_map(|(_, notice)| notice.digest_begun()).find(|message| !seen.insert(*message))
 }
 
 /// How many messages the caps over more than `beyond` let leave now (at least one), or when the next one may.
@@ -293,6 +321,7 @@ mod tests {
             at: NOW,
             held: false,
             begun: false,
+            with: None,
             told: false,
             unheard: false,
             over: None,
@@ -373,6 +402,27 @@ mod tests {
             delivery_plan(&two, &Pace { sent: vec![], ..after }, NOW + Dur::secs(10)).iter().all(|(_, p)| *p == Plan::Send),
             "calm again"
         );
+    }
+
+    #[test]
+    fn what_was_begun_together_is_repeated_as_it_was_and_not_mixed_with_what_came_since() {
+        let begun = |id, with| Waiting { begun: true, with: Some(with), ..opened(id) };
+        let of = |due: &[Waiting], pace: &Pace| delivery_plan(due, pace, NOW).into_iter().map(|(_, plan)| plan).collect::<Vec<_>>();
+        let calm = Pace::default();
+        let two = [begun(5, 5), opened(1), begun(6, 5), begun(7, 7)];
+        assert_eq!(of(&two, &calm), [Plan::Digest, Plan::Next, Plan::Digest, Plan::Next], "also when the storm is over");
+        let gathering = Pace { digest_at: Some(NOW - Dur::secs(1)), ..Pace::default() };
+        assert_eq!(of(&two[..3], &gathering), [Plan::Digest, Plan::Next, Plan::Digest], "also while the next one is gathered");
+        let both = [begun(5, 5), begun(8, 8), begun(6, 5), begun(9, 8)];
+        assert_eq!(of(&both, &calm), [Plan::Digest, Plan::Next, Plan::Digest, Plan::Next], "one message after the other");
+        let full = Pace { sent: vec![NOW], caps: smallvec![(1, Dur::secs(60))], ..Pace::default() };
+        assert!(of(&two, &full).iter().all(|plan| *plan == Plan::Hold(NOW + Dur::secs(60), HeldBy::Budget)), "when the channel may");
+        // A report is no word, and one that the channel refused with the others is none any more.
+        let apart = [begun(5, 5), Waiting { event: None, ..begun(6, 5) }];
+        assert_eq!(of(&apart, &calm), [Plan::Send, Plan::Send]);
+        let many: Vec<Waiting> = (0..12).map(opened).chain([begun(12, 12)]).collect();
+        let plans = of(&many, &calm);
+        assert!(plans[..12].iter().all(|plan| *plan == Plan::Next) && plans[12] == Plan::Digest, "{plans:?}");
     }
 
     #[test]

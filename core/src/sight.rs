@@ -95,6 +95,12 @@ pub struct Vote {
 }
 
 impl Vote {
+    /// Whether it says the same as another, whenever each was cast.
+    pub fn says_as(&self, other: &Self) -> bool {
+        let Self { health, reason, blind, breached, at: _, good_until: _ } = self;
+        (health, reason, blind, breached) == (&other.health, &other.reason, &other.blind, &other.breached)
+    }
+
     /// The part that the quorum counts.
     pub fn ballot(&self) -> Ballot {
         Ballot { health: self.health, reason: self.reason, blind: self.blind, good_until: self.good_until }

@@ -94,7 +94,7 @@ impl Node {
     }
 
     async fn commit(&mut self, store: &dyn Store, beats: Vec<BeatRow>) -> Result<()> {
-        let batch = Batch { agent: self.me.agent, number: self.number, beats, ..Batch::default() };
+        let batch = Batch { agent: self.me.agent, boot: self.me.boot.clone(), number: self.number, beats, ..Batch::default() };
         self.number += 1;
         store.commit(&batch).await?;
         Ok(())

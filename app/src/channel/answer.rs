@@ -40,17 +40,21 @@ pub fn retry_after(value: Option<&http::HeaderValue>, now: Micros) -> Option<Dur
 
 /// The head of a body on one line and without secrets, for an error text; empty if there is nothing to read. Secrets
 /// are replaced before it is cut: a cut one could not be found any more.
-pub fn excerpt(body: &[u8], secrets: &[&str]) -> String {
+pub fn excerpt(body: &[u8], secrets: &[impl AsRef<str>]) -> String {
     let text = scrub(&String::from_utf8_lossy(body), secrets);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().filter(|c| !c.is_control()).take(EXCERPT_MAX).collect()
 }
 
 /// Replaces every secret in a text. A provider may send back what it was given.
-pub fn scrub(text: &str, secrets: &[&str]) -> String {
+pub fn scrub(text: &str, secrets: &[impl AsRef<str>]) -> String {
     // Shorter ones are no secrets, and replacing them would garble every text.
     const SHORTEST: usize = 4;
-    secrets.iter().filter(|s| s.len() >= SHORTEST).fold(text.to_owned(), |out, secret| out.replace(secret, super::MASK))
+    secrets
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|secret: &&str| secret.len() >= SHORTEST)
+        .fold(text.to_owned(), |out, secret| out.replace(secret, super::MASK))
 }
 
 /// A refusal with its words.
@@ -59,7 +63,7 @@ pub fn refused(class: RefusedClass, retry: Retry, text: impl Into<String>) -> Re
 }
 
 /// The provider gave no answer at all.
-pub fn unreached(fault: &Fault, secrets: &[&str]) -> Refused {
+pub fn unreached(fault: &Fault, secrets: &[impl AsRef<str>]) -> Refused {
     let silent = matches!(
         fault.outcome,
         Outcome::Down(

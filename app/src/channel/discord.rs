@@ -198,15 +198,17 @@ fn color(content: &Content) -> u32 {
     }
 }
 
-/// What Discord would take for markup is text. Links stay as they are: it shows an escape within one.
+/// What Discord would take for markup is text. Links stay as they are, as it shows an escape within one; what could end a link and begin
+/// another thing is part of none.
 fn escape(line: &str) -> String {
+    const MARKUP: &str = "\\*_~`|[]()<>#";
+    const ENDS_LINK: &str = "[]()<>|*`\\";
     let word = |word: &str| -> String {
-        if word.starts_with("https://") || word.starts_with("http://") {
-            return word.to_owned();
-        }
-        word.chars().flat_map(|c| "\\*_~`|[]()<>#".contains(c).then_some('\\').into_iter().chain([c])).collect()
+        let link = word.starts_with("https://") || word.starts_with("http://");
+        let marks = if link { ENDS_LINK } else { MARKUP };
+        word.chars().flat_map(|c| marks.contains(c).then_some('\\').into_iter().chain([c])).collect()
     };
-    let escaped = line.split(' ').map(word).collect::<Vec<_>>().join(" ");
+    let escaped = line.split_inclusive(char::is_whitespace).map(word).collect::<String>();
     // At a line's beginning these would make a list.
     if escaped.starts_with("- ") || escaped.starts_with("+ ") { format!("\\{escaped}") } else { escaped }
 }

@@ -10,6 +10,7 @@ use super::fleet::TenantConfig;
 use crate::channel::MASK;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 
 /// Values of these keys are never shown, wherever they stand. `body` and `send` often hold a password in plain sight.
 const SECRET_KEYS: &[&str] = &["password", "bearer_token", "bot_token", "token", "secret", "body", "send"];
@@ -38,9 +39,13 @@ pub(super) fn hash(node: &Node, defaults: Option<&Node>, inherited: &[&str]) -> 
     hash.finalize().into()
 }
 
-/// The hash of everything that belongs to tenants.
-pub(super) fn fleet_hash(tenants: &[TenantConfig]) -> [u8; 32] {
+/// The hash of everything that all nodes must agree on. `places` adds where it stands in which file, which does not change anything
+/// but is stored with it, and may differ from node to node.
+pub(super) fn fleet_hash(tenants: &[TenantConfig], exclusive: &BTreeSet<String>, places: bool) -> [u8; 32] {
     let mut hash = Sha256::new();
+    for code in exclusive {
+        put(&mut hash, 'x', code.as_bytes());
+    }
     for tenant in tenants {
         put(&mut hash, 't', tenant.slug.as_bytes());
         for channel in &tenant.channels {
@@ -49,13 +54,17 @@ pub(super) fn fleet_hash(tenants: &[TenantConfig]) -> [u8; 32] {
         }
         for monitor in &tenant.monitors {
             hash.update(monitor.hash);
-            // Where it stands does not change the monitor, but is stored with it.
-            put(&mut hash, 'o', monitor.at.to_string().as_bytes());
+            if places {
+                put(&mut hash, 'o', monitor.at.to_string().as_bytes());
+            }
         }
         for window in &tenant.maintenance {
             let (matcher, when) = window.stored();
-            for text in [window.name.clone(), matcher, when, window.at.to_string()] {
+            for text in [&window.name, &matcher, &when] {
                 put(&mut hash, 'w', text.as_bytes());
+            }
+            if places {
+                put(&mut hash, 'o', window.at.to_string().as_bytes());
             }
         }
         for report in &tenant.reports {

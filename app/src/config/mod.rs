@@ -7,6 +7,7 @@
 
 mod alert;
 mod canonical;
+mod datacenters;
 pub mod decode;
 mod fleet;
 mod maintenance;
@@ -36,6 +37,7 @@ pub use telling::{StepConfig, Telling};
 pub use tree::Env;
 
 use crate::config::decode::{Fields, Key, Node, Problems, Value};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,8 +53,12 @@ pub struct Config {
     pub agent: Agent,
     /// Who owns what. The tenant `default` is always there and comes first.
     pub tenants: Vec<TenantConfig>,
-    /// SHA-256 over all objects with their secrets: equal means that nothing about channels and monitors changed.
+    /// Codes of the datacenters in which one node does everything.
+    pub exclusive: BTreeSet<String>,
+    /// SHA-256 over all objects with their secrets and places: equal means that nothing about channels and monitors changed.
     pub hash: [u8; 32],
+    /// The same without their places: what nodes that share the work must have in common.
+    pub content: [u8; 32],
 }
 
 impl Config {
@@ -166,6 +172,12 @@ pub const TOP: &[Key] = &[
         doc: "Announced work: what it is about goes on being checked, and nobody is told of it before the work is over.",
     },
     Key {
+        name: "datacenters",
+        form: "a list of datacenters",
+        default: "",
+        doc: "What holds for all nodes of a place; a place needs no entry here.",
+    },
+    Key {
         name: "tenants",
         form: "a list of tenants",
         default: "",
@@ -188,8 +200,10 @@ fn from_roots(roots: &[Node], problems: &mut Problems) -> Option<Config> {
     let store = StoreConfig::decode(merged(&tops, "store", problems).as_ref(), problems);
     let agent = Agent::decode(merged(&tops, "agent", problems).as_ref(), problems);
     let tenants = fleet::decode(&tops, problems);
-    let hash = canonical::fleet_hash(&tenants);
-    Some(Config { server: server?, store: store?, agent: agent?, tenants, hash })
+    let exclusive = datacenters::exclusive(&tops, problems);
+    let hash = canonical::fleet_hash(&tenants, &exclusive, true);
+    let content = canonical::fleet_hash(&tenants, &exclusive, false);
+    Some(Config { server: server?, store: store?, agent: agent?, tenants, exclusive, hash, content })
 }
 
 /// One mapping of what several files say under a key; a key that two of them give is a problem naming both places.

@@ -7,7 +7,7 @@ use super::alert::{self, AlertConfig, AlertKind};
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
 use super::pace::{self, RawPlan};
 use super::telling::{self, Telling};
-use super::{canonical, parents, tagged};
+use super::{canonical, parents, sections, tagged};
 use crate::probe::{self, ProbeConfig};
 use crate::schedule::Cadence;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use watchkeeper_core::Dur;
 use watchkeeper_core::quorum::Quorum;
 
 /// Keys that `defaults` and monitors share.
-pub const SHARED: [Key; 15] = [
+pub const SHARED: [Key; 17] = [
     Key {
         name: "every",
         form: "a duration from 1s to 7d, or a mapping of states to durations",
@@ -70,8 +70,15 @@ pub const SHARED: [Key; 15] = [
         name: "quorum",
         form: "any, majority, all or a number from 1 to 100",
         default: "majority",
-        doc: "How many datacenters must see it down.",
+        doc: "How many datacenters must see it down; those that cannot look are not counted.",
     },
+    Key {
+        name: "datacenters",
+        form: "a list of codes",
+        default: "[]",
+        doc: "Where it is watched from; every datacenter that has a node if empty.",
+    },
+    Key { name: "agent", form: "a node's name", default: "", doc: "The one node that watches it: for what no other can reach." },
     telling::KEYS[0],
     telling::KEYS[1],
     telling::KEYS[2],
@@ -110,12 +117,12 @@ pub const MONITOR: &[Key] = &joined(&OWN, &SHARED);
 pub const DEFAULTS: &[Key] = &SHARED;
 
 /// Keys of monitors and `defaults` that are of later work.
-pub(super) const LATER: &[&str] = &["agent", "datacenters", "remedy"];
+pub(super) const LATER: &[&str] = &["remedy"];
 
-const fn joined(own: &[Key; 7], shared: &[Key; 15]) -> [Key; 22] {
-    let mut all = [own[0]; 22];
+const fn joined(own: &[Key; 7], shared: &[Key; 17]) -> [Key; 24] {
+    let mut all = [own[0]; 24];
     let mut i = 0;
-    while i < 22 {
+    while i < 24 {
         all[i] = if i < 7 { own[i] } else { shared[i - 7] };
         i += 1;
     }
@@ -126,6 +133,8 @@ const fn joined(own: &[Key; 7], shared: &[Key; 15]) -> [Key; 22] {
 pub const LABELS_MAX: usize = 32;
 /// Longer label values are refused, as Prometheus servers commonly do.
 pub const LABEL_VALUE_MAX: usize = 256;
+/// A monitor is watched from at most so many places: each is a vote to count.
+pub const DATACENTERS_MAX: usize = 64;
 /// Longer names are refused: chats and tables cut them.
 pub const NAME_MAX: usize = 128;
 
@@ -158,6 +167,10 @@ pub struct MonitorConfig {
     pub alerts: Vec<AlertConfig>,
     /// How many datacenters it takes.
     pub quorum: Quorum,
+    /// Codes of the datacenters that see it; all if empty.
+    pub datacenters: Vec<String>,
+    /// The one node that sees it, if only one can.
+    pub agent: Option<String>,
     /// Not watched for now.
     pub paused: bool,
     /// What it depends on: monitors of the same tenant.
@@ -186,6 +199,8 @@ pub(super) struct Shared {
     pub(super) notify: Option<Vec<(String, Pos)>>,
     pub(super) alerts: Option<Vec<AlertConfig>>,
     quorum: Option<Quorum>,
+    datacenters: Option<Vec<String>>,
+    agent: Option<String>,
     telling: Telling,
 }
 
@@ -215,6 +230,8 @@ impl Shared {
             notify: fields.get("notify").and_then(|n| alert::channel_names(n, problems)),
             alerts: fields.get("alerts").and_then(|n| decode::list(n, problems, AlertConfig::decode)),
             quorum: fields.get("quorum").and_then(|n| quorum(n, problems)),
+            datacenters: fields.get("datacenters").and_then(|n| datacenters(n, problems)),
+            agent: fields.get("agent").and_then(|n| sections::code(n, problems)),
             telling: Telling::decode(fields, problems),
         }
     }
@@ -275,6 +292,8 @@ impl MonitorConfig {
             confirm: own.confirm.or(defaults.confirm).unwrap_or(true),
             alerts,
             quorum: own.quorum.or(defaults.quorum).unwrap_or_default(),
+            datacenters: own.datacenters.or_else(|| defaults.datacenters.clone()).unwrap_or_default(),
+            agent: own.agent.or_else(|| defaults.agent.clone()),
             paused,
             depends_on,
             canonical: canonical::shown(node, defaults_node, SHARED.map(|k| k.name).as_slice(), probe.kind()),
@@ -283,6 +302,17 @@ impl MonitorConfig {
             probe,
         })
     }
+}
+
+/// Codes of datacenters, each once.
+fn datacenters(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {
+    let mut codes: Vec<String> = decode::list(node, problems, sections::code)?;
+    if codes.len() > DATACENTERS_MAX {
+        problems.add(&node.at, format!("{} datacenters", codes.len()), format!("at most {DATACENTERS_MAX}"));
+    }
+    codes.sort_unstable();
+    codes.dedup();
+    Some(codes)
 }
 
 /// Names of parents, each once; whether they exist is checked when all are known.

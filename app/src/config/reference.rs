@@ -3,7 +3,7 @@
 
 use super::decode::Key;
 use super::tagged::{Family, Kind};
-use super::{alert, fleet, maintenance, monitor, pace, reports, routes, sections, telling};
+use super::{alert, datacenters, fleet, maintenance, monitor, pace, reports, routes, sections, telling};
 use crate::{channel, probe};
 use std::fmt::Write as _;
 
@@ -51,6 +51,7 @@ const LISTS: &[List] = &[
         nested: &[("match", routes::MATCH, false), ("once", maintenance::ONCE, false), ("every", maintenance::EVERY, true)],
         examples: &[("name", "maintenance-example"), ("cron", "0 3 * * SUN"), ("for", "2h")],
     },
+    List { name: "datacenters", keys: datacenters::DATACENTER, nested: &[], examples: &[("code", "local")] },
     List { name: "reports", keys: reports::REPORT, nested: &[], examples: &[("name", "report-example"), ("notify", "[webhook-example]")] },
 ];
 

@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 use watchkeeper_core::retry::{ATTEMPTS_MAX, pause};
 use watchkeeper_core::{Dur, Micros};
 
+/// A message that has failed so often on the provider's side may be the reason itself: a digest is taken apart, and what else waits goes
+/// first. Less would take every digest of a short outage apart; more would let one message keep others waiting for longer.
+const STUBBORN: u32 = 4;
+/// So long after the provider is tried again a stubborn message follows what else waits.
+const BEHIND: Dur = Dur::secs(1);
 /// A provider that fails is left alone for at most so long before the next notice is tried. Longer would delay
 /// everything behind one failure; without it, a thousand waiting notices would each find the same fault anew.
 const QUIET_MAX: Dur = Dur::secs(10);
@@ -128,12 +133,18 @@ impl Deliverer {
         }
         if !more.is_empty() {
             let ids: Vec<i64> = more.iter().map(|notice| notice.id).collect();
+            let failing = matches!(refused.class, RefusedClass::Server | RefusedClass::Timeout);
             let wait = if never {
                 // Something in the digest, or the digest itself, is not to the provider's taste: what is fine by itself shall pass.
                 self.alone.extend(&ids);
                 Dur::ZERO
             } else {
-                pause(attempts, asked, draw())
+                if failing && parcel.digest && attempts >= STUBBORN {
+                    self.alone.extend(&ids);
+                }
+                let wait = pause(attempts, asked, draw());
+                let left = self.quiet.map_or(Dur::ZERO, |until| Dur::from_std(until.saturating_duration_since(Instant::now())));
+                if failing && attempts >= STUBBORN { wait.max(left + BEHIND) } else { wait }
             };
             tracing::warn!(
                 channel = %name, notices = ?Few(&ids), attempts, class,

@@ -94,13 +94,6 @@ fn digest(notices: &[&DueNotice], now: Micros) -> Digest {
     Digest { tenant, words, open: open as u32, resolved: resolved as u32, more: more as u32, at: now }
 }
 
-/// Of the notices that are to be told together, those of the next digest: what was begun before goes alone, so that a digest that a
-/// crash has cut off is repeated as it was, under its key, and not mixed with what came since.
-pub(super) fn together<'n>(chosen: &[&'n DueNotice]) -> Vec<&'n DueNotice> {
-    let begun: Vec<&DueNotice> = chosen.iter().copied().filter(|notice| notice.attempts > 0).collect();
-    if begun.is_empty() { chosen.to_vec() } else { begun }
-}
-
 /// Those of the notices whose id is among these.
 pub(super) fn among<'n>(notices: &[&'n DueNotice], ids: &[i64]) -> Vec<&'n DueNotice> {
     let ids: HashSet<i64> = ids.iter().copied().collect();
@@ -144,6 +137,7 @@ mod tests {
             severity,
             content: Content::Incident(message),
             attempts: 0,
+            with: None,
             created_at: Micros(id),
             held: false,
             cooldown: Dur::ZERO,
@@ -183,14 +177,5 @@ mod tests {
         let alone = Parcel::of(&[&all[0]], Micros(0)).unwrap();
         assert_eq!((alone.key.as_str(), alone.thread.as_deref(), alone.digest), ("incident/1/1/7", Some("first"), false));
         assert!(Parcel::of(&[], Micros(0)).is_none());
-    }
-
-    #[test]
-    fn what_was_begun_goes_before_what_came_since() {
-        let (mut old, new) = (notice(1, "a", NoticeEvent::Opened, Severity::Info), notice(2, "b", NoticeEvent::Opened, Severity::Critical));
-        old.attempts = 1;
-        let ids = |chosen: &[&DueNotice]| together(chosen).iter().map(|notice| notice.id).collect::<Vec<_>>();
-        assert_eq!(ids(&[&new, &old]), [1]);
-        assert_eq!(ids(&[&new]), [2]);
     }
 }

@@ -3,7 +3,6 @@
 use super::attempt::Step;
 use super::mutes::Quiet;
 use super::pace::{Cap, Past};
-use super::parcel::together;
 use super::{ChannelSpec, DeliverContext, Node, POLL, scope};
 use crate::store::{Deferred, DueNotice, Fence, StoreError};
 use crate::telemetry::{ChannelOnly, ReasonLabel};
@@ -104,10 +103,11 @@ impl Deliverer {
     /// Delivers what is due, and says when to look again.
     async fn round(&mut self) -> Result<Duration, StoreError> {
         loop {
+            self.look_anew().await?;
             if let Some(left) = self.quiet.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()) {
                 return Ok(left.min(POLL));
             }
-            let spec = self.spec.borrow_and_update().clone();
+            let spec = self.spec.borrow().clone();
             let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) else { return Ok(POLL) };
             let now = self.cx().clock.now();
             let caps = spec.caps();
@@ -131,6 +131,20 @@ impl Deliverer {
                 Step::Full(until) => return Ok((until - self.cx().clock.now()).to_std().clamp(POLL_LEAST, POLL)),
             }
         }
+    }
+
+    /// A channel that was changed is another provider, or the same one mended: what it had asked for is over.
+    async fn look_anew(&mut self) -> Result<(), StoreError> {
+        if !self.spec.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        let spec = self.spec.borrow().clone();
+        if let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) {
+            self.cx().store.hasten(spec.id, &fence, self.cx().clock.now()).await?;
+        }
+        (self.quiet, self.failures) = (None, 0);
+        self.spec.mark_unchanged();
+        Ok(())
     }
 
     /// How long until something is due, if nothing wakes us.
@@ -168,6 +182,8 @@ impl Deliverer {
             match plan {
                 Plan::Send => planned.singles.push(notice),
                 Plan::Digest => planned.digest.push(notice),
+                // It is due still when the next look is taken.
+                Plan::Next => {}
                 Plan::Hold(until, by) => {
                     self.cx().metrics.notices_held.get_or_create(&ReasonLabel { reason: held_word(&by) }).inc();
                     planned.deferred.push((id, Deferred::Held { until, why: by.sentence(), mute: by.is_mute() }));
@@ -185,7 +201,7 @@ impl Deliverer {
     async fn send(&mut self, spec: &ChannelSpec, fence: &Fence, planned: &Planned<'_>) -> Result<Step, StoreError> {
         let mut last = Step::NotOurs;
         if !planned.digest.is_empty() {
-            last = self.attempt(spec, fence, &together(&planned.digest)).await?;
+            last = self.attempt(spec, fence, &planned.digest).await?;
             if last == Step::Done {
                 self.cx().metrics.digests.get_or_create(&ChannelOnly { channel: spec.name.clone() }).inc();
             }

@@ -7,7 +7,7 @@ use crate::channel::telegram::{PRESSED_ACKNOWLEDGE, PRESSED_SILENCE};
 use crate::config::decode::parse_duration;
 use crate::store::{IncidentFilter, IncidentView, MonitorView, PAGE_MAX, Result, Silence, TenantScope};
 use sha2::{Digest as _, Sha256};
-use watchkeeper_core::matcher::Matcher;
+use watchkeeper_core::matcher::{Matcher, literal};
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::verdict::Action;
 use watchkeeper_core::{Dur, Micros};
@@ -260,7 +260,7 @@ impl Deeds<'_> {
 
     /// With the words behind the name: a length if the first is one, and a comment.
     async fn silence_for(&self, scope: TenantScope, monitor: &str, rule: Option<String>, words: &[&str]) -> Result<Said> {
-        let looks_like_a_length = |word: &&&str| word.starts_with(|c: char| c.is_ascii_digit());
+        let looks_like_a_length = |word: &&&str| word.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit());
         let (length, comment) = match words.first().filter(looks_like_a_length) {
             None => (SILENCE, words),
             Some(word) => match parse_duration(word).filter(|length| (SILENCE_LEAST..=SILENCE_MOST).contains(length)) {
@@ -285,7 +285,7 @@ impl Deeds<'_> {
         }
         let silence = Silence {
             uid,
-            matcher: Matcher { monitors: vec![monitor.to_owned()], rules: rule.into_iter().collect(), ..Matcher::default() },
+            matcher: Matcher { monitors: vec![literal(monitor)], rules: rule.into_iter().collect(), ..Matcher::default() },
             starts_at: now,
             ends_at: until,
             author: self.author.clone(),

@@ -28,15 +28,14 @@ impl Engine {
     }
 
     pub(super) fn fold_action(&mut self, row: &ActionRow) {
-        let (datacenter, code, now) = self.place();
-        let place = Place { datacenter, code: &code, now };
+        let place = Place { now: self.w.clock.now(), codes: &self.codes };
         // An action on another node's monitor is that node's to fold; one on its way to the store is folded already.
-        let Some(watched) = self.watched.get_mut(&row.monitor) else { return };
+        let Some(watched) = self.watched.get_mut(&row.monitor).filter(|watched| watched.roles.judges()) else { return };
         if !self.acting.insert(row.id) {
             return;
         }
         let decision = watched.operate(row, &place, &mut self.ids);
-        queue_wakes(&mut self.wakes, watched);
+        queue_wakes(&mut self.wakes, watched, place.now);
         match decision {
             Some(decision) => self.stream.forming.decide(decision),
             None => self.stream.forming.action_only(row.id),

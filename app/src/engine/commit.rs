@@ -4,7 +4,7 @@
 //! A commit whose outcome is unclear is sent again under the same number: the store knows whether it landed.
 
 use crate::live::Latest;
-use crate::store::{Batch, BeatRow, Committed, Decision, LiveRow, Scope, Store, StoreError};
+use crate::store::{Batch, BeatRow, Committed, Decision, Joined, LiveRow, Scope, Store, StoreError};
 use crate::telemetry::SharedMetrics;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,6 +101,7 @@ pub struct Stream {
     store: Arc<dyn Store>,
     metrics: SharedMetrics,
     agent: AgentId,
+    boot: String,
     number: u64,
     health: watch::Sender<Option<String>>,
     /// The batch that forms.
@@ -109,9 +110,10 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream that goes on after the batch `last`.
-    pub fn new(store: Arc<dyn Store>, metrics: SharedMetrics, agent: AgentId, last: u64, health: watch::Sender<Option<String>>) -> Self {
-        Self { store, metrics, agent, number: last, health, forming: Forming::default(), flying: None }
+    /// A stream that goes on after the last batch that landed.
+    pub fn new(store: Arc<dyn Store>, metrics: SharedMetrics, joined: &Joined, health: watch::Sender<Option<String>>) -> Self {
+        let (agent, boot, number) = (joined.agent, joined.boot.clone(), joined.last_batch);
+        Self { store, metrics, agent, boot, number, health, forming: Forming::default(), flying: None }
     }
 
     /// Whether another attempt may be folded. A store that is only slow holds the attempts back, so that their next windows coalesce;
@@ -147,6 +149,7 @@ impl Stream {
         self.forming.batch.beats.reserve(forming.batch.beats.len().min(ROWS_MAX));
         self.number += 1;
         forming.batch.agent = self.agent;
+        forming.batch.boot.clone_from(&self.boot);
         forming.batch.number = self.number;
         if forming.dropped > 0 {
             self.metrics.beats_dropped.inc_by(forming.dropped);

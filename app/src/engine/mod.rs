@@ -9,6 +9,9 @@ mod actions;
 mod commit;
 mod ours;
 mod pushes;
+mod roles;
+mod step;
+mod votes;
 mod watched;
 pub mod words;
 
@@ -19,17 +22,17 @@ use crate::live::{Latest, Live};
 use crate::probe::Attempt;
 use crate::schedule::Command;
 use crate::spec::{Fleet, MonitorSpec};
-use crate::store::{ActionRow, BeatRow, DETAIL_MAX, DetailRow, Fence, Joined, PushRow, RetiredMonitor, Store, StoredState};
+use crate::store::{ActionRow, BeatRow, DETAIL_MAX, DetailRow, HeardVote, Joined, PushRow, RetiredMonitor, Store, StoredState};
 use crate::telemetry::SharedMetrics;
 use commit::Stream;
-use smallvec::{SmallVec, smallvec};
+use roles::{Roles, Standing};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use watched::{Place, Watched, keep_evidence};
+use watched::{Codes, Place, Watched, keep_evidence};
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::{ChannelId, Measure, Micros, MonitorId};
 
@@ -87,9 +90,10 @@ pub struct Wiring {
 }
 
 struct Loaded {
-    specs: Vec<(Arc<MonitorSpec>, SmallVec<[Fence; 2]>)>,
+    specs: Vec<(Arc<MonitorSpec>, Roles)>,
     retired: Vec<RetiredMonitor>,
     states: Vec<StoredState>,
+    codes: Codes,
 }
 
 /// The task's state.
@@ -97,7 +101,13 @@ pub struct Engine {
     w: Wiring,
     fleet: Fleet,
     watched: HashMap<MonitorId, Watched>,
+    /// How the datacenters are called whose votes were heard.
+    codes: Codes,
     loading: HashSet<MonitorId>,
+    /// What the schedule was told to watch, whether or not its state is in memory.
+    probing: HashSet<MonitorId>,
+    /// Something may be ours that is not in memory.
+    unsettled: bool,
     retiring: Vec<RetiredMonitor>,
     ids: IdBlock,
     wakes: BinaryHeap<Reverse<(Micros, MonitorId)>>,
@@ -115,7 +125,10 @@ pub struct Engine {
     results: (mpsc::Sender<Fetched>, mpsc::Receiver<Fetched>),
     fetching_pushes: bool,
     fetching_actions: bool,
+    fetching_votes: bool,
     fetching_ids: bool,
+    /// Votes of other nodes have been heard up to here; `None` before it is known from where on to listen.
+    heard: Option<i64>,
     push_monitors: usize,
     next_load: Instant,
 }
@@ -129,6 +142,9 @@ enum Fetched {
     PushesFailed,
     Actions(Vec<ActionRow>),
     ActionsFailed,
+    /// With how far they have been heard now.
+    Votes(Vec<HeardVote>, i64),
+    VotesFailed,
     Ids(IdBlock),
     IdsFailed,
 }
@@ -136,13 +152,19 @@ enum Fetched {
 impl Engine {
     /// An engine that watches nothing yet.
     pub fn new(w: Wiring) -> Self {
-        let stream = Stream::new(w.store.clone(), w.metrics.clone(), w.joined.agent, w.joined.last_batch, w.store_health.clone());
+        let stream = Stream::new(w.store.clone(), w.metrics.clone(), &w.joined, w.store_health.clone());
         let receiving_since = w.clock.now();
+        let codes = Codes::from([(w.joined.datacenter, w.joined.datacenter_code.clone())]);
+        // Nobody else can vote in a store that is ours alone.
+        let heard = w.store.exclusive().then_some(0);
         Self {
             w,
             fleet: Fleet::default(),
             watched: HashMap::new(),
+            codes,
             loading: HashSet::new(),
+            probing: HashSet::new(),
+            unsettled: true,
             retiring: Vec::new(),
             ids: IdBlock::default(),
             wakes: BinaryHeap::new(),
@@ -156,7 +178,9 @@ impl Engine {
             results: mpsc::channel(16),
             fetching_pushes: false,
             fetching_actions: false,
+            fetching_votes: false,
             fetching_ids: false,
+            heard,
             push_monitors: 0,
             next_load: Instant::now(),
         }
@@ -167,6 +191,8 @@ impl Engine {
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) -> anyhow::Result<()> {
         let mut held = self.w.leases.watch();
         let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut listen = tokio::time::interval(votes::LISTEN_EVERY);
+        listen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             (self.w.alive)();
             self.note_round();
@@ -180,7 +206,7 @@ impl Engine {
                 landed = self.stream.landed() => self.publish(landed?).await,
                 Some(fetched) = self.results.1.recv() => self.fetched(fetched).await,
                 Some(update) = self.w.fleets.recv() => self.adopt(update).await,
-                Ok(()) = held.changed() => { let now_held = held.borrow_and_update().clone(); self.hold(&now_held).await; }
+                Ok(()) = held.changed() => self.hold().await,
                 Some(observed) = self.w.observed.recv(), if self.stream.has_room() => {
                     self.observe(observed);
                     // What has gathered meanwhile is folded in one go.
@@ -196,6 +222,7 @@ impl Engine {
                 () = self.w.actions.notified() => self.fetch_actions(),
                 () = tokio::time::sleep_until(wake.into()) => self.wake_due(),
                 () = tokio::time::sleep_until(close.into()), if self.stream.waits_to_close() => {}
+                _ = listen.tick() => self.fetch_votes(),
                 _ = tick.tick() => {
                     self.fetch_pushes();
                     self.fetch_actions();
@@ -210,14 +237,15 @@ impl Engine {
         self.stream.flush(grace).await
     }
 
-    fn place(&self) -> (watchkeeper_core::DatacenterId, String, Micros) {
-        (self.w.joined.datacenter, self.w.joined.datacenter_code.clone(), self.w.clock.now())
+    /// What is ours by shard, as the leases say now.
+    fn standing(&self) -> Standing {
+        let Joined { datacenter_code, agent_name, shards, .. } = &self.w.joined;
+        Standing::of(&self.w.leases, datacenter_code, agent_name, *shards)
     }
 
-    fn shard_fences(&self, shard: u16) -> Option<SmallVec<[Fence; 2]>> {
-        let site = self.w.leases.fence(&site_scope(&self.w.joined.datacenter_code, shard))?;
-        let verdict = self.w.leases.fence(&verdict_scope(shard))?;
-        Some(smallvec![site, verdict])
+    /// What is ours of one monitor.
+    fn roles(&self, standing: &Standing, spec: &MonitorSpec) -> Option<Roles> {
+        standing.roles(spec, &self.w.joined.datacenter_code, &self.w.joined.agent_name)
     }
 
     async fn fetched(&mut self, fetched: Fetched) {
@@ -228,6 +256,7 @@ impl Engine {
                     self.loading.remove(&id);
                 }
                 self.retiring.extend(retired);
+                self.unsettled = true;
                 self.next_load = Instant::now() + Duration::from_secs(1);
             }
             Fetched::Pushes(rows, began) => {
@@ -253,6 +282,8 @@ impl Engine {
                 }
             }
             Fetched::ActionsFailed => self.fetching_actions = false,
+            Fetched::Votes(votes, heard) => self.hear(votes, heard),
+            Fetched::VotesFailed => self.fetching_votes = false,
             Fetched::Ids(block) => {
                 self.fetching_ids = false;
                 self.ids = block;
@@ -284,7 +315,11 @@ impl Engine {
         };
         BeatRow {
             monitor: spec.id,
-            datacenter: self.w.joined.datacenter,
+            datacenter: self
+                .watched
+                .get(&spec.id)
+                .filter(|watched| watched.roles.sees())
+                .map_or(self.w.joined.datacenter, |watched| watched.home),
             at,
             agent: self.w.joined.agent,
             outcome: attempt.outcome,
@@ -304,27 +339,24 @@ impl Engine {
 
     /// Folds one fact. A fact about a monitor that is not ours is still recorded: facts are unfenced.
     fn fold(&mut self, id: MonitorId, row: BeatRow, attempt: &Attempt, push: Option<i64>) {
-        let (datacenter, code, now) = self.place();
-        let place = Place { datacenter, code: &code, now };
+        let place = Place { now: self.w.clock.now(), codes: &self.codes };
         let forming = &mut self.stream.forming;
         if let Some(push) = push {
             forming.batch.folded_pushes.push(push);
         }
-        if let Some(watched) = self.watched.get_mut(&id) {
+        if let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.roles.sees()) {
             if keep_evidence(watched, row.at, row.outcome, row.code)
                 && let Some(json) = evidence_json(attempt)
             {
-                forming.batch.details.push(DetailRow { monitor: id, datacenter, at: row.at, json });
+                forming.batch.details.push(DetailRow { monitor: id, datacenter: row.datacenter, at: row.at, json });
             }
-            let before = watched.verdict.health;
+            let before = watched.health();
             let (decision, pace) = watched.observe(row.at, attempt, &place, &mut self.ids);
-            queue_wakes(&mut self.wakes, watched);
-            if watched.verdict.health != before {
-                let why = attempt.error.as_deref().or(attempt.outcome.why()).unwrap_or_default();
-                let (name, health) = (&watched.spec.name, watched.verdict.health.as_str());
-                tracing::info!(monitor.name = %name, health, "{name} is {health}{}{why}", if why.is_empty() { "" } else { ": " });
+            queue_wakes(&mut self.wakes, watched, place.now);
+            if watched.health() != before {
+                log_health(watched, attempt.error.as_deref().or(attempt.outcome.why()));
             }
-            forming.latest.push(Latest::of(&row, attempt, watched.verdict.health));
+            forming.latest.push(Latest::of(&row, attempt, watched.health()));
             if let Some(pace) = pace {
                 forming.paces.push((id, pace));
             }
@@ -342,8 +374,7 @@ impl Engine {
     }
 
     fn wake_due(&mut self) {
-        let (datacenter, code, now) = self.place();
-        let place = Place { datacenter, code: &code, now };
+        let now = self.w.clock.now();
         while let Some(Reverse((at, id))) = self.wakes.peek().copied() {
             if at > now {
                 break;
@@ -351,16 +382,33 @@ impl Engine {
             self.wakes.pop();
             let Some(watched) = self.watched.get_mut(&id) else { continue };
             watched.queued = watched.queued.filter(|queued| *queued != at);
-            let (push_due, wake_due) = (watched.push_due.is_some_and(|due| due <= now), watched.wake.is_some_and(|due| due <= now));
-            if push_due {
+            if watched.push_due.is_some_and(|due| due <= now) {
                 self.push_overdue(id);
             }
-            let Some(watched) = self.watched.get_mut(&id) else { continue };
-            if wake_due && let Some(decision) = watched.wake(&place, &mut self.ids) {
+            self.wake(id, now);
+        }
+    }
+
+    /// Wakes the verdict of one monitor if its time has come, or if a vote of another place has run out.
+    fn wake(&mut self, id: MonitorId, now: Micros) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        let place = Place { now, codes: &self.codes };
+        let due = |at: Option<Micros>| at.is_some_and(|at| at <= now);
+        let (wake, lapse) = (due(watched.wake), due(watched.lapses));
+        if lapse {
+            votes::renew(watched, &self.codes, &self.w.leases, now);
+        }
+        // A vote that was renewed changes nothing.
+        if wake || (lapse && watched.has_lapsed(now)) {
+            let before = watched.health();
+            if let Some(decision) = watched.wake(&place, &mut self.ids) {
                 self.stream.forming.decide(decision);
             }
-            queue_wakes(&mut self.wakes, watched);
+            if watched.health() != before {
+                log_health(watched, watched.verdict.blind.map(watchkeeper_core::Blind::as_str));
+            }
         }
+        queue_wakes(&mut self.wakes, watched, now);
     }
 
     // --- ids
@@ -404,9 +452,13 @@ impl Engine {
             (self.w.outbox)(&landed.told);
         }
         if !landed.stale.is_empty() {
-            let lost =
-                self.watched.iter().filter(|(_, w)| w.fences.iter().any(|f| landed.stale.contains(&f.scope))).map(|(id, _)| *id).collect();
-            self.drop_watched(lost).await;
+            let lost: Vec<MonitorId> = self
+                .watched
+                .iter()
+                .filter(|(_, w)| w.roles.fences().iter().any(|f| landed.stale.contains(&f.scope)))
+                .map(|(id, _)| *id)
+                .collect();
+            self.drop_watched(&lost).await;
         }
     }
 }
@@ -419,6 +471,11 @@ pub fn site_scope(datacenter: &str, shard: u16) -> String {
 /// The scope of what is true.
 pub fn verdict_scope(shard: u16) -> String {
     format!("verdict/{shard}")
+}
+
+/// The scope of what only one node can see.
+pub fn agent_scope(agent: &str) -> String {
+    format!("agent/{agent}")
 }
 
 /// Which shard decides for a monitor.
@@ -442,10 +499,17 @@ fn evidence_json(attempt: &Attempt) -> Option<String> {
 }
 
 /// Queues the monitor's next wake-up, unless it is queued for then or earlier already.
-fn queue_wakes(wakes: &mut BinaryHeap<Reverse<(Micros, MonitorId)>>, watched: &mut Watched) {
-    let Some(next) = watched.wake.into_iter().chain(watched.push_due).min() else { return };
+fn queue_wakes(wakes: &mut BinaryHeap<Reverse<(Micros, MonitorId)>>, watched: &mut Watched, now: Micros) {
+    watched.lapses = watched.lapse(now);
+    let Some(next) = watched.wake.into_iter().chain(watched.push_due).chain(watched.lapses).min() else { return };
     if watched.queued.is_none_or(|queued| next < queued) {
         watched.queued = Some(next);
         wakes.push(Reverse((next, watched.spec.id)));
     }
+}
+
+/// Says in the log that a monitor is something else now.
+fn log_health(watched: &Watched, why: Option<&str>) {
+    let (name, health, why) = (&watched.spec.name, watched.health().as_str(), why.unwrap_or_default());
+    tracing::info!(monitor.name = %name, health, "{name} is {health}{}{why}", if why.is_empty() { "" } else { ": " });
 }

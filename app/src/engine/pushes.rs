@@ -35,7 +35,7 @@ impl Engine {
 
     pub(super) fn fold_push(&mut self, row: &PushRow) {
         // A push of a monitor that another node owns is that node's to fold; one on its way to the store is folded already.
-        let Some(watched) = self.watched.get_mut(&row.monitor) else { return };
+        let Some(watched) = self.watched.get_mut(&row.monitor).filter(|watched| watched.roles.sees()) else { return };
         if !self.folding.insert(row.id) {
             return;
         }
@@ -53,7 +53,7 @@ impl Engine {
         };
         let started = watched.push_started.take();
         watched.push_due = push_due(&spec, row.at);
-        queue_wakes(&mut self.wakes, watched);
+        queue_wakes(&mut self.wakes, watched, self.w.clock.now());
         let error = match outcome {
             Outcome::Up => None,
             Outcome::Down(_) | Outcome::Unknown(_) => Some(if row.body.is_empty() {
@@ -124,7 +124,7 @@ impl Engine {
             (Outcome::Down(Reason::PushMissed), next)
         };
         watched.push_due = Some(next);
-        queue_wakes(&mut self.wakes, watched);
+        queue_wakes(&mut self.wakes, watched, now);
         self.w.metrics.missed_windows.get_or_create(&ReasonLabel { reason: "push" }).inc();
         let every = crate::config::decode::show_duration(expect_every + grace);
         let attempt = Attempt::ended(outcome, Some(format!("no push came for {every}")));

@@ -1,40 +1,46 @@
-//! One monitor as the engine holds it, and the steps that turn an event into a [`Decision`].
+//! One monitor as the engine holds it: the folds that this node owns of it, and the steps that turn an event into a [`Decision`].
 //!
-//! No I/O and no waiting: the state here runs ahead of the store by at most the batches on their way.
+//! A node may own what its datacenter sees (fold 1), what is true (fold 2), or both; then both are one decision. No I/O and no
+//! waiting: the state here runs ahead of the store by at most the batches on their way.
 
-use super::words::{self, Subject, Told};
-use crate::channel::content::Content;
+use super::roles::Roles;
+use super::step::{Cause, Step};
+use super::words::Subject;
 use crate::probe::Attempt;
 use crate::spec::MonitorSpec;
-use crate::store::{
-    ActionRow, Decision, Fence, IncidentWrite, IntervalRow, LiveWrite, NoticeWrite, OpenIncident, SightRow, StoredState, VerdictRow,
-};
+use crate::store::{ActionRow, Decision, OpenIncident, SightRow, StoredState};
 use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::sync::Arc;
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::quorum::Health;
-use watchkeeper_core::sight::{self, Pace, Sight};
-use watchkeeper_core::verdict::{Event, IncidentChange, Judged, Notice, NoticeEvent, Policy, RuleState, Standing, Verdict, judge};
-use watchkeeper_core::{DatacenterId, Dur, Heartbeat, IncidentId, Measure, Micros, MonitorId, Outcome, TenantId};
+use watchkeeper_core::sight::{self, Pace, Sight, Vote};
+use watchkeeper_core::verdict::{Event, Judged, Policy, RuleState, Standing, Verdict, judge};
+use watchkeeper_core::{DatacenterId, Dur, Heartbeat, Measure, Micros, Outcome};
 
-/// Where a step takes place.
+/// The codes of all datacenters that are known here.
+pub type Codes = HashMap<DatacenterId, String>;
+
+/// Where and when a step takes place.
 pub struct Place<'a> {
-    /// Our datacenter.
-    pub datacenter: DatacenterId,
-    /// Its code.
-    pub code: &'a str,
     /// Now.
     pub now: Micros,
+    /// How the datacenters are called.
+    pub codes: &'a Codes,
 }
 
 /// The state of one monitor.
 pub struct Watched {
     /// Its configuration.
     pub spec: Arc<MonitorSpec>,
-    /// Under which its decisions are written.
-    pub fences: SmallVec<[Fence; 2]>,
+    /// What of it is ours, and under which leases.
+    pub roles: Roles,
+    /// The datacenter whose sight this node folds, if it folds one.
+    pub home: DatacenterId,
     /// Fold 1.
     pub sight: Sight,
+    /// The newest vote of that sight.
+    pub vote: Option<Vote>,
     /// Fold 2.
     pub verdict: Verdict,
     /// When the newest folded attempt began.
@@ -51,6 +57,8 @@ pub struct Watched {
     pub push_due: Option<Micros>,
     /// When the run that is under way said that it began; forgotten by a restart, which then gives that run no duration.
     pub push_started: Option<Micros>,
+    /// When the next vote of another place runs out.
+    pub lapses: Option<Micros>,
     /// The earliest wake-up that is queued for it.
     pub queued: Option<Micros>,
 }
@@ -78,36 +86,52 @@ impl Watched {
     /// a node is unknown from the moment the last vote ran out, and a new configuration may end incidents.
     pub fn take_up(
         spec: Arc<MonitorSpec>,
-        fences: SmallVec<[Fence; 2]>,
+        roles: Roles,
         state: StoredState,
+        here: DatacenterId,
         place: &Place<'_>,
         ids: &mut IdBlock,
     ) -> (Self, Option<Decision>) {
-        let stored = state.sights.into_iter().find(|(dc, _, _)| *dc == place.datacenter);
-        let (old_sight, vote_good) = stored.map_or((Sight::default(), None), |(_, sight, vote)| (sight, Some(vote.good_until)));
-        let verdict = state.verdict.unwrap_or_else(|| rebuilt(&spec.policy, &state.open));
-        let sight = sight::reconfigure(&old_sight, &spec.sight, &spec.policy.rules);
-        let last_at = state.last_beat.unwrap_or_default();
+        // Pushes come to no place in particular: what was seen of them goes on where it began.
+        let home = if spec.is_push() { state.sights.first().map_or(here, |(place, ..)| *place) } else { here };
+        let mut votes: SmallVec<[(DatacenterId, Vote); 1]> = SmallVec::new();
+        let mut sight = Sight::default();
+        for (datacenter, stored, mut vote) in state.sights {
+            // Steady votes are not written again with each attempt: the attempt is on record, so the vote counts from there.
+            let beat = state.last_beats.iter().find(|(place, _)| *place == datacenter).map(|(_, at)| *at);
+            vote.good_until = vote.good_until.max(beat.map_or(Micros(0), |at| at + spec.sight.vote_lasts));
+            if roles.sees() && datacenter == home {
+                sight = sight::reconfigure(&stored, &spec.sight, &spec.policy.rules);
+                vote = sight::vote(&sight, &spec.sight, vote.good_until - spec.sight.vote_lasts);
+            }
+            votes.push((datacenter, vote));
+        }
+        let vote = votes.iter().find(|(place, _)| roles.sees() && *place == home).map(|(_, vote)| vote.clone());
         let mut this = Self {
-            spec,
-            fences,
+            home,
             sight,
-            verdict,
-            last_at,
+            vote,
+            verdict: Verdict::default(),
+            last_at: state.last_beats.iter().find(|(place, _)| *place == home).map(|(_, at)| *at).unwrap_or_default(),
             last_word: (-1, 0, 0),
             evidence_at: Micros(0),
             open: state.open.into(),
             wake: None,
             push_due: None,
             push_started: None,
+            lapses: None,
             queued: None,
+            spec,
+            roles,
         };
-        let good_until = vote_good.max(state.last_beat.map(|at| at + this.spec.sight.vote_lasts));
-        let Some(good_until) = good_until else { return (this, None) };
-        let vote = sight::vote(&this.sight, &this.spec.sight, good_until - this.spec.sight.vote_lasts);
-        let at = place.now.min(good_until + Dur(1));
+        if !this.roles.judges() {
+            return (this, None);
+        }
+        this.verdict = state.verdict.unwrap_or_else(|| rebuilt(&this.spec.policy, &this.open));
+        let Some(good_until) = votes.iter().map(|(_, vote)| vote.good_until).max() else { return (this, None) };
         let before = this.verdict.clone();
-        let judged = judge(&this.verdict, &this.spec.policy, Event::Vote(place.datacenter, vote), at, ids);
+        this.verdict.votes = votes;
+        let judged = judge(&this.verdict, &this.spec.policy, Event::Wake, place.now.min(good_until + Dur(1)), ids);
         let changed = judged.verdict.health != before.health || !judged.incidents.is_empty() || judged.verdict.rules != before.rules;
         let decision = this.decide(judged, place, Cause::Time, false);
         // Nothing may be said of blindness before the first attempt had its chance.
@@ -122,23 +146,26 @@ impl Watched {
         let sight = sight::reconfigure(&self.sight, &self.spec.sight, &self.spec.policy.rules);
         let sight_changed = sight != self.sight;
         self.sight = sight;
+        let vote = (sight_changed && self.last_at.0 > 0).then(|| sight::vote(&self.sight, &self.spec.sight, self.last_at));
+        if let Some(vote) = &vote {
+            self.vote = Some(vote.clone());
+        }
+        if !self.roles.judges() {
+            return vote.is_some().then(|| self.seen());
+        }
         if self.verdict == Verdict::default() {
             // Nothing was ever found out, and nothing is open: there is nothing to decide yet, least of all since when.
             return None;
         }
         let before = self.verdict.clone();
-        let judged = if sight_changed && self.last_at.0 > 0 {
-            let vote = sight::vote(&self.sight, &self.spec.sight, self.last_at);
-            judge(&self.verdict, &self.spec.policy, Event::Vote(place.datacenter, vote), place.now, ids)
-        } else {
-            judge(&self.verdict, &self.spec.policy, Event::Reconfigured, place.now, ids)
-        };
+        let event = vote.map_or(Event::Reconfigured, |vote| Event::Vote(self.home, vote));
+        let judged = judge(&self.verdict, &self.spec.policy, event, place.now, ids);
         let changed = sight_changed || judged.verdict != before || !judged.incidents.is_empty();
         let decision = self.decide(judged, place, Cause::Time, sight_changed);
         changed.then_some(decision)
     }
 
-    /// Folds one attempt. `None` when nothing but the heartbeat itself needs to be written.
+    /// Folds one attempt made here. `None` when nothing but the heartbeat itself needs to be written.
     pub fn observe(&mut self, at: Micros, attempt: &Attempt, place: &Place<'_>, ids: &mut IdBlock) -> (Option<Decision>, Option<Pace>) {
         if at <= self.last_at {
             return (None, None);
@@ -147,21 +174,85 @@ impl Watched {
         let beat = heartbeat(at, attempt);
         let old_pace = self.pace();
         let seen = sight::see(&self.sight, &self.spec.sight, &self.spec.policy.rules, &beat);
-        let sight_changed = seen.sight != self.sight;
-        let place_of_vote = self.verdict.votes.iter_mut().find(|(dc, _)| *dc == place.datacenter);
-        if !sight_changed
-            && let Some((_, vote)) = place_of_vote
-            && vote.good_until >= place.now
-        {
-            vote.at = seen.vote.at;
-            vote.good_until = seen.vote.good_until;
+        let lapsed = self.vote.as_ref().is_none_or(|vote| vote.good_until < place.now);
+        if seen.sight == self.sight && !lapsed {
+            // Nothing new: the vote only counts for longer.
+            if let Some((_, vote)) = self.verdict.votes.iter_mut().find(|(datacenter, _)| *datacenter == self.home) {
+                (vote.at, vote.good_until) = (seen.vote.at, seen.vote.good_until);
+            }
+            self.vote = Some(seen.vote);
             return (None, None);
         }
         self.sight = seen.sight;
-        let judged = judge(&self.verdict, &self.spec.policy, Event::Vote(place.datacenter, seen.vote), place.now, ids);
-        let decision = self.decide(judged, place, Cause::Attempt(at, attempt), true);
+        self.vote = Some(seen.vote.clone());
+        let decision = if self.roles.judges() {
+            let judged = judge(&self.verdict, &self.spec.policy, Event::Vote(self.home, seen.vote), place.now, ids);
+            self.decide(judged, place, Cause::Attempt(at, attempt), true)
+        } else {
+            self.seen()
+        };
         let pace = self.pace();
         (Some(decision), (pace != old_pace).then_some(pace))
+    }
+
+    /// Folds the vote of a datacenter that another node sees for, with the attempt behind it if that is known. `None` if it says
+    /// nothing new.
+    pub fn hear(
+        &mut self,
+        datacenter: DatacenterId,
+        vote: Vote,
+        attempt: Option<&Attempt>,
+        place: &Place<'_>,
+        ids: &mut IdBlock,
+    ) -> Option<Decision> {
+        if self.roles.sees() && datacenter == self.home {
+            return None;
+        }
+        if let Some((_, known)) = self.verdict.votes.iter_mut().find(|(place, _)| *place == datacenter) {
+            if vote.at < known.at {
+                return None;
+            }
+            if vote.says_as(known) && known.good_until >= place.now {
+                (known.at, known.good_until) = (vote.at, vote.good_until.max(known.good_until));
+                return None;
+            }
+        }
+        let before = self.verdict.clone();
+        let at = vote.at;
+        let judged = judge(&self.verdict, &self.spec.policy, Event::Vote(datacenter, vote), place.now, ids);
+        let changed = judged.verdict != before || !judged.incidents.is_empty();
+        let cause = attempt.map_or(Cause::Time, |attempt| Cause::Attempt(at, attempt));
+        let decision = self.decide(judged, place, cause, false);
+        changed.then_some(decision)
+    }
+
+    /// Lets the votes of other places count for longer where `alive` says that somebody sees for them: a vote that stays the same is
+    /// written once. Two of the three intervals that a vote lasts, as the attempt behind it may be one interval old.
+    pub fn renew(&mut self, now: Micros, alive: impl Fn(DatacenterId) -> bool) {
+        let until = now + Dur(self.spec.sight.vote_lasts.0 / 3 * 2);
+        let own = self.roles.sees().then_some(self.home);
+        for (datacenter, vote) in &mut self.verdict.votes {
+            if Some(*datacenter) != own && vote.good_until < until && alive(*datacenter) {
+                vote.good_until = until;
+            }
+        }
+    }
+
+    /// When the next vote of another place runs out, unless it is renewed.
+    pub fn lapse(&self, now: Micros) -> Option<Micros> {
+        self.others().filter(|vote| vote.good_until >= now).map(|vote| vote.good_until + Dur(1)).min()
+    }
+
+    /// Whether a vote of another place has run out.
+    pub fn has_lapsed(&self, now: Micros) -> bool {
+        self.others().any(|vote| vote.good_until < now)
+    }
+
+    /// The votes that other nodes see for, where what is true is decided here.
+    fn others(&self) -> impl Iterator<Item = &Vote> {
+        let own = self.roles.sees().then_some(self.home);
+        let votes = self.verdict.votes.iter().filter(move |(datacenter, _)| Some(*datacenter) != own);
+        votes.map(|(_, vote)| vote).filter(|_| self.roles.judges())
     }
 
     /// How soon to look again: as the sight says, but a degraded monitor has an interval of its own.
@@ -170,6 +261,11 @@ impl Watched {
             Pace::Steady(Health::Up) if self.verdict.health == Health::Degraded => Pace::Steady(Health::Degraded),
             pace @ (Pace::Steady(_) | Pace::Recheck) => pace,
         }
+    }
+
+    /// What is true, or what is seen from here where another node says what is true.
+    pub fn health(&self) -> Health {
+        if self.roles.judges() { self.verdict.health } else { self.sight.health() }
     }
 
     /// Folds what a person did about an incident. `None` if that changes nothing any more.
@@ -182,7 +278,7 @@ impl Watched {
         changed.then_some(decision)
     }
 
-    /// The time that the fold asked for has come.
+    /// The time that the fold asked for has come, or a vote has run out.
     pub fn wake(&mut self, place: &Place<'_>, ids: &mut IdBlock) -> Option<Decision> {
         self.wake = None;
         let before = self.verdict.clone();
@@ -197,7 +293,7 @@ impl Watched {
         let step = Step {
             monitor: self.spec.id,
             tenant: self.spec.tenant,
-            fences: self.fences.clone(),
+            fences: self.roles.fences(),
             subject: &subject,
             policy: &self.spec.policy,
             spec: Some(&self.spec),
@@ -208,32 +304,31 @@ impl Watched {
         self.wake = judged.wake;
         let mut decision = step.decision(judged, before, &mut self.verdict, &mut self.open);
         if sight_changed {
-            let vote = self.verdict.votes.iter().find(|(dc, _)| *dc == place.datacenter).map(|(_, v)| v.clone());
-            decision.sight = vote.map(|vote| SightRow { datacenter: place.datacenter, sight: self.sight.clone(), vote });
+            decision.sight = self.sight_row();
         }
         decision
     }
-}
 
-/// Ends what is open for a monitor that is no longer watched.
-pub fn retire(
-    id: MonitorId,
-    tenant: TenantId,
-    fences: SmallVec<[Fence; 2]>,
-    subject: &Subject,
-    mut verdict: Verdict,
-    mut open: SmallVec<[OpenIncident; 1]>,
-    place: &Place<'_>,
-) -> Decision {
-    let policy = Policy { quorum: watchkeeper_core::quorum::Quorum::default(), rules: Vec::new() };
-    let judged = judge(&verdict, &policy, Event::Retired, place.now, &mut IdBlock::default());
-    let before = verdict.health;
-    Step { monitor: id, tenant, fences, subject, policy: &policy, spec: None, place, cause: Cause::Time }.decision(
-        judged,
-        before,
-        &mut verdict,
-        &mut open,
-    )
+    /// The decision of a node that sees, where another says what is true.
+    fn seen(&self) -> Decision {
+        Decision {
+            fences: self.roles.fences(),
+            monitor: self.spec.id,
+            tenant: self.spec.tenant,
+            sight: self.sight_row(),
+            verdict: None,
+            interval: None,
+            incidents: SmallVec::new(),
+            notices: SmallVec::new(),
+            live: SmallVec::new(),
+            action: None,
+        }
+    }
+
+    fn sight_row(&self) -> Option<SightRow> {
+        let vote = self.vote.clone().filter(|_| self.roles.sees())?;
+        Some(SightRow { datacenter: self.home, sight: self.sight.clone(), vote })
+    }
 }
 
 /// The verdict of a monitor whose stored fold could not be read: open incidents are the truth.
@@ -257,176 +352,6 @@ pub fn rebuilt(policy: &Policy, open: &[OpenIncident]) -> Verdict {
 
 /// Where the words of an incident are numbered on from when its fold was lost: beyond any that reminders can have reached.
 const WORDS_BEFORE_LOSS: u32 = 1 << 20;
-
-/// What brought a step about.
-#[derive(Clone, Copy)]
-enum Cause<'a> {
-    /// An attempt, and when it began.
-    Attempt(Micros, &'a Attempt),
-    /// A person, by name.
-    Person(&'a str),
-    /// The clock, or a new configuration.
-    Time,
-}
-
-struct Step<'a> {
-    monitor: MonitorId,
-    tenant: TenantId,
-    fences: SmallVec<[Fence; 2]>,
-    subject: &'a Subject,
-    policy: &'a Policy,
-    /// `None` once it is no longer watched.
-    spec: Option<&'a MonitorSpec>,
-    place: &'a Place<'a>,
-    cause: Cause<'a>,
-}
-
-impl Step<'_> {
-    fn decision(self, judged: Judged, before: Health, verdict: &mut Verdict, open: &mut SmallVec<[OpenIncident; 1]>) -> Decision {
-        *verdict = judged.verdict;
-        let mut decision = Decision {
-            fences: self.fences.clone(),
-            monitor: self.monitor,
-            tenant: self.tenant,
-            sight: None,
-            verdict: Some(VerdictRow { verdict: verdict.clone(), wake: judged.wake }),
-            interval: None,
-            incidents: SmallVec::new(),
-            notices: SmallVec::new(),
-            live: SmallVec::new(),
-            action: None,
-        };
-        if verdict.health != before {
-            decision.interval = Some(IntervalRow { start: verdict.since, health: verdict.health });
-            let why = verdict.reason.map(watchkeeper_core::Reason::as_str).or(verdict.blind.map(watchkeeper_core::Blind::as_str));
-            decision.live.push(words::live_state(self.subject, verdict.health, verdict.since, why));
-        }
-        // The words about an incident are in the order in which the fold said them.
-        let mut said = judged.notices.as_slice();
-        for change in judged.incidents {
-            self.incident(change, &mut said, verdict, open, &mut decision);
-        }
-        decision
-    }
-
-    const fn attempt(&self) -> Option<(Micros, &Attempt)> {
-        match self.cause {
-            Cause::Attempt(at, attempt) => Some((at, attempt)),
-            Cause::Person(_) | Cause::Time => None,
-        }
-    }
-
-    fn actor(&self) -> Option<String> {
-        match self.cause {
-            Cause::Person(name) => Some(name.to_owned()),
-            Cause::Attempt(..) | Cause::Time => None,
-        }
-    }
-
-    fn incident(
-        &self,
-        change: IncidentChange,
-        said: &mut &[Notice],
-        verdict: &Verdict,
-        open: &mut SmallVec<[OpenIncident; 1]>,
-        decision: &mut Decision,
-    ) {
-        match change {
-            IncidentChange::Opened { id, rule, severity, at, reason, blind, value, flapping } => {
-                let detail = self.attempt().and_then(|(_, a)| a.error.clone());
-                let summary = words::opened(self.policy, &rule, reason, blind, value, detail.as_deref());
-                let known = OpenIncident {
-                    id,
-                    uid: uuid::Uuid::now_v7().to_string(),
-                    rule: rule.clone(),
-                    opened_at: at,
-                    summary: summary.clone(),
-                    reason: reason.map(|r| r.as_str().to_owned()).or_else(|| blind.map(|b| b.as_str().to_owned())),
-                    acknowledged_by: None,
-                };
-                let told = Told { detail, flapping, ..Told::about(&known, NoticeEvent::Opened, severity, summary.clone()) };
-                self.tell(id, at, &told, said, verdict, decision);
-                decision.incidents.push(IncidentWrite::Open {
-                    id,
-                    uid: known.uid.clone(),
-                    rule,
-                    severity,
-                    at,
-                    deciding_at: self.attempt().map_or(at, |(began, _)| began),
-                    reason: known.reason.clone(),
-                    value,
-                    summary,
-                    evidence: self.attempt().and_then(|(_, a)| super::evidence_json(a)),
-                });
-                open.push(known);
-            }
-            IncidentChange::Acknowledged { id, rule: _, severity, at, on } => {
-                let actor = self.actor();
-                let Some(known) = open.iter_mut().find(|o| o.id == id) else { return };
-                known.acknowledged_by = actor.clone().filter(|_| on);
-                let summary = words::acknowledged(on, actor.as_deref());
-                let told = Told { actor: actor.clone(), ..Told::about(known, NoticeEvent::Acknowledged, severity, summary.clone()) };
-                if on {
-                    self.tell(id, at, &told, said, verdict, decision);
-                } else {
-                    // Nobody is told of it, but pages that are open show it.
-                    let kind = "incident_unacknowledged".to_owned();
-                    decision.live.push(LiveWrite { kind, ..words::live_incident(self.subject, &told, at) });
-                }
-                decision.incidents.push(IncidentWrite::Acknowledge { id, at, on, actor, summary });
-            }
-            IncidentChange::Lasts { id, rule: _, severity, at, event, settled } => {
-                let Some(known) = open.iter().find(|o| o.id == id) else { return };
-                let summary = words::lasts(at - known.opened_at, settled, &known.summary);
-                self.tell(id, at, &Told::about(known, event, severity, summary.clone()), said, verdict, decision);
-                decision.incidents.push(IncidentWrite::Note { id, at, kind: event.as_str(), summary });
-            }
-            IncidentChange::Resolved { id, rule: _, severity, at, why } => {
-                let Some(known) = open.iter().position(|o| o.id == id).map(|i| open.remove(i)) else { return };
-                let actor = self.actor();
-                let summary = words::resolved(why, at - known.opened_at, actor.as_deref());
-                let told = Told {
-                    detail: Some(known.summary.clone()),
-                    resolved_at: Some(at),
-                    resolved_why: Some(why),
-                    actor: actor.clone(),
-                    ..Told::about(&known, NoticeEvent::Resolved, severity, summary.clone())
-                };
-                self.tell(id, at, &told, said, verdict, decision);
-                decision.incidents.push(IncidentWrite::Resolve { id, at, why: why.as_str(), actor, summary });
-            }
-        }
-    }
-
-    /// Takes the notices of one word off the front of what the fold said, and writes them.
-    fn tell(&self, id: IncidentId, at: Micros, told: &Told<'_>, said: &mut &[Notice], verdict: &Verdict, decision: &mut Decision) {
-        decision.live.push(words::live_incident(self.subject, told, at));
-        while let Some((notice, rest)) = said.split_first()
-            && notice.incident == id
-            && notice.event == told.event
-        {
-            *said = rest;
-            let rule = self.policy.rules.iter().find(|r| r.key == *told.rule);
-            decision.notices.push(NoticeWrite {
-                cause: format!("incident/{}/{}/{}", told.incident, told.event.as_str(), notice.nth),
-                incident: id,
-                event: notice.event,
-                nth: notice.nth,
-                channel: notice.channel,
-                severity: notice.severity,
-                content: Content::Incident(words::message(self.subject, verdict, (self.place.datacenter, self.place.code), told.clone())),
-                at,
-                rule: told.rule.clone(),
-                cooldown: rule.map_or(Dur::ZERO, |r| r.cooldown),
-                not_before: self.spec.and_then(|spec| spec.not_before(told.rule, notice.channel, at)),
-            });
-            // Two words of one kind may follow each other; their places tell them apart.
-            if rest.first().is_none_or(|next| next.nth != notice.nth) {
-                return;
-            }
-        }
-    }
-}
 
 /// Whether an attempt's evidence is worth keeping: it differs from the last one, or it fails and the last evidence is old.
 pub fn keep_evidence(watched: &mut Watched, at: Micros, outcome: Outcome, code: i32) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Pure: everything comes in as an argument. It never formats for one provider; channels do that.
 
+use super::watched::Codes;
 use crate::channel::Message;
 use crate::config::decode::show_duration;
 use crate::spec::MonitorSpec;
@@ -190,12 +191,9 @@ impl<'a> Told<'a> {
 }
 
 /// The message of a notice.
-pub fn message(subject: &Subject, verdict: &Verdict, here: (watchkeeper_core::DatacenterId, &str), told: Told<'_>) -> Message {
-    let seen_by = verdict
-        .votes
-        .iter()
-        .map(|(dc, vote)| (if *dc == here.0 { here.1.to_owned() } else { format!("#{}", dc.0) }, vote.health.as_str().to_owned()))
-        .collect();
+pub fn message(subject: &Subject, verdict: &Verdict, codes: &Codes, told: Told<'_>) -> Message {
+    let code = |datacenter| codes.get(datacenter).cloned().unwrap_or_else(|| format!("#{}", datacenter.0));
+    let seen_by = verdict.votes.iter().map(|(datacenter, vote)| (code(datacenter), vote.health.as_str().to_owned())).collect();
     Message {
         event: told.event,
         incident: told.incident.to_owned(),

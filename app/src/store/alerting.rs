@@ -30,6 +30,8 @@ pub struct DueNotice {
     pub content: Content,
     /// Attempts begun before this one.
     pub attempts: u32,
+    /// The message that it was last begun in: the same for all that were begun in it together.
+    pub with: Option<i64>,
     /// When it was decided.
     pub created_at: Micros,
     /// It has been held back by a mute before.
@@ -60,6 +62,7 @@ impl DueNotice {
             at: self.created_at,
             held: self.held,
             begun: self.attempts > 0,
+            with: self.with,
             told: self.told.is_some(),
             unheard: self.unheard,
             over: self.over,

@@ -1,14 +1,14 @@
 //! The contract: what both stores promise.
 
 use super::{
-    ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Housekept, IncidentFilter,
-    IncidentView, Joined, LeaseRow, LiveRow, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage,
-    Silence, StateTimes, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite,
+    ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
+    IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result,
+    Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite,
 };
 use async_trait::async_trait;
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::verdict::Action;
-use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId, TenantId};
+use watchkeeper_core::{ChannelId, DatacenterId, Dur, Micros, MonitorId, TenantId};
 
 /// The contract. Methods are use cases; each is one transaction.
 #[async_trait]
@@ -20,10 +20,18 @@ pub trait Store: Send + Sync {
     /// Reserves `count` ids for this node alone.
     async fn reserve_ids(&self, count: i64) -> Result<IdBlock>;
     /// Makes the objects of `source` be what is given: new ones are made, changed ones changed (`rev` + 1), missing ones retired. One transaction.
-    /// A retired monitor that comes back under its id or name is the same monitor again, with its history.
-    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied>;
+    /// A retired monitor that comes back under its id or name is the same monitor again, with its history. Without the mandate to change
+    /// what is in force it is [`super::StoreError::NotInForce`] unless the hash is the same.
+    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], mandate: Mandate<'_>, now: Micros) -> Result<Applied>;
+    /// The hash of the source's objects that are in force.
+    async fn in_force(&self, source: &str) -> Result<Option<String>>;
+    /// Every datacenter with its code.
+    async fn datacenters(&self) -> Result<Vec<(DatacenterId, String)>>;
     /// The stored state of these monitors: one entry each, empty if nothing is stored.
     async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>>;
+    /// Every vote that was written since an earlier call returned `after`, none missing but some perhaps again; and from where to go on.
+    /// Without `after`, only that.
+    async fn votes_since(&self, after: Option<i64>) -> Result<(Vec<HeardVote>, i64)>;
 
     // --- leases
 
@@ -66,7 +74,7 @@ pub trait Store: Send + Sync {
     /// When the next notice of this channel becomes due, if any waits; one that must wait for an earlier notice does not count.
     async fn next_due(&self, channel: ChannelId) -> Result<Option<Micros>>;
     /// Marks an attempt as begun for these notices, under the channel's lease, and says for which: not for those that no longer
-    /// wait; for none if the lease is no longer ours.
+    /// wait; for none if the lease is no longer ours. What is due again afterwards says what it was begun together with.
     async fn begin_attempt(&self, notices: &[i64], fence: &Fence, now: Micros) -> Result<Vec<i64>>;
     /// Records how it ended, with an entry on each incident's timeline. That the provider took it is a fact, recorded whoever holds
     /// the lease by now; anything else is a decision, ignored once the attempt is no longer ours. When the last notice of a cause is
@@ -75,6 +83,8 @@ pub trait Store: Send + Sync {
     /// Records that notices are held or will never be told, with the reason on the notice (and on the timeline when it is suppressed),
     /// under the channel's lease. Those that no longer wait are left alone.
     async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()>;
+    /// Makes everything due that waits for another attempt on this channel, under the channel's lease.
+    async fn hasten(&self, channel: ChannelId, fence: &Fence, now: Micros) -> Result<()>;
     /// Puts words that no incident caused in the outbox; those that are there already are left alone.
     async fn tell(&self, words: &[WordWrite]) -> Result<()>;
     /// What this channel took since then, oldest first, at most [`super::PAGE_MAX`].
@@ -137,6 +147,8 @@ pub trait Store: Send + Sync {
     async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>>;
     /// One incident with its timeline and notices.
     async fn incident(&self, scope: TenantScope, uid: &str) -> Result<Option<IncidentView>>;
+    /// A number that grows with every event of any tenant.
+    async fn newest_event(&self) -> Result<i64>;
     /// Live events after an id, oldest first; and the newest id there is.
     async fn live_after(&self, scope: TenantScope, after: i64, limit: i64) -> Result<(Vec<LiveRow>, i64)>;
 

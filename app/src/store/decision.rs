@@ -16,6 +16,8 @@ use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Dur, IncidentId, Micros
 pub struct Batch {
     /// Whose.
     pub agent: AgentId,
+    /// Of which life of that agent.
+    pub boot: String,
     /// Grows by one with each batch of this agent; written in the same transaction, so that after an unclear failure it can be seen whether it landed.
     pub number: u64,
     /// Facts.

@@ -5,6 +5,7 @@
 //! fence was found stale.
 
 use super::course::{Course, EntryOut, incident_of};
+use super::error::refused;
 use super::rows::{self, Sql};
 use super::{Batch, Committed, Decision, Fence, IncidentWrite, LiveWrite, NoticeWrite, Scope, fold};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -191,6 +192,15 @@ pub(super) fn live_counts(live: &[(TenantId, &LiveWrite)]) -> BTreeMap<i64, i64>
         *counts.entry(tenant.0).or_insert(0) += 1;
     }
     counts
+}
+
+/// Refuses a batch of another life of this agent: its numbers are not this one's.
+pub(super) fn same_life(boot: &str, batch: &Batch) -> Sql<()> {
+    if boot == batch.boot {
+        Ok(())
+    } else {
+        Err(refused("another process runs under this node's name: give one of them another agent.name"))
+    }
 }
 
 /// What became of a batch, stored beside its number for whoever asks again; `None` when there is nothing worth telling.

@@ -18,12 +18,16 @@ pub(super) struct Migration {
 pub(super) const SQLITE: &[Migration] = &[
     Migration { version: 1, name: "first", sql: include_str!("migrations/sqlite/0001_first.sql") },
     Migration { version: 2, name: "alerting", sql: include_str!("migrations/sqlite/0002_alerting.sql") },
+    Migration { version: 3, name: "together", sql: include_str!("migrations/sqlite/0003_together.sql") },
+    Migration { version: 4, name: "nodes", sql: include_str!("migrations/sqlite/0004_nodes.sql") },
 ];
 
 /// The schema of PostgreSQL.
 pub(super) const POSTGRES: &[Migration] = &[
     Migration { version: 1, name: "first", sql: include_str!("migrations/postgres/0001_first.sql") },
     Migration { version: 2, name: "alerting", sql: include_str!("migrations/postgres/0002_alerting.sql") },
+    Migration { version: 3, name: "together", sql: include_str!("migrations/postgres/0003_together.sql") },
+    Migration { version: 4, name: "nodes", sql: include_str!("migrations/postgres/0004_nodes.sql") },
 ];
 
 /// The table that says which were applied; the same text on both stores.

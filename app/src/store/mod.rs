@@ -38,7 +38,7 @@ pub use decision::{
 pub use keep::{Housekept, Retention};
 pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorObject, RetiredMonitor, TenantObjects};
 pub use push::{PUSH_BODY_MAX, PushKind, PushRow};
-pub use state::{Fence, Joined, LeaseRow, OpenIncident, StoredState};
+pub use state::{Fence, HeardVote, Joined, LeaseRow, Mandate, OpenIncident, StoredState};
 pub use view::{
     IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorView, NoticeView, PAGE_MAX, StateTimes, TimelineEntry, TokenRow,
 };
@@ -68,6 +68,9 @@ pub enum StoreError {
     /// Another process uses the file, or the file is newer than this program.
     #[error("the store was refused: {0}")]
     Refused(String),
+    /// Another configuration is in force, and whether it stays so is another node's to say.
+    #[error("another configuration is in force")]
+    NotInForce,
 }
 
 /// Opens the store that the URL names and brings its schema up to date: `sqlite://PATH` (one node, the file is made if it is

@@ -19,7 +19,7 @@ pub(super) struct DueRow {
 
 impl DueRow {
     /// From: id, cause, channel, tenant, incident, event, severity, payload, attempts, created_at, held, cooldown, resolved_at, nth,
-    /// monitor, rule.
+    /// monitor, rule, begun_with.
     pub(super) fn read(row: &impl Columns) -> Sql<Self> {
         Ok(Self { notice: rows::due(row)?, nth: row.int(13)?, about: row.maybe_int(14)?.zip(row.maybe_text(15)?) })
     }

@@ -182,6 +182,7 @@ pub(super) fn due(row: &impl Columns) -> Sql<DueNotice> {
         severity: severity(row.int(6)?)?,
         content: content(&row.text(7)?)?,
         attempts: row.int(8)? as u32,
+        with: row.maybe_int(16)?,
         created_at: Micros(row.int(9)?),
         held: row.int(10)? != 0,
         cooldown: Dur(row.int(11)?),

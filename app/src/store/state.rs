@@ -21,6 +21,8 @@ pub struct Joined {
     pub shards: u16,
     /// The number of the last batch of this agent that landed; 0 if none.
     pub last_batch: u64,
+    /// Of this life of the process: a batch of another is refused.
+    pub boot: String,
 }
 
 /// The lease of one scope as it stands in the table.
@@ -56,10 +58,36 @@ pub struct StoredState {
     pub verdict: Option<Verdict>,
     /// Its open incidents: (id, uid, rule, opened at, summary). They are the truth if the fold was lost.
     pub open: Vec<OpenIncident>,
-    /// When the newest heartbeat from any datacenter began.
-    pub last_beat: Option<Micros>,
+    /// When the newest heartbeat from each datacenter began that has one.
+    pub last_beats: Vec<(DatacenterId, Micros)>,
     /// The newest push, for push monitors.
     pub last_push: Option<Micros>,
+}
+
+/// A datacenter's vote as it was written last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeardVote {
+    /// About which monitor.
+    pub monitor: MonitorId,
+    /// Seen from where.
+    pub datacenter: DatacenterId,
+    /// How that place is called.
+    pub code: String,
+    /// What it says.
+    pub vote: Vote,
+    /// The attempt behind it as JSON, if it was kept.
+    pub evidence: Option<String>,
+}
+
+/// By what right a source's objects are changed.
+#[derive(Clone, Copy, Debug)]
+pub enum Mandate<'a> {
+    /// The store is this process's alone, or it is one command of a person.
+    Alone,
+    /// The lease of the source.
+    Lease(&'a Fence),
+    /// None: only what is in force already may be applied, or the first of all.
+    None,
 }
 
 /// An incident that is open.

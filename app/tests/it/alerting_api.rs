@@ -83,6 +83,8 @@ fn watched(id: i64, tenant: TenantId, name: &str) -> (MonitorId, Arc<MonitorSpec
         sight: SightPolicy { down_after: 3, up_after: 1, vote_lasts: Dur::secs(30) },
         policy: Policy { quorum: Quorum::Majority, rules: vec![] },
         shard: 0,
+        datacenters: Vec::new(),
+        agent: None,
         confirm: true,
         paused: false,
         created_at: world::T0,

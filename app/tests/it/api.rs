@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use watchkeeper::spec::Channels;
-use watchkeeper::store::{Decision, DetailRow};
+use watchkeeper::store::{Decision, DetailRow, Mandate};
 use watchkeeper::web::auth::Role;
 use watchkeeper::web::{self, Access, Readiness, Route, ServeError};
 use watchkeeper_core::quorum::Health;
@@ -378,7 +378,7 @@ async fn health_lives_and_ready_says_what_is_wrong() {
 async fn a_reload_is_for_the_owners_administrators_and_answers_what_came_of_it() {
     let mut web = TestWeb::start().await;
     let objects = watchkeeper::store::TenantObjects { tenant: "default".into(), ..Default::default() };
-    let applied = web.world.store().apply("own", "hash-own", &[objects], web.clock.now()).await.unwrap();
+    let applied = web.world.store().apply("own", "hash-own", &[objects], Mandate::Alone, web.clock.now()).await.unwrap();
     let scope = watchkeeper::store::TenantScope(applied.tenants[0].tenant);
     let owner = web::auth::create_token(web.world.store(), scope, "owner", Role::Admin, web.clock.now()).await.unwrap();
     let owner = secrecy::ExposeSecret::expose_secret(&owner).to_owned();
@@ -452,7 +452,7 @@ async fn others_are_not_served_while_there_is_no_token() {
 async fn the_first_start_makes_one_token_and_later_ones_none() {
     let web = TestWeb::start().await;
     let store = crate::support::store::TestStore::sqlite().await;
-    let applied = store.store.apply("files", "h", &world::objects(), web.clock.now()).await.unwrap();
+    let applied = store.store.apply("files", "h", &world::objects(), Mandate::Alone, web.clock.now()).await.unwrap();
     let scope = watchkeeper::store::TenantScope(applied.tenants[0].tenant);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("wk.db.token");

@@ -5,6 +5,7 @@ use crate::support::smtp::{MailServer, PASSWORD, Scripted, USER};
 use crate::support::telling::{attempt, built, delivery, no_secret, one, problems, tell, tell_of, tell_within, word};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use watchkeeper::channel::content::Content;
 use watchkeeper::channel::{self, Common, Message, RefusedClass, Retry, Style};
 use watchkeeper::clock::Clock;
@@ -221,4 +222,41 @@ fn bad_mailboxes_are_told() {
     }
     let here = "host: localhost, tls: none, username: a, password: x, from: a@example.org, to: ops@example.org";
     assert_eq!(problems(&format!("{{ name: a, email: {{ {here} }} }}")), "");
+}
+
+#[tokio::test]
+async fn a_server_that_never_ends_a_line_is_given_up_before_it_fills_the_memory() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let channel = built(&plain(listener.local_addr().unwrap().port(), "ops@example.org"));
+    let flood = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.write_all(b"220-").await;
+        let mut said = 0;
+        // Far more than any buffer on the way holds.
+        while said < 64 << 20 && stream.write_all(&[b'a'; 4_096]).await.is_ok() {
+            said += 4_096;
+        }
+        said
+    });
+    let refused = tell(&*channel).await.expect_err("no server speaks so");
+    assert!(refused.text.contains("larger than 65536 bytes"), "{}", refused.text);
+    assert_eq!(refused.retry, Retry::Soon);
+    assert!(flood.await.unwrap() < 64 << 20, "it was cut off");
+}
+
+#[tokio::test]
+async fn a_server_that_quotes_what_it_was_given_shows_no_password() {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::prelude::BASE64_STANDARD.encode(text);
+    for quoted in [encode(&format!("\0{USER}\0{PASSWORD}")), encode(PASSWORD), PASSWORD.to_owned()] {
+        let replies = ["220 mail.test", "250-mail.test\r\n250 AUTH PLAIN", &format!("535 5.7.8 bad AUTH {quoted}")];
+        let server = Scripted::start(replies.map(|reply| Some(reply.to_owned())).into()).await;
+        let yaml = format!(
+            "{{ name: mail, email: {{ host: 127.0.0.1, port: {}, tls: none, username: {USER}, password: \"{PASSWORD}\", \
+             from: alerts@example.org, to: ops@example.org }} }}",
+            server.port
+        );
+        let refused = tell(&*built(&yaml)).await.expect_err("refused");
+        assert!(refused.text.contains("bad AUTH") && !refused.text.contains(&quoted), "{}", refused.text);
+    }
 }

@@ -1,102 +1,89 @@
 //! Crash points: the program is stopped at every await of the one flow, and started anew on the same store.
 //!
-//! The flow: a service fails, an incident opens, a webhook is told; the service is well again, the incident is resolved,
-//! the webhook is told; the webhook takes a message at once, or only after it has refused it, hung or cut the connection.
-//! First the flow runs undisturbed, and every call to the store, the service and the webhook is counted. Then it runs once for
+//! The flow: services fail, incidents open, a webhook is told; the services are well again, the incidents are resolved, the
+//! webhook is told; the webhook takes a message at once, or only after it has refused it, hung or cut the connection. One
+//! service's words come alone; those of many come together, as digests: in a storm, and over a cap.
+//! First the flow runs undisturbed, and every call to the store, the services and the webhook is counted. Then it runs once for
 //! each of these calls, stopped just before it or just after it took effect: the program is dropped as `kill -9` would drop it,
 //! and a second life must end the flow as if nothing had happened.
 
-use crate::support::outside::{Act, Outside, Told};
-use crate::support::postgres::{self, Database};
-use crate::support::scripted::{Moment, Script, ScriptedStore, Side};
+use crate::support::crash::{On, Scene, Tried, all_of, has_postgres};
+use crate::support::outside::{Act, Play, Told, service_name};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio_util::sync::CancellationToken;
-use watchkeeper::app::{App, Given};
-use watchkeeper::config;
-use watchkeeper::reload::Source;
-use watchkeeper::store::{self, IncidentFilter, IncidentView, Store, TenantScope};
+use std::sync::Mutex;
+use watchkeeper::store::IncidentView;
 
-/// A life needs about three seconds, or a dozen with a webhook that hangs; on a busy machine many times that.
-const LIFE_LIMIT: Duration = Duration::from_mins(2);
-/// Lives that run at the same time. They mostly wait.
-const AT_ONCE: usize = 32;
-/// Calls that time repeats are stopped at their first few only: the others come at the same states of the flow.
-const REPEATED_MAX: u32 = 5;
-/// Calls that change nothing: before and after are one, and one is as good as another.
-const READS: [&str; 10] = [
-    "due_notices",
-    "next_due",
-    "mutes",
-    "recent_messages",
-    "unfolded_pushes",
-    "unfolded_actions",
-    "outbox_depth",
-    "leases",
-    "load",
-    "ping",
-];
-const READS_MAX: u32 = 2;
 /// From the failing check to the decision.
 const DECIDING: &[&str] = &["target", "commit", "due_notices", "next_due", "mutes", "recent_messages"];
 /// From the decision to the webhook's answer, and its record.
 const TELLING: &[&str] = &["begin_attempt", "provider", "end_attempt", "defer"];
-
-/// What the flow runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum On {
-    Sqlite,
-    Postgres,
-}
-
-/// One flow whose every moment is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Scene {
-    on: On,
-    /// What the webhook does before it takes a message.
-    acts: &'static [(&'static str, Act)],
-    /// At these calls only; at every call if there are none.
-    calls: &'static [&'static str],
-}
-
-impl Scene {
-    /// The moments of such a call that are tried.
-    fn moments(self, call: &'static str, count: u32) -> Vec<(Self, Option<Moment>)> {
-        if !self.calls.is_empty() && !self.calls.contains(&call) {
-            return Vec::new();
-        }
-        let (most, sides) =
-            if READS.contains(&call) { (READS_MAX, &[Side::After][..]) } else { (REPEATED_MAX, &[Side::Before, Side::After][..]) };
-        let nths = 1..=count.min(most);
-        nths.flat_map(|nth| sides.iter().map(move |&side| (self, Some(Moment { call, nth, side })))).collect()
-    }
-}
+/// The call itself, and its record.
+const CALLING: &[&str] = &["begin_attempt", "provider", "end_attempt"];
+/// The whole way.
+const WHOLE: &[&str] =
+    &["target", "commit", "due_notices", "next_due", "mutes", "recent_messages", "begin_attempt", "provider", "end_attempt", "defer"];
 
 const WELL: &[(&str, Act)] = &[];
 const REFUSES: &[(&str, Act)] = &[("opened", Act::TooMany), ("opened", Act::Cuts), ("resolved", Act::Fails)];
 const HANGS: &[(&str, Act)] = &[("resolved", Act::Hangs)];
+const REFUSES_DIGESTS: &[(&str, Act)] =
+    &[("digest of opened", Act::TooMany), ("digest of opened", Act::Cuts), ("digest of both", Act::Fails)];
+const HANGS_AT_DIGESTS: &[(&str, Act)] = &[("digest of opened", Act::Hangs)];
+const CUTS_DIGESTS: &[(&str, Act)] = &[("digest of opened", Act::Cuts)];
 
 #[test]
 fn no_crash_point_loses_or_doubles_an_incident() {
-    let telling = |on| [REFUSES, HANGS].map(|acts| Scene { on, acts, calls: TELLING });
-    let mut scenes = vec![Scene { on: On::Sqlite, acts: WELL, calls: &[] }];
+    let one = |on, acts, calls| Scene { on, play: Play { services: 1, late: 0, acts }, budget: "", calls, tried: Tried::First(5) };
+    let telling = |on| [REFUSES, HANGS].map(|acts| one(on, acts, TELLING));
+    let mut scenes = vec![one(On::Sqlite, WELL, &[])];
     scenes.extend(telling(On::Sqlite));
-    if Place::new(On::Postgres).is_some_and(|place| place.gone().is_ok()) {
-        scenes.push(Scene { on: On::Postgres, acts: WELL, calls: DECIDING });
+    if has_postgres() {
+        scenes.push(one(On::Postgres, WELL, DECIDING));
         scenes.extend(telling(On::Postgres));
     }
+    let calls = ["commit", "begin_attempt", "end_attempt", "provider", "target", "take_lease", "apply", "join", "reserve_ids", "close"];
+    try_all(&scenes, &calls, false);
+}
+
+#[test]
+fn no_crash_point_loses_or_doubles_a_word_of_a_digest() {
+    let scene = |on, play, calls| Scene { on, play, budget: "", calls, tried: Tried::Spread(5) };
+    // What comes after the first digest is gathered for the next: it must not be mixed with a digest that is repeated.
+    let storm = |on, acts: &'static [(&'static str, Act)], calls| {
+        scene(on, Play { services: 16, late: 2 * usize::from(!acts.is_empty()), acts }, calls)
+    };
+    // The first word, one digest for each half of the flow, and one of them again.
+    let capped = |on| Scene { budget: "4/min", ..scene(on, Play { services: 6, late: 0, acts: CUTS_DIGESTS }, CALLING) };
+    let mut scenes = vec![
+        storm(On::Sqlite, WELL, WHOLE),
+        storm(On::Sqlite, REFUSES_DIGESTS, CALLING),
+        storm(On::Sqlite, HANGS_AT_DIGESTS, &["provider", "end_attempt"]),
+        capped(On::Sqlite),
+    ];
+    if has_postgres() {
+        scenes.extend([storm(On::Postgres, WELL, TELLING), storm(On::Postgres, REFUSES_DIGESTS, CALLING), capped(On::Postgres)]);
+    }
+    let calls = ["commit", "begin_attempt", "end_attempt", "provider", "target", "defer", "due_notices"];
+    try_all(&scenes, &calls, true);
+}
+
+/// Runs every scene undisturbed, and then once for each of its moments. They must come by these calls, and each by digests of
+/// beginnings and of ends if it is about them.
+fn try_all(scenes: &[Scene], calls: &[&str], digests: bool) {
     let (mut moments, problems) = (BTreeSet::new(), Mutex::new(Vec::new()));
-    for (scene, ran) in all_of(&scenes.iter().map(|scene| (*scene, None)).collect::<Vec<_>>(), &problems) {
-        println!("{:?} {:?} calls {:?}", scene.on, scene.acts, ran.calls);
+    for (scene, ran) in all_of(&scenes.iter().map(|scene| (*scene, None)).collect::<Vec<_>>(), check, &problems) {
+        println!("{:?} {:?} calls {:?}", scene.on, scene.play, ran.calls);
+        for event in ["opened", "resolved"] {
+            let gathered = |told: &Told| told.event.starts_with("digest") && told.words.iter().any(|(_, of)| of == event);
+            assert_eq!(ran.told.iter().any(gathered), digests, "{scene:?}: a digest with {event}: {:#?}", ran.told);
+        }
         moments.extend(ran.calls.into_iter().flat_map(|(call, count)| scene.moments(call, count)));
     }
-    for call in ["commit", "begin_attempt", "end_attempt", "provider", "target", "take_lease", "apply", "join", "reserve_ids", "close"] {
-        assert!(moments.iter().any(|(_, moment)| moment.is_some_and(|m| m.call == call)), "the flow never came by {call}");
+    for call in calls {
+        assert!(moments.iter().any(|(_, moment)| moment.is_some_and(|m| m.call == *call)), "the flow never came by {call}");
     }
     let count = moments.len();
-    let ran = all_of(&moments.into_iter().collect::<Vec<_>>(), &problems);
+    let ran = all_of(&moments.into_iter().collect::<Vec<_>>(), check, &problems);
     let stopped = ran.iter().filter(|(_, ran)| ran.stopped).count();
     println!("{count} crash points, {stopped} of them reached");
     let problems = problems.into_inner().unwrap();
@@ -105,187 +92,60 @@ fn no_crash_point_loses_or_doubles_an_incident() {
     assert!(stopped * 10 >= count * 9, "of {count} crash points only {stopped} were reached");
 }
 
-/// Runs all of them, many at a time; what failed is written down.
-fn all_of(runs: &[(Scene, Option<Moment>)], problems: &Mutex<Vec<String>>) -> Vec<(Scene, Ran)> {
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some((scene, moment)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match run(*scene, *moment) {
-                        Ok(ran) => done.lock().unwrap().push((*scene, ran)),
-                        Err(problem) => problems.lock().unwrap().push(format!("{scene:?} {moment:?}: {problem}")),
-                    }
-                }
-            });
+/// What must be true at the end, whatever happened: of each service one incident, which began and ended; of each of its two words
+/// that it was taken, that a crash repeats no message but the one in hand, and that one under its key; of their order that nobody
+/// hears of an end whose beginning was not taken before.
+fn check(scene: Scene, all: &[IncidentView], told: &[Told], crashed: bool) -> Result<(), String> {
+    let names: BTreeSet<String> = (0..scene.play.services).map(service_name).collect();
+    if all.len() != names.len() || all.iter().map(|incident| incident.monitor.clone()).collect::<BTreeSet<_>>() != names {
+        return Err("there is not exactly one incident of each service".into());
+    }
+    for incident in all {
+        let story = incident.timeline.iter().map(|e| e.kind.as_str()).filter(|kind| ["opened", "resolved"].contains(kind));
+        if incident.status != "resolved" || !story.eq(["opened", "resolved"]) {
+            return Err(format!("the incident of {} was not opened once and resolved once", incident.monitor));
         }
-    });
-    done.into_inner().unwrap()
-}
-
-/// What one run came by.
-struct Ran {
-    calls: BTreeMap<&'static str, u32>,
-    stopped: bool,
-}
-
-/// A store of one run's own.
-struct Place {
-    url: String,
-    _dir: Option<tempfile::TempDir>,
-    database: Option<Database>,
-}
-
-impl Place {
-    /// `None` when no PostgreSQL can be had.
-    fn new(on: On) -> Option<Self> {
-        match on {
-            On::Sqlite => {
-                let dir = tempfile::tempdir().unwrap();
-                Some(Self { url: format!("sqlite://{}", dir.path().join("watchkeeper.db").display()), _dir: Some(dir), database: None })
-            }
-            On::Postgres => {
-                let database = small_runtime().ok()?.block_on(postgres::fresh_database())?;
-                Some(Self { url: database.url.clone(), _dir: None, database: Some(database) })
-            }
+        if incident.notices.len() != 2 || incident.notices.iter().any(|notice| notice.state != "sent") {
+            return Err(format!("the notices about {} were not two that were sent", incident.monitor));
         }
     }
-
-    fn gone(self) -> Result<(), String> {
-        if let Some(database) = self.database {
-            small_runtime()?.block_on(database.drop_it());
-        }
-        Ok(())
+    if told.iter().any(|message| message.more > 0) {
+        return Err("a digest does not name all that it is about".into());
     }
-}
-
-fn small_runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())
-}
-
-/// One installation, with at most one crash.
-fn run(scene: Scene, crash: Option<Moment>) -> Result<Ran, String> {
-    let place = Place::new(scene.on).ok_or("no store")?;
-    let outside = Outside::start(scene.acts);
-    let script = Script::new(crash);
-    let stopped = !live(scene, &place, &outside, &script)?;
-    if stopped && !live(scene, &place, &outside, &Script::new(None))? {
-        return Err("the second life was stopped, which its script does not say".into());
+    let mut keys: BTreeMap<(usize, &str), BTreeSet<&str>> = BTreeMap::new();
+    for (message, (service, event)) in told.iter().flat_map(|message| message.words.iter().map(move |word| (message, word))) {
+        keys.entry((*service, event)).or_default().insert(&message.key);
     }
-    check(&place, &outside.told(), stopped)?;
-    place.gone()?;
-    Ok(Ran { calls: script.counts(), stopped })
-}
-
-/// One life of the program. True: the flow is complete and it ended in good order; false: it was stopped.
-fn live(scene: Scene, place: &Place, outside: &Outside, script: &Script) -> Result<bool, String> {
-    outside.follow(script);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
-    let lived = runtime.block_on(async {
-        let inner = store::open(&place.url).await.map_err(|e| format!("the store does not open: {e}"))?;
-        let scripted: Arc<dyn Store> = Arc::new(ScriptedStore { inner: inner.clone(), script: script.clone() });
-        let life = async {
-            let life = tokio::spawn(one_life(scene, scripted, inner.clone(), outside.address.to_string()));
-            life.await.map_err(|e| e.to_string())?
+    let wanted: BTreeSet<(usize, &str)> = (0..scene.play.services).flat_map(|nth| [(nth, "opened"), (nth, "resolved")]).collect();
+    if !keys.keys().eq(wanted.iter()) {
+        return Err("not all were told of, or of something else".into());
+    }
+    if let Some((word, keys)) = keys.iter().find(|(_, keys)| keys.len() > 1) {
+        return Err(format!("a repetition of {word:?} has another key: {keys:?}"));
+    }
+    let taken: Vec<&Told> = told.iter().filter(|message| message.taken).collect();
+    let times = |of: &str| taken.iter().filter(|message| message.key == of).count();
+    if let Some((word, _)) = keys.iter().find(|(_, keys)| keys.iter().all(|key| times(key) == 0)) {
+        return Err(format!("{word:?} was lost"));
+    }
+    let distinct: BTreeSet<&str> = taken.iter().map(|message| message.key.as_str()).collect();
+    if taken.len() > distinct.len() + usize::from(crashed) {
+        return Err("more was told again than one crash explains".into());
+    }
+    // Also what was not taken: nobody hears of the end before the beginning, nor of the beginning after the end.
+    for service in 0..scene.play.services {
+        let places = |event: &str, taken: bool| {
+            let has = move |message: &Told| message.words.iter().any(|(of, which)| *of == service && which == event);
+            told.iter()
+                .enumerate()
+                .filter(move |(_, message)| (!taken || message.taken) && has(message))
+                .map(|(place, _)| place)
+                .collect::<Vec<_>>()
         };
-        tokio::select! {
-            biased;
-            () = script.stopped() => Ok(false),
-            ended = life => ended.map(|()| true),
-            () = tokio::time::sleep(LIFE_LIMIT) => Err(format!("the flow is not complete after {} s; calls: {:?}, told: {:?}",
-                LIFE_LIMIT.as_secs(), script.counts(), outside.told())),
+        let first_end = places("resolved", false)[0];
+        if places("opened", true)[0] > first_end || places("opened", false).iter().any(|place| *place > first_end) {
+            return Err(format!("the end of {} was told before the beginning", service_name(service)));
         }
-    });
-    // Every task is dropped at the await where it stands.
-    runtime.shutdown_timeout(Duration::from_secs(10));
-    lived
-}
-
-/// Builds, runs until the flow is complete, and stops.
-async fn one_life(scene: Scene, scripted: Arc<dyn Store>, inner: Arc<dyn Store>, outside: String) -> Result<(), String> {
-    // A second failing attempt only where every call counts.
-    let down_after = 1 + u32::from(scene.calls.is_empty());
-    let text = format!(
-        "server: {{ listen: 127.0.0.1:0 }}
-agent: {{ name: crash, lease: {{ beat: 200ms, valid: 1s, take_over: 1500ms }} }}
-channels: [ {{ name: hook, webhook: {{ url: 'http://{outside}/hook' }} }} ]
-monitors:
-  - name: shop
-    probe: {{ http: {{ url: 'http://{outside}/health' }} }}
-    every: 1s
-    recheck: 1s
-    down_after: {down_after}
-    notify: [hook]
-"
-    );
-    let config = config::load_texts(&[("crash.yaml".to_owned(), text.into_bytes())], &|_| None).map_err(|e| e.to_string())?;
-    let given = Given { store: Some(scripted), net: None };
-    let app = App::build(config, Source::Fixed, given).await.map_err(|e| format!("{e:#}"))?;
-    let stop = CancellationToken::new();
-    let running = tokio::spawn(app.run(stop.clone()));
-    while !complete(&*inner).await? {
-        if running.is_finished() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    stop.cancel();
-    running.await.map_err(|e| e.to_string())?.map_err(|e| format!("{e:#}"))
-}
-
-async fn incidents(store: &dyn Store) -> Result<Vec<IncidentView>, String> {
-    let mut all = Vec::new();
-    for (tenant, _) in store.tenants().await.map_err(|e| e.to_string())? {
-        let scope = TenantScope(tenant);
-        let filter = IncidentFilter { limit: 100, ..IncidentFilter::default() };
-        for listed in store.incidents(scope, &filter).await.map_err(|e| e.to_string())? {
-            all.extend(store.incident(scope, &listed.uid).await.map_err(|e| e.to_string())?);
-        }
-    }
-    Ok(all)
-}
-
-/// Resolved, and all is told.
-async fn complete(store: &dyn Store) -> Result<bool, String> {
-    let all = incidents(store).await?;
-    Ok(all.iter().any(|i| i.status == "resolved" && i.notices.len() == 2 && i.notices.iter().all(|n| n.state == "sent")))
-}
-
-/// What must be true at the end, whatever happened.
-fn check(place: &Place, told: &[Told], crashed: bool) -> Result<(), String> {
-    let (found, all) = small_runtime()?.block_on(async {
-        let store = store::open(&place.url).await.map_err(|e| format!("the store does not open: {e}"))?;
-        let found = store.verify().await.map_err(|e| e.to_string())?;
-        let all = incidents(&*store).await?;
-        store.close().await;
-        Ok::<_, String>((found, all))
-    })?;
-    let say = |what: &str| Err(format!("{what}; told: {told:?}; incidents: {all:?}"));
-    if !found.is_empty() {
-        return Err(format!("the store is not sound: {found:?}"));
-    }
-    let [incident] = &all[..] else { return say("there is not exactly one incident") };
-    let story: Vec<&str> = incident.timeline.iter().map(|e| e.kind.as_str()).filter(|kind| ["opened", "resolved"].contains(kind)).collect();
-    if incident.status != "resolved" || story != ["opened", "resolved"] {
-        return say("the incident was not opened once and resolved once");
-    }
-    let taken: Vec<&str> = told.iter().filter(|t| t.taken).map(|t| t.event.as_str()).collect();
-    let of = |event: &str| taken.iter().filter(|e| **e == event).count();
-    let (opened, resolved) = (of("opened"), of("resolved"));
-    if opened + resolved != taken.len() || opened == 0 || resolved == 0 {
-        return say("not both were told, or something else");
-    }
-    if taken.len() > 2 + usize::from(crashed) {
-        return say("more was told again than one crash explains");
-    }
-    // Also what was not taken: nobody hears of the end before the beginning.
-    let first_end = told.iter().position(|t| t.event == "resolved").unwrap_or(told.len());
-    if told[first_end..].iter().any(|t| t.event != "resolved") || !told[..first_end].iter().any(|t| t.taken) {
-        return say("the end was told before the beginning");
-    }
-    let keys: BTreeSet<&str> = told.iter().map(|t| t.key.as_str()).collect();
-    if keys.len() != 2 || told[..first_end].iter().any(|t| t.key != told[0].key) {
-        return say("a repetition has another key");
     }
     Ok(())
 }

@@ -254,6 +254,27 @@ async fn a_provider_that_asks_for_a_pause_gets_it_for_all_messages() {
 }
 
 #[tokio::test]
+async fn a_channel_that_is_changed_does_not_wait_for_what_the_former_provider_asked() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let (old, new) = (webhook::start(true).await, webhook::start(true).await);
+        let hour = vec![("retry-after", "3600".to_owned())];
+        old.then(Act::Answer(StatusCode::TOO_MANY_REQUESTS, hour, String::new()));
+        let first = node.incident(&[node.a], Severity::Critical, false).await;
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![hook(node.a, "a", &old)]);
+        old.wait_for(1).await;
+        let second = node.incident(&[node.a], Severity::Warning, false).await;
+        deliverers.apply(vec![hook(node.a, "a", &new)]);
+        node.wait_for(&first, &["sent"]).await;
+        node.wait_for(&second, &["sent"]).await;
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!((old.finish().len(), new.finish().len()), (1, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_the_lease_nothing_leaves() {
     each_store(|t| async move {
         let mut node = Node::new(t).await;

@@ -7,8 +7,8 @@ use crate::support::store::each_store;
 use smallvec::smallvec;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use watchkeeper::channel::Caps;
 use watchkeeper::channel::content::{Content, DIGEST_SHOWN, Digest, TestWord};
+use watchkeeper::channel::{Caps, Delivery};
 use watchkeeper::deliver::ChannelSpec;
 use watchkeeper::store::{TenantScope, WordWrite};
 use watchkeeper::telemetry::ChannelOnly;
@@ -107,6 +107,65 @@ async fn a_digest_fails_as_a_whole_and_is_repeated_as_a_whole() {
         let keys: BTreeSet<String> = a.heard().into_iter().map(|delivery| delivery.key).collect();
         assert_eq!((keys.len(), a.heard().len()), (1, 2));
         assert_eq!((node.count("a", "retried"), node.count("a", "sent")), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_provider_fails_at_together_again_and_again_is_tried_alone_and_holds_nothing_up() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let channels = [node.a];
+        let storm = node.open(&channels, 12).await;
+        let poison = storm[0].uid.clone();
+        let a = Recorder::answering(move |delivery, _| match &delivery.content {
+            Content::Incident(message) if message.incident != poison => Answer::Take,
+            Content::Incident(_) | Content::Digest(_) | Content::Report(_) | Content::Node(_) | Content::Test(_) => FAILS,
+        });
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        for open in &storm[1..] {
+            node.wait_for(&open.uid, &["sent"]).await;
+        }
+        // The one that the provider cannot take is neither given up nor in the way.
+        node.wait_for(&storm[0].uid, &["due"]).await;
+        deliverers.shutdown(LIMIT).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_digest_that_a_crash_cut_off_is_repeated_as_it_was_also_when_the_storm_is_over() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let caps = Caps { own: smallvec![(3, Dur::secs(60))], ..Caps::default() };
+        let hangs = |delivery: &Delivery| matches!(delivery.content, Content::Digest(_));
+        let a = Recorder::capped(caps, move |delivery, nth| if nth < 3 && hangs(delivery) { Answer::Hang } else { Answer::Take });
+        let channels = [node.a];
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        // Two messages of three: what comes now leaves together.
+        for _ in 0..2 {
+            let first = node.open(&channels, 1).await.remove(0);
+            deliverers.wake_all();
+            node.wait_for(&first.uid, &["sent"]).await;
+        }
+        let both = node.open(&channels, 2).await;
+        deliverers.wake_all();
+        a.wait_for(3).await;
+        deliverers.shutdown(Duration::ZERO).await;
+        let mut node = node.restarted().await;
+        // The next process finds room for each of them.
+        node.t.behind_its_back("UPDATE wk_message SET sent_at = sent_at - 90000000").await;
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        for open in &both {
+            node.wait_for(&open.uid, &["sent"]).await;
+        }
+        deliverers.shutdown(LIMIT).await;
+        let heard = a.heard();
+        assert_eq!(heard.len(), 4, "{heard:?}");
+        assert_eq!(heard[2].key, heard[3].key, "a receiver knows it again");
     })
     .await;
 }

@@ -23,6 +23,7 @@ mod flow;
 mod flow_alerting;
 mod life;
 mod metrics;
+mod nodes;
 mod phases;
 mod probe_icmp;
 mod probe_tcp;

@@ -35,6 +35,8 @@ fn spec(id: i64, name: &str, kind: &'static str, target: &str) -> MonitorSpec {
         policy: Policy { quorum: Quorum::Majority, rules: vec![] },
         hours: RouteHours::new(),
         shard: 0,
+        datacenters: Vec::new(),
+        agent: None,
         confirm: true,
         paused: false,
         created_at: Micros(0),

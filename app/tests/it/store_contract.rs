@@ -10,6 +10,7 @@ mod last_resort;
 mod leases;
 mod letters;
 mod marks;
+mod nodes;
 mod objects;
 mod outbox;
 pub mod past;

@@ -9,6 +9,8 @@ use crate::channel::{Refused, RefusedClass, Retry, answer};
 use crate::net::starttls::{Starttls, talk};
 use crate::net::tls::{LazySettings, handshake, server_name};
 use crate::net::{Family, Fault, Guard, Net, Path};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD as STANDARD, BASE64_STANDARD_NO_PAD as STANDARD_NO_PAD};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
@@ -26,6 +28,9 @@ use watchkeeper_core::Blind;
 
 /// Offered in this order; both are safe only within TLS, which is why there are no others.
 const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
+/// A server may say so much in answer to one command, its greeting and every line of a reply counted. RFC 5321 section 4.5.3.1.5 allows a
+/// line 512 bytes; less than this would cut long lists of extensions, more would let a server that never ends a line fill the memory.
+const REPLY_MAX: usize = 64 * 1024;
 /// A server that has taken the message gets so long for a good-bye. Longer would delay the record that it was sent.
 const QUIT_MAX: Duration = Duration::from_millis(500);
 
@@ -72,8 +77,20 @@ pub(super) fn too_late(config: &Config) -> Refused {
     answer::refused(RefusedClass::Timeout, Retry::Soon, format!("{}:{} did not take the message in time", config.host, config.port))
 }
 
-fn secrets(config: &Config) -> Vec<&str> {
-    config.credentials.iter().map(|(_, password)| password.expose_secret()).collect()
+/// What a server must not be quoted with: the password, and the forms in which it was sent (RFC 4616 section 2, and LOGIN).
+fn secrets(config: &Config) -> Vec<String> {
+    let Some((user, password)) = &config.credentials else { return Vec::new() };
+    let password = password.expose_secret();
+    let mut all = Vec::new();
+    for engine in [&STANDARD, &STANDARD_NO_PAD] {
+        all.extend([
+            engine.encode(format!("\0{user}\0{password}")),
+            engine.encode(format!("{user}\0{user}\0{password}")),
+            engine.encode(password),
+        ]);
+    }
+    all.push(password.to_owned());
+    all
 }
 
 /// A connection that is ready for the server's greeting, or behaves so.
@@ -89,7 +106,7 @@ async fn open(config: &Config, tls: &LazySettings, net: &Arc<Net>, deadline: Ins
     let (peer, mut stream) = (connected.address, connected.stream);
     let local = stream.local_addr().ok();
     let greeting: &'static [u8] = match config.encryption {
-        Encryption::None => return Ok(Opened { stream: Box::new(Wire { stream, peer, greeting: b"" }), local }),
+        Encryption::None => return Ok(Opened { stream: Box::new(Wire::new(stream, peer, b"")), local }),
         Encryption::Implicit => b"",
         Encryption::Starttls => {
             talk(Starttls::Smtp, &mut stream, deadline).await?;
@@ -100,7 +117,7 @@ async fn open(config: &Config, tls: &LazySettings, net: &Arc<Net>, deadline: Ins
     let name = server_name(&config.host).ok_or_else(|| Fault::unknown(Blind::Setup, "no certificate can be for this host"))?;
     let settings = tls.get(&net.tls)?;
     let (stream, _) = handshake(stream, name, &settings, deadline).await.map_err(|failed| failed.fault)?;
-    Ok(Opened { stream: Box::new(Wire { stream, peer, greeting }), local })
+    Ok(Opened { stream: Box::new(Wire::new(stream, peer, greeting)), local })
 }
 
 /// Where the conversation was.
@@ -126,7 +143,7 @@ impl Step {
 }
 
 /// What a server's refusal means.
-fn refused(config: &Config, step: Step, error: &Error, secrets: &[&str]) -> Refused {
+fn refused(config: &Config, step: Step, error: &Error, secrets: &[String]) -> Refused {
     let (class, retry) = if error.is_permanent() {
         (if step == Step::Auth { RefusedClass::Auth } else { RefusedClass::Client }, Retry::Never)
     } else if error.is_transient() {
@@ -150,6 +167,14 @@ struct Wire<S> {
     stream: S,
     peer: SocketAddr,
     greeting: &'static [u8],
+    /// How much was read since anything was said.
+    heard: usize,
+}
+
+impl<S> Wire<S> {
+    const fn new(stream: S, peer: SocketAddr, greeting: &'static [u8]) -> Self {
+        Self { stream, peer, greeting, heard: 0 }
+    }
 }
 
 impl<S> std::fmt::Debug for Wire<S> {
@@ -167,7 +192,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> AsyncTokioStream for Wire<
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.greeting.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+            let before = buf.filled().len();
+            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            self.heard += buf.filled().len() - before;
+            if self.heard > REPLY_MAX {
+                return Poll::Ready(Err(io::Error::other(format!("the server's reply is larger than {REPLY_MAX} bytes"))));
+            }
+            return Poll::Ready(Ok(()));
         }
         let (now, later) = self.greeting.split_at(self.greeting.len().min(buf.remaining()));
         buf.put_slice(now);
@@ -178,6 +209,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.heard = 0;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

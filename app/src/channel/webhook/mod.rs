@@ -17,6 +17,8 @@ use super::template::v_insight;
 use super::{Accepted, Channel, Delivery, Refused, RefusedClass, Retry, answer, text};
 use crate::net::{Net, Request};
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use config::Format;
 use hmac::{Hmac, Mac};
 use http::{HeaderMap, HeaderValue, Method};
@@ -96,8 +98,8 @@ impl Webhook {
         Ok(Request { method: Method::POST, url, headers, body: body.into() })
     }
 
-    /// Everything that must not be shown: a server may send back what it was given.
-    fn secrets(&self) -> Vec<&str> {
+    /// Everything that must not be shown: a server may send back what it was given, and in the form in which it read it.
+    fn secrets(&self) -> Vec<String> {
         let config = &self.config;
         let url = config.url.expose_secret();
         let rest = url.strip_prefix(config.origin.as_str()).unwrap_or(url);
@@ -110,13 +112,22 @@ impl Webhook {
             Format::Native | Format::Alertmanager | Format::VInsight => "",
         };
         let own = source.split(|c: char| c.is_whitespace() || "\"'{}<>".contains(c)).filter(|word| word.len() >= OWN_SECRET_MIN);
-        let mut all: Vec<&str> = [url, rest]
+        let decoded = parts.clone().flat_map(|part| url::form_urlencoded::parse(part.as_bytes()).map(|(word, _)| word.into_owned()));
+        // The user and password of basic authentication (RFC 7617 section 2).
+        let pairs = words.clone().filter_map(|word| BASE64_STANDARD.decode(word).ok()).filter_map(|bytes| String::from_utf8(bytes).ok());
+        let pairs = pairs.flat_map(|pair| {
+            pair.split_once(':').map(|(_, password)| password.to_owned()).into_iter().chain([pair.clone()]).collect::<Vec<_>>()
+        });
+        let mut all: Vec<String> = [url, rest]
             .into_iter()
             .chain(values)
-            .chain(words)
+            .chain(words.clone())
             .chain(config.secret.iter().map(ExposeSecret::expose_secret))
-            .chain(parts)
+            .chain(parts.clone())
             .chain(own)
+            .map(str::to_owned)
+            .chain(decoded)
+            .chain(pairs)
             .collect();
         // Whole ones before their parts.
         all.sort_by_key(|s| std::cmp::Reverse(s.len()));

@@ -52,15 +52,49 @@ impl Template {
 
     /// Renders one message of each kind: the first fault, if there is one.
     pub(super) fn try_all(&self) -> Result<(), String> {
+        let json = self.content_type.to_ascii_lowercase().contains("json");
+        let is_json = |body: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(body);
         for (what, content) in sample::all() {
             let told = text::text(&content, Style::default(), sample::NOW);
-            let body = self.render(&document(&content, &told, "key", sample::NOW))?;
-            if self.content_type.to_ascii_lowercase().contains("json") {
-                serde_json::from_slice::<serde::de::IgnoredAny>(&body)
-                    .map_err(|error| format!("what it makes of a message ({what}) is not JSON: {error}"))?;
+            let mut document = document(&content, &told, "key", sample::NOW);
+            let body = self.render(&document)?;
+            if json {
+                is_json(&body).map_err(|error| format!("what it makes of a message ({what}) is not JSON: {error}"))?;
+                // Words of others hold quotes, and may do so on purpose.
+                quote(&mut document);
+                let advice = "write {{ value|tojson }} without quotes around it";
+                is_json(&self.render(&document)?).map_err(|error| {
+                    format!("what it makes of a message ({what}) whose texts hold quotes is not JSON: {error}; {advice}")
+                })?;
             }
         }
         Ok(())
+    }
+}
+
+/// Where a document holds words that are not ours: what a target, a job, a person or the configuration says.
+const FOREIGN: [&str; 9] = ["text", "title", "summary", "detail", "name", "target", "actor", "comment", "error"];
+
+/// Puts into every text that is not ours what ends a JSON string.
+fn quote(document: &mut Value) {
+    match document {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                if let Value::String(text) = value
+                    && FOREIGN.contains(&key.as_str())
+                {
+                    text.push_str("\"\\\n");
+                } else if let Value::Object(labels) = value
+                    && key == "labels"
+                {
+                    labels.values_mut().for_each(|label| *label = Value::from("a \"label\""));
+                } else {
+                    quote(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(quote),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -108,6 +142,8 @@ mod tests {
             ("{% if %}", "syntax error in line 1"),
             ("{{ text|nothing }}", "unknown filter in line 1"),
             (r#"{"text": "{{ text }}"}"#, "is not JSON"),
+            (r#"{"s": "{{ incident.summary }}"}"#, "whose texts hold quotes is not JSON"),
+            (r#"{"s": "{{ monitor.name }}"}"#, "|tojson"),
             ("{% for a in range(9999) %}{% for b in range(9999) %}.{% endfor %}{% endfor %}", "fuel"),
             (r#"{{ "x" * 1000000 }}"#, ""),
         ] {

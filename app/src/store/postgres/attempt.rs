@@ -10,7 +10,7 @@ use super::{clean, query};
 use sqlx::PgConnection;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use watchkeeper_core::Micros;
+use watchkeeper_core::{ChannelId, Micros};
 
 pub(super) async fn begin(tx: &mut PgConnection, notices: &[i64], fence: &Fence, now: Micros) -> Sql<Vec<i64>> {
     if !holds(tx, fence).await? {
@@ -18,7 +18,7 @@ pub(super) async fn begin(tx: &mut PgConnection, notices: &[i64], fence: &Fence,
     }
     lock(tx, notices).await?;
     let rows = query(
-        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3
+        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3, begun_with = id
          WHERE id = ANY($1) AND state IN ('due', 'held') AND next_at <= $4 RETURNING id",
     )
     .bind(notices)
@@ -28,6 +28,14 @@ pub(super) async fn begin(tx: &mut PgConnection, notices: &[i64], fence: &Fence,
     .fetch_all(&mut *tx)
     .await?;
     let begun = rows.iter().map(|row| row.int(0)).collect::<Sql<HashSet<_>>>()?;
+    if begun.len() > 1 {
+        let all: Vec<i64> = begun.iter().copied().collect();
+        query("UPDATE wk_notice SET begun_with = $2 WHERE id = ANY($1)")
+            .bind(&all)
+            .bind(all.iter().min().copied())
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(notices.iter().copied().filter(|id| begun.contains(id)).collect())
 }
 
@@ -148,6 +156,21 @@ struct Waiting {
     incident: Option<i64>,
     why: Option<String>,
     channel: String,
+}
+
+pub(super) async fn hasten(tx: &mut PgConnection, channel: ChannelId, fence: &Fence, now: Micros) -> Sql<()> {
+    if !holds(tx, fence).await? {
+        return Ok(());
+    }
+    query(
+        "UPDATE wk_notice SET next_at = $2 WHERE id IN
+             (SELECT id FROM wk_notice WHERE channel_id = $1 AND state = 'due' AND attempts > 0 AND next_at > $2 ORDER BY id FOR UPDATE)",
+    )
+    .bind(channel.0)
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn defer(tx: &mut PgConnection, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Sql<()> {

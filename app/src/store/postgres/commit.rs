@@ -110,13 +110,15 @@ enum Landed {
 async fn landed(tx: &mut PgConnection, batch: &Batch, hours: &[i64]) -> Sql<Landed> {
     let row = query(
         "SELECT batch, batch_result, (SELECT count(*) FROM unnest($2::int8[]) AS h (start)
-             WHERE EXISTS (SELECT 1 FROM wk_rollup r WHERE r.span = $3 AND r.start = h.start)) FROM wk_agent WHERE id = $1 FOR NO KEY UPDATE",
+             WHERE EXISTS (SELECT 1 FROM wk_rollup r WHERE r.span = $3 AND r.start = h.start)), boot_id
+         FROM wk_agent WHERE id = $1 FOR NO KEY UPDATE",
     )
     .bind(batch.agent.0)
     .bind(hours)
     .bind(flat::HOUR)
     .fetch_one(&mut *tx)
     .await?;
+    flat::same_life(&row.text(3)?, batch)?;
     let newest = row.int(0)? as u64;
     if batch.number > newest {
         return Ok(Landed::No { open: !hours.is_empty() && row.int(2)? == 0 });
@@ -126,7 +128,7 @@ async fn landed(tx: &mut PgConnection, batch: &Batch, hours: &[i64]) -> Sql<Land
 }
 
 /// Whoever wants to take one of these scopes waits until this transaction has ended.
-async fn stale_fences(tx: &mut PgConnection, fences: &BTreeSet<&Fence>) -> Sql<HashSet<Fence>> {
+pub(super) async fn stale_fences(tx: &mut PgConnection, fences: &BTreeSet<&Fence>) -> Sql<HashSet<Fence>> {
     let scopes: BTreeSet<&Scope> = fences.iter().map(|fence| &fence.scope).collect();
     if scopes.is_empty() {
         return Ok(HashSet::new());
@@ -279,9 +281,9 @@ async fn sights(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
         return Ok(());
     }
     query(
-        "INSERT INTO wk_sight (monitor_id, datacenter_id, health, fold)
-         SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
-         ON CONFLICT (monitor_id, datacenter_id) DO UPDATE SET health = excluded.health, fold = excluded.fold",
+        "INSERT INTO wk_sight (monitor_id, datacenter_id, health, fold, changed)
+         SELECT *, pg_current_xact_id()::text::int8 FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
+         ON CONFLICT (monitor_id, datacenter_id) DO UPDATE SET health = excluded.health, fold = excluded.fold, changed = excluded.changed",
     )
     .bind(flat.sights.iter().map(|row| row.monitor).collect::<Vec<_>>())
     .bind(flat.sights.iter().map(|row| row.datacenter).collect::<Vec<_>>())

@@ -33,7 +33,7 @@ pub(super) async fn due_notices(tx: &mut PgConnection, channel: ChannelId, now: 
         comes_first!(),
         " ORDER BY n.severity DESC, n.created_at, n.id LIMIT $3)
          SELECT n.id, n.cause, n.channel_id, n.tenant_id, n.incident_id, n.event, n.severity::int8, n.payload, n.attempts, n.created_at,
-             n.held::int::int8, n.cooldown, i.resolved_at, n.nth, i.monitor_id, i.rule_key
+             n.held::int::int8, n.cooldown, i.resolved_at, n.nth, i.monitor_id, i.rule_key, n.begun_with
          FROM due JOIN wk_notice n ON n.id = due.id LEFT JOIN wk_incident i ON i.id = n.incident_id
          ORDER BY n.severity DESC, n.created_at, n.id"
     ))
@@ -166,8 +166,14 @@ pub(super) async fn retry_dead(tx: &mut PgConnection, scope: TenantScope, notice
 }
 
 pub(super) async fn outbox_depth(tx: &mut PgConnection) -> Sql<OutboxDepth> {
-    let row =
-        query("SELECT count(*), min(created_at) FROM wk_notice WHERE state IN ('due', 'held', 'sending')").fetch_one(&mut *tx).await?;
+    let row = query("SELECT count(*) FROM wk_notice WHERE state IN ('due', 'held', 'sending')").fetch_one(&mut *tx).await?;
+    // What is held waits on purpose, and what a channel that was taken out has left is housekeeping's.
+    let oldest = query(
+        "SELECT min(n.created_at) FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id
+         WHERE n.state IN ('due', 'sending') AND c.retired_at IS NULL",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
     let dead = query("SELECT count(*) FROM wk_notice WHERE state = 'dead'").fetch_one(&mut *tx).await?;
-    Ok(OutboxDepth { waiting: row.int(0)?, dead: dead.int(0)?, oldest: row.maybe_int(1)?.map(Micros) })
+    Ok(OutboxDepth { waiting: row.int(0)?, dead: dead.int(0)?, oldest: oldest.maybe_int(0)?.map(Micros) })
 }

@@ -75,8 +75,8 @@ async fn with_newest(tx: &mut PgConnection, mut views: Vec<MonitorView>) -> Sql<
     Ok(views)
 }
 
-/// The newest heartbeat of each of these monitors from any datacenter.
-pub(super) async fn newest_beats(tx: &mut PgConnection, ids: &[i64]) -> Sql<HashMap<MonitorId, BeatRow>> {
+/// The newest heartbeat of each of these monitors from each datacenter.
+pub(super) async fn newest_by_place(tx: &mut PgConnection, ids: &[i64]) -> Sql<Vec<BeatRow>> {
     let rows = query(concat!(
         "SELECT ",
         beat_columns!(),
@@ -86,9 +86,13 @@ pub(super) async fn newest_beats(tx: &mut PgConnection, ids: &[i64]) -> Sql<Hash
     .bind(ids)
     .fetch_all(&mut *tx)
     .await?;
+    rows.iter().map(|row| rows::beat(row, 0)).collect()
+}
+
+/// The newest heartbeat of each of these monitors from any datacenter.
+pub(super) async fn newest_beats(tx: &mut PgConnection, ids: &[i64]) -> Sql<HashMap<MonitorId, BeatRow>> {
     let mut newest: HashMap<MonitorId, BeatRow> = HashMap::with_capacity(ids.len());
-    for row in &rows {
-        let beat = rows::beat(row, 0)?;
+    for beat in newest_by_place(tx, ids).await? {
         if newest.get(&beat.monitor).is_none_or(|known| known.at < beat.at) {
             newest.insert(beat.monitor, beat);
         }
@@ -256,6 +260,10 @@ pub(super) async fn incident(tx: &mut PgConnection, scope: TenantScope, uid: &st
     .await?;
     view.notices = rows.iter().map(rows::notice).collect::<Sql<_>>()?;
     Ok(Some(view))
+}
+
+pub(super) async fn newest_event(tx: &mut PgConnection) -> Sql<i64> {
+    query("SELECT coalesce(sum(last_event), 0)::int8 FROM wk_tenant").fetch_one(&mut *tx).await?.int(0)
 }
 
 pub(super) async fn live_after(tx: &mut PgConnection, scope: TenantScope, after: i64, limit: i64) -> Sql<(Vec<LiveRow>, i64)> {

@@ -9,14 +9,14 @@ use super::commit::live;
 use super::incidents::{append, ends_as_last_resort};
 use sqlx::{SqliteConnection, query};
 use std::collections::{HashMap, HashSet};
-use watchkeeper_core::Micros;
+use watchkeeper_core::{ChannelId, Micros};
 
 pub(super) async fn begin(tx: &mut SqliteConnection, notices: &[i64], fence: &Fence, now: Micros) -> Sql<Vec<i64>> {
     if !holds(tx, fence).await? {
         return Ok(Vec::new());
     }
     let rows = query(
-        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3
+        "UPDATE wk_notice SET state = 'sending', attempts = attempts + 1, begun_scope = $2, begun_epoch = $3, begun_with = id
          WHERE id IN (SELECT value FROM json_each($1)) AND state IN ('due', 'held') AND next_at <= $4 RETURNING id",
     )
     .bind(list(notices))
@@ -26,6 +26,14 @@ pub(super) async fn begin(tx: &mut SqliteConnection, notices: &[i64], fence: &Fe
     .fetch_all(&mut *tx)
     .await?;
     let begun = rows.iter().map(|row| row.int(0)).collect::<Sql<HashSet<_>>>()?;
+    if begun.len() > 1 {
+        let all: Vec<i64> = begun.iter().copied().collect();
+        query("UPDATE wk_notice SET begun_with = $2 WHERE id IN (SELECT value FROM json_each($1))")
+            .bind(list(&all))
+            .bind(all.iter().min().copied())
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(notices.iter().copied().filter(|id| begun.contains(id)).collect())
 }
 
@@ -137,6 +145,21 @@ struct Waiting {
     incident: Option<i64>,
     why: Option<String>,
     channel: String,
+}
+
+pub(super) async fn hasten(tx: &mut SqliteConnection, channel: ChannelId, fence: &Fence, now: Micros) -> Sql<()> {
+    if !holds(tx, fence).await? {
+        return Ok(());
+    }
+    query(
+        "UPDATE wk_notice SET next_at = $2 WHERE id IN
+             (SELECT id FROM wk_notice WHERE channel_id = $1 AND state = 'due' AND attempts > 0 AND next_at > $2 ORDER BY id)",
+    )
+    .bind(channel.0)
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn defer(tx: &mut SqliteConnection, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Sql<()> {

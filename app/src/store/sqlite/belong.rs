@@ -1,11 +1,12 @@
 //! Nodes, ids, stored states, leases.
 
 use super::super::rows::{self, Columns, Sql};
-use super::super::{Fence, Joined, LeaseRow, Scope, StoredState, fold};
-use super::read::newest_beats;
+use super::super::{Fence, HeardVote, Joined, LeaseRow, Scope, StoredState, fold};
+use super::read::newest_by_place;
 use sqlx::{SqliteConnection, query};
 use std::collections::HashMap;
 use watchkeeper_core::ids::IdBlock;
+use watchkeeper_core::quorum::Health;
 use watchkeeper_core::{AgentId, DatacenterId, Micros, MonitorId};
 
 pub(super) async fn join(tx: &mut SqliteConnection, agent: &str, datacenter: &str, boot: &str, now: Micros) -> Sql<Joined> {
@@ -39,6 +40,7 @@ pub(super) async fn join(tx: &mut SqliteConnection, agent: &str, datacenter: &st
         datacenter_code: datacenter.to_owned(),
         shards: place.int(1)? as u16,
         last_batch: row.int(1)? as u64,
+        boot: boot.to_owned(),
     })
 }
 
@@ -89,8 +91,8 @@ pub(super) async fn load(tx: &mut SqliteConnection, monitors: &[MonitorId]) -> S
         let (monitor, incident) = rows::open_incident(&row)?;
         state(monitor.0, &mut |state| state.open.push(incident.clone()));
     }
-    for (monitor, beat) in newest_beats(tx, &ids).await? {
-        state(monitor.0, &mut |state| state.last_beat = Some(beat.at));
+    for beat in newest_by_place(tx, &ids).await? {
+        state(beat.monitor.0, &mut |state| state.last_beats.push((beat.datacenter, beat.at)));
     }
     let rows = query(
         "SELECT monitor_id, max(at) FROM wk_push WHERE kind <> 3 AND monitor_id IN (SELECT value FROM json_each($1)) GROUP BY monitor_id",
@@ -103,6 +105,44 @@ pub(super) async fn load(tx: &mut SqliteConnection, monitors: &[MonitorId]) -> S
         state(row.int(0)?, &mut |state| state.last_push = newest);
     }
     Ok(monitors.iter().filter_map(|id| states.remove(id)).collect())
+}
+
+pub(super) async fn datacenters(tx: &mut SqliteConnection) -> Sql<Vec<(DatacenterId, String)>> {
+    let rows = query("SELECT id, code FROM wk_datacenter ORDER BY id").fetch_all(&mut *tx).await?;
+    rows.iter().map(|row| Ok((DatacenterId(row.int(0)?), row.text(1)?))).collect()
+}
+
+/// There is one writer, so the order of the marks is the order of the commits.
+pub(super) async fn votes_since(tx: &mut SqliteConnection, after: Option<i64>) -> Sql<(Vec<HeardVote>, i64)> {
+    let from = query("SELECT coalesce(max(changed), 0) + 1 FROM wk_sight").fetch_one(&mut *tx).await?.int(0)?;
+    let Some(after) = after else { return Ok((Vec::new(), from)) };
+    let rows = query(
+        "SELECT s.monitor_id, s.datacenter_id, d.code, s.fold FROM wk_sight s JOIN wk_datacenter d ON d.id = s.datacenter_id
+         WHERE s.changed >= $1",
+    )
+    .bind(after)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut votes = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // A fold of a newer version is rebuilt by its own node; until then it says nothing here.
+        let Some((_, vote)) = fold::sight(&row.text(3)?) else { continue };
+        let (monitor, datacenter) = (MonitorId(row.int(0)?), DatacenterId(row.int(1)?));
+        let evidence = if vote.health == Health::Up { None } else { evidence(tx, monitor, datacenter, vote.at).await? };
+        votes.push(HeardVote { monitor, datacenter, code: row.text(2)?, vote, evidence });
+    }
+    Ok((votes, from))
+}
+
+async fn evidence(tx: &mut SqliteConnection, monitor: MonitorId, datacenter: DatacenterId, at: Micros) -> Sql<Option<String>> {
+    // While a failure stays the same its evidence is not kept again: the newest before it is it.
+    let row = query("SELECT json FROM wk_beat_detail WHERE monitor_id = $1 AND datacenter_id = $2 AND at <= $3 ORDER BY at DESC LIMIT 1")
+        .bind(monitor.0)
+        .bind(datacenter.0)
+        .bind(at.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    row.map(|row| row.text(0)).transpose()
 }
 
 pub(super) async fn leases(tx: &mut SqliteConnection) -> Sql<Vec<LeaseRow>> {

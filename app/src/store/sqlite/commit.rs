@@ -24,7 +24,7 @@ pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &Mar
     let hours: Vec<_> = hours.iter().collect();
     DIRTY.put(tx, &hours, |q, (start, monitor, datacenter)| q.bind(flat::HOUR).bind(*start).bind(*monitor).bind(*datacenter)).await?;
     fold_pushes(tx, batch, &flat).await?;
-    SIGHTS.put(tx, &flat.sights, |q, row| q.bind(row.monitor).bind(row.datacenter).bind(row.health).bind(row.fold.as_str())).await?;
+    sights(tx, &flat).await?;
     VERDICTS
         .put(tx, &flat.verdicts, |q, row| {
             q.bind(row.monitor).bind(row.tenant).bind(row.health).bind(row.since).bind(row.why).bind(row.fold.as_str()).bind(row.wake)
@@ -41,7 +41,8 @@ pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &Mar
 
 /// What became of the batch, if its number has landed before.
 async fn landed(tx: &mut SqliteConnection, batch: &Batch) -> Sql<Option<Committed>> {
-    let row = query("SELECT batch, batch_result FROM wk_agent WHERE id = $1").bind(batch.agent.0).fetch_one(&mut *tx).await?;
+    let row = query("SELECT batch, batch_result, boot_id FROM wk_agent WHERE id = $1").bind(batch.agent.0).fetch_one(&mut *tx).await?;
+    flat::same_life(&row.text(2)?, batch)?;
     let newest = row.int(0)? as u64;
     if batch.number > newest {
         return Ok(None);
@@ -50,7 +51,7 @@ async fn landed(tx: &mut SqliteConnection, batch: &Batch) -> Sql<Option<Committe
     Ok(Some(flat::read_result(result.as_deref())?))
 }
 
-async fn stale_fences(tx: &mut SqliteConnection, fences: &BTreeSet<&Fence>) -> Sql<HashSet<Fence>> {
+pub(super) async fn stale_fences(tx: &mut SqliteConnection, fences: &BTreeSet<&Fence>) -> Sql<HashSet<Fence>> {
     let scopes: BTreeSet<&Scope> = fences.iter().map(|fence| &fence.scope).collect();
     if scopes.is_empty() {
         return Ok(HashSet::new());
@@ -121,6 +122,16 @@ pub(super) async fn live(tx: &mut SqliteConnection, live: &[(TenantId, &LiveWrit
     })
     .await?;
     Ok(ids)
+}
+
+async fn sights(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
+    if flat.sights.is_empty() {
+        return Ok(());
+    }
+    let mark = query("SELECT coalesce(max(changed), 0) + 1 FROM wk_sight").fetch_one(&mut *tx).await?.int(0)?;
+    SIGHTS
+        .put(tx, &flat.sights, |q, row| q.bind(row.monitor).bind(row.datacenter).bind(row.health).bind(row.fold.as_str()).bind(mark))
+        .await
 }
 
 async fn finish(tx: &mut SqliteConnection, batch: &Batch, committed: &Committed) -> Sql<()> {
@@ -195,9 +206,9 @@ static DIRTY: LazyLock<Bulk> =
 
 static SIGHTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "INSERT INTO wk_sight (monitor_id, datacenter_id, health, fold)",
-        4,
-        "ON CONFLICT (monitor_id, datacenter_id) DO UPDATE SET health = excluded.health, fold = excluded.fold",
+        "INSERT INTO wk_sight (monitor_id, datacenter_id, health, fold, changed)",
+        5,
+        "ON CONFLICT (monitor_id, datacenter_id) DO UPDATE SET health = excluded.health, fold = excluded.fold, changed = excluded.changed",
     )
 });
 

@@ -24,9 +24,10 @@ use super::keep::Expiry;
 use super::marked::Marked;
 use super::rows::{Columns, Sql};
 use super::{
-    ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Housekept, IncidentFilter,
-    IncidentView, Joined, LeaseRow, LiveRow, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage,
-    Silence, StateTimes, Store, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite, migrate,
+    ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
+    IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result,
+    Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite,
+    migrate,
 };
 use async_trait::async_trait;
 use lock::Lock;
@@ -37,7 +38,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::verdict::Action;
-use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId, TenantId};
+use watchkeeper_core::{ChannelId, DatacenterId, Dur, Micros, MonitorId, TenantId};
 
 /// Readers at the same time. More only compete for two cores; one would let a slow page hold up the outbox.
 const READERS: u32 = 3;
@@ -175,12 +176,26 @@ impl Store for SqliteStore {
         write!(self, "reserving ids", |tx| belong::reserve_ids(tx, count))
     }
 
-    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied> {
-        write!(self, "applying the configuration", |tx| objects::apply(tx, source, hash, tenants, now))
+    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], mandate: Mandate<'_>, now: Micros) -> Result<Applied> {
+        let applied: Option<Applied> =
+            write!(self, "applying the configuration", |tx| objects::apply(tx, source, hash, tenants, mandate, now))?;
+        applied.ok_or(StoreError::NotInForce)
+    }
+
+    async fn in_force(&self, source: &str) -> Result<Option<String>> {
+        read!(self, "reading which configuration is in force", |tx| objects::in_force(tx, source))
+    }
+
+    async fn datacenters(&self) -> Result<Vec<(DatacenterId, String)>> {
+        read!(self, "listing datacenters", |tx| belong::datacenters(tx))
     }
 
     async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>> {
         read!(self, "loading states", |tx| belong::load(tx, monitors))
+    }
+
+    async fn votes_since(&self, after: Option<i64>) -> Result<(Vec<HeardVote>, i64)> {
+        read!(self, "reading votes", |tx| belong::votes_since(tx, after))
     }
 
     fn exclusive(&self) -> bool {
@@ -245,6 +260,10 @@ impl Store for SqliteStore {
 
     async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()> {
         write!(self, "putting notices off", |tx| attempt::defer(tx, deferred, fence, now))
+    }
+
+    async fn hasten(&self, channel: ChannelId, fence: &Fence, now: Micros) -> Result<()> {
+        write!(self, "looking anew at what waits", |tx| attempt::hasten(tx, channel, fence, now))
     }
 
     async fn tell(&self, words: &[WordWrite]) -> Result<()> {
@@ -339,6 +358,10 @@ impl Store for SqliteStore {
 
     async fn incident(&self, scope: TenantScope, uid: &str) -> Result<Option<IncidentView>> {
         read!(self, "reading an incident", |tx| read::incident(tx, scope, uid))
+    }
+
+    async fn newest_event(&self) -> Result<i64> {
+        read!(self, "reading the newest event", |tx| read::newest_event(tx))
     }
 
     async fn live_after(&self, scope: TenantScope, after: i64, limit: i64) -> Result<(Vec<LiveRow>, i64)> {

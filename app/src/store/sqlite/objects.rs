@@ -4,15 +4,36 @@ use super::super::apply::{Found, Known, Plan, plan, returning, stored_window, wi
 use super::super::outbox::{Forsaken, SENDING_MAX, forsaken_entries};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
-    Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, MonitorObject, RetiredMonitor, TenantObjects,
+    Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, Mandate, MonitorObject, RetiredMonitor, TenantObjects,
 };
 use super::belong::{list, one_id, reserve_ids};
+use super::commit::stale_fences;
 use super::incidents::append;
 use super::people::look_again;
 use sqlx::{SqliteConnection, query};
+use std::collections::BTreeSet;
 use watchkeeper_core::{ChannelId, Micros, TenantId};
 
-pub(super) async fn apply(tx: &mut SqliteConnection, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Sql<Applied> {
+/// `None` when another configuration is in force, and the mandate does not suffice to change that.
+pub(super) async fn apply(
+    tx: &mut SqliteConnection,
+    source: &str,
+    hash: &str,
+    tenants: &[TenantObjects],
+    mandate: Mandate<'_>,
+    now: Micros,
+) -> Sql<Option<Applied>> {
+    let may_change = match mandate {
+        Mandate::Alone => true,
+        Mandate::Lease(fence) => stale_fences(tx, &BTreeSet::from([fence])).await?.is_empty(),
+        Mandate::None => false,
+    };
+    if !may_change {
+        let row = query("SELECT hash FROM wk_source WHERE name = $1").bind(source).fetch_optional(&mut *tx).await?;
+        if row.map(|row| row.text(0)).transpose()?.is_some_and(|stored| stored != hash) {
+            return Ok(None);
+        }
+    }
     let id = one_id(tx).await?;
     let row = query(
         "INSERT INTO wk_source (id, name, kind, hash, applied_at) VALUES ($1, $2, 'files', $3, $4)
@@ -35,7 +56,12 @@ pub(super) async fn apply(tx: &mut SqliteConnection, source: &str, hash: &str, t
     apply_maintenance(tx, source, windows, now).await?;
     let kept: Vec<i64> = applied.tenants.iter().flat_map(|tenant| tenant.monitors.iter().map(|monitor| monitor.id.0)).collect();
     applied.retired = retire_monitors(tx, source, &kept, now).await?;
-    Ok(applied)
+    Ok(Some(applied))
+}
+
+pub(super) async fn in_force(tx: &mut SqliteConnection, source: &str) -> Sql<Option<String>> {
+    let row = query("SELECT hash FROM wk_source WHERE name = $1").bind(source).fetch_optional(&mut *tx).await?;
+    row.map(|row| row.text(0)).transpose()
 }
 
 async fn apply_tenant(tx: &mut SqliteConnection, source: i64, objects: &TenantObjects, now: Micros) -> Sql<AppliedTenant> {

@@ -75,13 +75,14 @@ async fn with_newest(tx: &mut SqliteConnection, mut views: Vec<MonitorView>) -> 
     Ok(views)
 }
 
-/// The newest heartbeat of each of these monitors (ids as JSON) from any datacenter.
-pub(super) async fn newest_beats(tx: &mut SqliteConnection, ids: &str) -> Sql<HashMap<MonitorId, BeatRow>> {
+/// The newest heartbeat of each of these monitors (ids as JSON) from each datacenter; one that was moved and one that was not may both
+/// be there, the newer first.
+pub(super) async fn newest_by_place(tx: &mut SqliteConnection, ids: &str) -> Sql<Vec<BeatRow>> {
     // SQLite takes the other columns from the row that has the maximum.
     let mut rows = query(concat!(
         "SELECT ",
         beat_columns!(),
-        ", max(at) FROM wk_beat_new WHERE monitor_id IN (SELECT value FROM json_each($1)) GROUP BY monitor_id"
+        ", max(at) FROM wk_beat_new WHERE monitor_id IN (SELECT value FROM json_each($1)) GROUP BY monitor_id, datacenter_id"
     ))
     .bind(ids)
     .fetch_all(&mut *tx)
@@ -94,9 +95,13 @@ pub(super) async fn newest_beats(tx: &mut SqliteConnection, ids: &str) -> Sql<Ha
               FROM json_each($1) m CROSS JOIN wk_datacenter d)"
     ));
     rows.extend(moved.bind(ids).fetch_all(&mut *tx).await?);
+    rows.iter().map(|row| rows::beat(row, 0)).collect()
+}
+
+/// The newest heartbeat of each of these monitors (ids as JSON) from any datacenter.
+pub(super) async fn newest_beats(tx: &mut SqliteConnection, ids: &str) -> Sql<HashMap<MonitorId, BeatRow>> {
     let mut newest: HashMap<MonitorId, BeatRow> = HashMap::new();
-    for row in &rows {
-        let beat = rows::beat(row, 0)?;
+    for beat in newest_by_place(tx, ids).await? {
         if newest.get(&beat.monitor).is_none_or(|known| known.at < beat.at) {
             newest.insert(beat.monitor, beat);
         }
@@ -293,6 +298,10 @@ pub(super) async fn incident(tx: &mut SqliteConnection, scope: TenantScope, uid:
     .await?;
     view.notices = rows.iter().map(rows::notice).collect::<Sql<_>>()?;
     Ok(Some(view))
+}
+
+pub(super) async fn newest_event(tx: &mut SqliteConnection) -> Sql<i64> {
+    query("SELECT coalesce(sum(last_event), 0) FROM wk_tenant").fetch_one(&mut *tx).await?.int(0)
 }
 
 pub(super) async fn live_after(tx: &mut SqliteConnection, scope: TenantScope, after: i64, limit: i64) -> Sql<(Vec<LiveRow>, i64)> {

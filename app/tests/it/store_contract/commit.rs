@@ -93,11 +93,11 @@ async fn what_is_committed_is_loaded_again() {
         assert_eq!(state.open, [open]);
         assert_eq!(stored(&w, w.other_shop).await, StoredState { monitor: w.other_shop, ..StoredState::default() });
 
-        assert_eq!(state.last_beat, None);
+        assert_eq!(state.last_beats, []);
         w.commit_beats(vec![w.beat(w.shop, sec(8), Outcome::Up), w.beat(w.shop, sec(4), Outcome::Up)]).await;
-        assert_eq!(stored(&w, w.shop).await.last_beat, Some(sec(8)));
+        assert_eq!(stored(&w, w.shop).await.last_beats, [(w.me.datacenter, sec(8))]);
         w.housekeep(sec(9)).await;
-        assert_eq!(stored(&w, w.shop).await.last_beat, Some(sec(8)), "wherever it is kept");
+        assert_eq!(stored(&w, w.shop).await.last_beats, [(w.me.datacenter, sec(8))], "wherever it is kept");
 
         let seen = w.store().monitor(w.acme(), "shop").await.unwrap().unwrap();
         assert_eq!((seen.health, seen.since), (Health::Down, Some(sec(1))));
@@ -150,8 +150,11 @@ async fn a_batch_lands_once() {
         let joined = w.store().join("node-a", "local", "boot-2", sec(2)).await.unwrap();
         assert_eq!(joined.last_batch, batch.number, "a node can see that it landed");
         // Nor does a number that has passed bring anything new.
-        let late = Batch { beats: vec![w.beat(w.shop, sec(9), Outcome::Up)], ..batch.clone() };
+        let late = Batch { beats: vec![w.beat(w.shop, sec(9), Outcome::Up)], boot: joined.boot, ..batch.clone() };
         w.store().commit(&late).await.unwrap();
+        // And what a former life of the node had not committed is no number of this one's.
+        let former = Batch { number: batch.number + 1, ..batch.clone() };
+        assert!(matches!(w.store().commit(&former).await, Err(StoreError::Refused(why)) if why.contains("agent.name")));
 
         assert_eq!(beats(&w, w.shop).await.len(), 1);
         assert_eq!(w.store().live_after(w.acme(), 0, 10).await.unwrap().0.len(), 1);
@@ -169,7 +172,8 @@ async fn numbers_are_each_nodes_own() {
         let mut w = World::new(t).await;
         let b = w.store().join("node-b", "local", "b", T0).await.unwrap();
         w.commit_beats(vec![w.beat(w.shop, sec(1), Outcome::Up)]).await;
-        let theirs = Batch { agent: b.agent, number: 1, beats: vec![w.beat(w.shop, sec(2), Outcome::Up)], ..Batch::default() };
+        let theirs =
+            Batch { agent: b.agent, boot: b.boot.clone(), number: 1, beats: vec![w.beat(w.shop, sec(2), Outcome::Up)], ..Batch::default() };
         w.store().commit(&theirs).await.unwrap();
         assert_eq!(beats(&w, w.shop).await.len(), 2);
     })
@@ -277,7 +281,7 @@ async fn one_incident_is_open_per_rule() {
         assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
         // Another rule, and another monitor, are others.
         let decisions = vec![w.opens(w.shop, "slow_response", sec(3)).0, w.opens(w.api, "down", sec(3)).0];
-        let batch = Batch { number: batch.number + 1, decisions, agent: w.me.agent, ..Batch::default() };
+        let batch = Batch { number: batch.number + 1, boot: w.me.boot.clone(), decisions, agent: w.me.agent, ..Batch::default() };
         w.store().commit(&batch).await.unwrap();
         assert_eq!(w.store().incidents(w.acme(), &open).await.unwrap().len(), 3);
     })

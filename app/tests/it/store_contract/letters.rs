@@ -61,6 +61,12 @@ async fn a_digest_that_failed_is_due_again_as_a_whole() {
         assert_eq!(due(&w, w.hook, sec(29)).await, []);
         let waiting = due(&w, w.hook, sec(30)).await;
         assert_eq!(waiting.iter().map(|n| (n.id, n.attempts)).collect::<Vec<_>>(), ids.iter().map(|id| (*id, 1)).collect::<Vec<_>>());
+        assert!(waiting.iter().all(|n| n.with == ids.iter().min().copied()), "and says what it was begun together with: {waiting:?}");
+        assert_eq!(w.store().begin_attempt(&ids[1..2], &w.hook_lease, sec(30)).await.unwrap(), ids[1..2]);
+        let alone = AttemptEnd { notices: &ids[1..2], at: sec(30), ..end };
+        w.store().end_attempt(&alone).await.unwrap();
+        let with: Vec<_> = due(&w, w.hook, sec(31)).await.iter().map(|n| n.with).collect();
+        assert_eq!(with, [Some(ids[0]), Some(ids[1]), Some(ids[0])], "until it is begun apart from them");
         assert_eq!(w.store().recent_messages(w.hook, T0).await.unwrap(), []);
     })
     .await;
@@ -163,7 +169,7 @@ async fn dead_letters_are_listed_and_sent_again_on_request() {
         // A channel that is no more delivers nothing.
         let mut wanted = objects();
         wanted[0].channels.remove(0);
-        w.store().apply("files", "h2", &wanted, sec(60)).await.unwrap();
+        w.store().apply("files", "h2", &wanted, Mandate::Alone, sec(60)).await.unwrap();
         assert_eq!(w.store().retry_dead(w.acme(), letters[1].id, sec(61)).await.unwrap(), None);
     })
     .await;

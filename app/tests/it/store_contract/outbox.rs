@@ -26,6 +26,7 @@ async fn a_notice_is_due_with_everything_that_it_says() {
             severity: Severity::Critical,
             content: want.content,
             attempts: 0,
+            with: None,
             created_at: sec(1),
             held: false,
             cooldown: Dur::ZERO,
@@ -197,7 +198,7 @@ async fn what_a_dead_process_was_sending_is_due_again() {
         let dead = std::mem::replace(&mut w.hook_lease, take(&w.t.store, "channel/hook", "node-b#1").await);
         assert!(w.store().next_due(w.hook).await.unwrap().is_some_and(|at| at <= sec(3)), "its deliverer must wake up for it");
         let again = due(&w, w.hook, sec(3)).await;
-        assert_eq!(again, [DueNotice { attempts: 1, ..first.clone() }], "the same key, and still before its end");
+        assert_eq!(again, [DueNotice { attempts: 1, with: Some(first.id), ..first.clone() }], "the same key, and still before its end");
         assert!(begin(&w, first.id, &w.hook_lease, sec(3)).await);
         // A frozen process that wakes up does not disturb.
         record(&w, first.id, &dead, &self::again(LATER), sec(4)).await;

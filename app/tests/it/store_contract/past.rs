@@ -118,7 +118,8 @@ pub async fn check(store: &dyn Store) {
         loaded[1].open.iter().map(|open| (open.rule.as_str().to_owned(), open.opened_at)).collect::<Vec<_>>(),
         [("down".to_owned(), sec(7_300))]
     );
-    assert_eq!((loaded[1].last_beat, loaded[1].last_push), (Some(sec(7_380)), Some(sec(7_200))));
+    let local = store.datacenters().await.unwrap().remove(0).0;
+    assert_eq!((&loaded[1].last_beats[..], loaded[1].last_push), (&[(local, sec(7_380))][..], Some(sec(7_200))));
     let pushes = store.unfolded_pushes(10).await.unwrap();
     assert_eq!(
         pushes.iter().map(|push| (push.monitor, push.exit, push.body.as_str())).collect::<Vec<_>>(),

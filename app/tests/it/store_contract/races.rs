@@ -57,8 +57,10 @@ async fn nodes_that_bring_the_same_facts_do_not_stop_each_other() {
                 (0..200).map(|n| w.beat(if n % 2 == 0 { w.shop } else { w.api }, sec(round * 10_000 + n * 40), Outcome::Up)).collect();
             let mut theirs = mine.clone();
             theirs.reverse();
-            let (one, two) =
-                (Batch { beats: mine, ..w.batch() }, Batch { agent: b.agent, number: round as u64 + 1, beats: theirs, ..Batch::default() });
+            let (one, two) = (
+                Batch { beats: mine, ..w.batch() },
+                Batch { agent: b.agent, boot: b.boot.clone(), number: round as u64 + 1, beats: theirs, ..Batch::default() },
+            );
             let (one, two) = tokio::join!(w.store().commit(&one), other.commit(&two));
             one.unwrap();
             two.unwrap();

@@ -60,7 +60,7 @@ impl World {
     async fn begun(t: TestStore, boot: &str) -> Self {
         let store = t.store.clone();
         let me = store.join("node-a", "local", boot, T0).await.unwrap();
-        let applied = store.apply("files", "hash-1", &objects(), T0).await.unwrap();
+        let applied = store.apply("files", "hash-1", &objects(), Mandate::Alone, T0).await.unwrap();
         let holder = format!("node-a#{boot}");
         let ids = store.reserve_ids(1_000).await.unwrap();
         let verdict = take(&store, "verdict/0", &holder).await;
@@ -105,7 +105,7 @@ impl World {
     /// The next batch of this node, empty.
     pub fn batch(&mut self) -> Batch {
         self.batch += 1;
-        Batch { agent: self.me.agent, number: self.batch, ..Batch::default() }
+        Batch { agent: self.me.agent, boot: self.me.boot.clone(), number: self.batch, ..Batch::default() }
     }
 
     pub async fn commit_beats(&mut self, beats: Vec<BeatRow>) {

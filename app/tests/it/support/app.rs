@@ -38,6 +38,13 @@ impl TestApp {
         Self::build(config, Source::Fixed, Given { store: Some(store), net: None }).await
     }
 
+    /// The same with another way to names and sockets.
+    pub async fn start_in(yaml: &str, store: Arc<dyn Store>, net: Net) -> Self {
+        let texts = [("test.yaml".to_owned(), yaml.as_bytes().to_vec())];
+        let config = config::load_texts(&texts, &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+        Self::build(config, Source::Fixed, Given { store: Some(store), net: Some(net) }).await
+    }
+
     /// The same on a node with these name servers alone.
     pub async fn start_asking(yaml: &str, store: Arc<dyn Store>, servers: &[SocketAddr]) -> Self {
         let net = Net::with_name_servers(Clock::system(), servers.to_vec());

@@ -1,6 +1,7 @@
 //! What several tests share.
 
 pub mod app;
+pub mod crash;
 pub mod discord;
 pub mod dump;
 pub mod netns;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use watchkeeper::store::*;
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::verdict::Action;
-use watchkeeper_core::{ChannelId, Dur, Micros, MonitorId, TenantId};
+use watchkeeper_core::{ChannelId, DatacenterId, Dur, Micros, MonitorId, TenantId};
 
 /// Before the call reaches the other side, or after it has taken effect there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,8 @@ impl Script {
         self.0.counts.lock().unwrap().clone()
     }
 
-    fn is_stopped(&self) -> bool {
+    /// Whether the world has stopped.
+    pub fn is_stopped(&self) -> bool {
         *self.0.stopped.borrow()
     }
 
@@ -128,8 +129,24 @@ impl Store for ScriptedStore {
         self.script.around("reserve_ids", self.inner.reserve_ids(count)).await
     }
 
-    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], now: Micros) -> Result<Applied> {
-        self.script.around("apply", self.inner.apply(source, hash, tenants, now)).await
+    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], mandate: Mandate<'_>, now: Micros) -> Result<Applied> {
+        self.script.around("apply", self.inner.apply(source, hash, tenants, mandate, now)).await
+    }
+
+    async fn in_force(&self, source: &str) -> Result<Option<String>> {
+        self.script.around("in_force", self.inner.in_force(source)).await
+    }
+
+    async fn datacenters(&self) -> Result<Vec<(DatacenterId, String)>> {
+        self.script.around("datacenters", self.inner.datacenters()).await
+    }
+
+    async fn votes_since(&self, after: Option<i64>) -> Result<(Vec<HeardVote>, i64)> {
+        self.script.around("votes_since", self.inner.votes_since(after)).await
+    }
+
+    async fn newest_event(&self) -> Result<i64> {
+        self.script.around("newest_event", self.inner.newest_event()).await
     }
 
     async fn load(&self, monitors: &[MonitorId]) -> Result<Vec<StoredState>> {
@@ -190,6 +207,10 @@ impl Store for ScriptedStore {
 
     async fn end_attempt(&self, end: &AttemptEnd<'_>) -> Result<()> {
         self.script.around("end_attempt", self.inner.end_attempt(end)).await
+    }
+
+    async fn hasten(&self, channel: ChannelId, fence: &Fence, now: Micros) -> Result<()> {
+        self.script.around("hasten", self.inner.hasten(channel, fence, now)).await
     }
 
     async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()> {

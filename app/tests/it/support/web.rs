@@ -19,7 +19,7 @@ use watchkeeper::clock::Clock;
 use watchkeeper::live::Live;
 use watchkeeper::net::Net;
 use watchkeeper::spec::{Channels, Fleet};
-use watchkeeper::store::{LiveRow, LiveWrite, MonitorObject, TenantObjects, TenantScope};
+use watchkeeper::store::{LiveRow, LiveWrite, Mandate, MonitorObject, TenantObjects, TenantScope};
 use watchkeeper::telemetry::Metrics;
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper::web::{self, Control, Readiness, ReloadRequest, WebState, new_push_token};
@@ -215,7 +215,7 @@ impl TestWeb {
 async fn push_monitor(world: &World, token: &str, clock: &Clock) -> MonitorId {
     let job = MonitorObject { kind: "push".into(), target: String::new(), push_token: Some(token.to_owned()), ..world::monitor("job") };
     let objects = TenantObjects { tenant: "acme".into(), channels: vec![], monitors: vec![job], maintenance: vec![] };
-    world.store().apply("more", "hash-more", &[objects], clock.now()).await.unwrap();
+    world.store().apply("more", "hash-more", &[objects], Mandate::Alone, clock.now()).await.unwrap();
     world.store().monitor(TenantScope(world.acme), "job").await.unwrap().expect("it was applied").id
 }
 

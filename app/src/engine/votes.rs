@@ -1,0 +1,71 @@
+//! Votes of other nodes: read from the store where this node says what is true of a monitor that others see.
+//!
+//! A vote is written when it changes, not with every attempt. That a steady one still counts is told by the lease of whoever sees:
+//! while it shows life, attempts are made.
+
+use super::watched::{Codes, Place, Watched};
+use super::{Engine, Fetched, agent_scope, log_health, queue_wakes, site_scope};
+use crate::lease::Leases;
+use crate::probe::Attempt;
+use crate::store::HeardVote;
+use std::time::Duration;
+use watchkeeper_core::Micros;
+
+/// Votes are read so often: what a distant datacenter sees must be decided and handed over within a second. A read that finds nothing
+/// is one look into an index.
+pub(super) const LISTEN_EVERY: Duration = Duration::from_millis(250);
+
+impl Engine {
+    pub(super) fn fetch_votes(&mut self) {
+        // While nobody else is there, nobody else votes; but from where on to listen must be known before the first state is loaded.
+        if self.fetching_votes || (self.heard.is_some() && !self.w.leases.shared()) {
+            return;
+        }
+        self.fetching_votes = true;
+        let (store, out, heard) = (self.w.store.clone(), self.results.0.clone(), self.heard);
+        tokio::spawn(async move {
+            let fetched = match store.votes_since(heard).await {
+                Ok((votes, heard)) => Fetched::Votes(votes, heard),
+                Err(error) => {
+                    tracing::debug!(error = %crate::chain(&error), "votes of other nodes could not be read; trying again");
+                    Fetched::VotesFailed
+                }
+            };
+            // The engine is gone only at the end of the process.
+            let _ = out.send(fetched).await;
+        });
+    }
+
+    pub(super) fn hear(&mut self, votes: Vec<HeardVote>, heard: i64) {
+        self.fetching_votes = false;
+        self.heard = Some(heard);
+        let now = self.w.clock.now();
+        for heard in votes {
+            let HeardVote { monitor, datacenter, code, vote, evidence } = heard;
+            self.codes.entry(datacenter).or_insert(code);
+            let Some(watched) = self.watched.get_mut(&monitor).filter(|watched| watched.roles.judges()) else { continue };
+            let attempt: Option<Attempt> = evidence.and_then(|json| serde_json::from_str(&json).ok());
+            let before = watched.health();
+            let decision = watched.hear(datacenter, vote, attempt.as_ref(), &Place { now, codes: &self.codes }, &mut self.ids);
+            queue_wakes(&mut self.wakes, watched, now);
+            if watched.health() != before {
+                log_health(watched, attempt.as_ref().and_then(|attempt| attempt.error.as_deref()));
+            }
+            if let Some(decision) = decision {
+                self.stream.forming.decide(decision);
+            }
+        }
+        self.load_missing();
+    }
+}
+
+/// Lets the votes of places where somebody still looks count for longer.
+pub(super) fn renew(watched: &mut Watched, codes: &Codes, leases: &Leases, now: Micros) {
+    let spec = watched.spec.clone();
+    watched.renew(now, |datacenter| {
+        codes.get(&datacenter).is_some_and(|code| match &spec.agent {
+            Some(agent) => leases.alive(&agent_scope(agent)),
+            None => spec.seen_from(code) && leases.alive(&site_scope(code, spec.shard)),
+        })
+    });
+}
