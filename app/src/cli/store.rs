@@ -1,10 +1,12 @@
 //! `watchkeeper store …`: what is done to a store while no server uses it.
 
 use super::{Ended, say};
-use crate::store::{self, StoreError, copy::Copied, copy::Progress};
-use anyhow::anyhow;
+use crate::store::copy::{Copied, Progress, Rows};
+use crate::store::{self, StoreError};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What can be done.
@@ -34,52 +36,61 @@ const EVERY: Duration = Duration::from_millis(200);
 /// `watchkeeper store copy FROM TO`.
 pub async fn copy(args: CopyArgs) -> Result<(), Ended> {
     let begun = Instant::now();
-    let mut line = Line { shown: std::io::stderr().is_terminal(), begun, last: begun, written: false };
-    let copied = store::copy::copy(&args.from, &args.to, &mut |progress| line.show(progress)).await;
-    line.clear();
+    let line = Mutex::new(String::new());
+    let mut note = |progress: Progress<'_>| *held(&line) = progress_line(progress);
+    let copying = store::copy::copy(&args.from, &args.to, &mut note);
+    let copied = if std::io::stderr().is_terminal() { shown(copying, &line, &mut std::io::stderr()).await } else { copying.await };
     let copied = match copied {
         Ok(copied) => copied,
         Err(error @ StoreError::Refused(_)) => return Err(Ended::Usage(anyhow::Error::new(error))),
-        Err(error) => return Err(Ended::Failed(anyhow!(error).context("nothing was copied"))),
+        Err(error) => return Err(Ended::Failed(anyhow::Error::new(error))),
     };
     say(&if args.json { json(&copied) } else { text(&copied, begun.elapsed()) })
 }
 
-/// One line on a terminal that is written over and over.
-struct Line {
-    shown: bool,
-    begun: Instant,
-    last: Instant,
-    written: bool,
+/// Does the work, and shows meanwhile how far it has come, in one line on the terminal that is written over and over.
+async fn shown<T>(work: impl Future<Output = T>, line: &Mutex<String>, out: &mut impl std::io::Write) -> T {
+    let mut work = pin!(work);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + QUIET, EVERY);
+    let mut written = false;
+    let done = loop {
+        tokio::select! {
+            biased;
+            done = &mut work => break done,
+            _ = ticks.tick() => {
+                written = true;
+                write_over(out, &held(line));
+            }
+        }
+    };
+    if written {
+        write_over(out, "");
+    }
+    done
 }
 
-impl Line {
-    fn show(&mut self, progress: Progress<'_>) {
-        if !self.shown || self.begun.elapsed() < QUIET || self.written && self.last.elapsed() < EVERY {
-            return;
-        }
-        self.last = Instant::now();
-        self.written = true;
-        self.write(&format!("\r\x1b[K{}", progress_line(progress)));
-    }
+/// Replaces what the terminal's line says.
+fn write_over(out: &mut impl std::io::Write, text: &str) {
+    // Progress that cannot be shown is no reason to stop.
+    let _ = write!(out, "\r\x1b[K{text}").and_then(|()| out.flush());
+}
 
-    fn clear(&self) {
-        if self.written {
-            self.write("\r\x1b[K");
-        }
-    }
-
-    fn write(&self, text: &str) {
-        let mut out = std::io::stderr().lock();
-        // Progress that cannot be shown is no reason to stop.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    }
+fn held(line: &Mutex<String>) -> MutexGuard<'_, String> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn progress_line(progress: Progress<'_>) -> String {
-    let Progress { table, comparing, rows, all } = progress;
-    let percent = (rows * 100).checked_div(all).unwrap_or(100).min(100);
-    format!("{} {table}: {percent} % ({} of {} rows)", if comparing { "comparing" } else { "copying" }, grouped(rows), grouped(all))
+    let of = |doing: &str, Rows { table, rows, all }: Rows<'_>| {
+        let percent = (rows * 100).checked_div(all).unwrap_or(100).min(100);
+        format!("{doing} {table}: {percent} % ({} of {} rows)", grouped(rows), grouped(all))
+    };
+    match progress {
+        Progress::Opening => "looking whether a node uses the source".into(),
+        Progress::Counting(table) => format!("counting {table}"),
+        Progress::Copying(rows) => of("copying", rows),
+        Progress::Comparing(rows) => of("comparing", rows),
+        Progress::Finishing => "finishing".into(),
+    }
 }
 
 /// `1234567` as `1 234 567`.
@@ -136,8 +147,24 @@ mod tests {
         assert!(said.starts_with("wk_beat     1 234 567  00ff\ncopied a.db to db:5432/wk: 1 234 567 rows in 2 tables, 1.5 s;"), "{said}");
         let json: serde_json::Value = serde_json::from_str(&json(&copied)).unwrap();
         assert_eq!((&json["tables"][0]["rows"], &json["tables"][1]["name"]), (&1_234_567.into(), &"wk_push".into()));
-        let progress = Progress { table: "wk_beat", comparing: false, rows: 5_000, all: 20_000 };
-        assert_eq!(progress_line(progress), "copying wk_beat: 25 % (5 000 of 20 000 rows)");
-        assert_eq!(progress_line(Progress { comparing: true, rows: 0, all: 0, ..progress }), "comparing wk_beat: 100 % (0 of 0 rows)");
+        let rows = Rows { table: "wk_beat", rows: 5_000, all: 20_000 };
+        assert_eq!(progress_line(Progress::Copying(rows)), "copying wk_beat: 25 % (5 000 of 20 000 rows)");
+        assert_eq!(progress_line(Progress::Comparing(Rows { rows: 0, all: 0, ..rows })), "comparing wk_beat: 100 % (0 of 0 rows)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_is_shown_after_a_while_and_wiped_away() {
+        let line = Mutex::new("opening".to_owned());
+        let work = async {
+            tokio::time::sleep(QUIET * 3).await;
+            7
+        };
+        let mut out = Vec::new();
+        assert_eq!(shown(work, &line, &mut out).await, 7);
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.starts_with("\r\x1b[Kopening\r\x1b[K") && out.ends_with("\r\x1b[K"), "{out:?}");
+        let mut none = Vec::new();
+        shown(async { tokio::time::sleep(QUIET / 2).await }, &line, &mut none).await;
+        assert_eq!(none, [0; 0], "what is over soon shows nothing");
     }
 }

@@ -6,11 +6,14 @@ use crate::support::app::until;
 use crate::support::process::{Program, configured_on};
 use crate::support::provider::Call;
 use crate::support::store::TestStore;
-use crate::support::{postgres, switch, webhook};
-use sqlx::{Connection, Executor, PgConnection, Row};
-use std::process::Command;
+use crate::support::{dump, postgres, switch, webhook};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
-use watchkeeper::store::copy::{Copied, Progress, copy};
+use watchkeeper::store::copy::{Copied, Progress, Rows, copy};
 use watchkeeper::store::{self, *};
 use watchkeeper_core::{Micros, MonitorId, Outcome};
 
@@ -90,6 +93,75 @@ async fn an_installation_moves_there_and_back_with_all_it_remembers() {
     database.drop_it().await;
 }
 
+/// Statements after which no table of the file is empty, and no column without a value that an omission could not also have.
+async fn fill_every_column(url: &str) -> String {
+    let mut db = SqliteConnection::connect(url).await.unwrap();
+    let mut read = async |sql: String| db.fetch_all(AssertSqlSafe(sql)).await.unwrap();
+    let (mut rows, mut values) = (String::new(), String::new());
+    let tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'wk\\_%' ESCAPE '\\'
+                  AND name NOT IN ('wk_migration', 'wk_beat_new')";
+    for table in read(tables.to_owned()).await {
+        let table: String = table.get(0);
+        let sql = format!(
+            "SELECT c.name, c.type, f.\"table\", f.\"to\" FROM pragma_table_info('{table}') c
+             LEFT JOIN pragma_foreign_key_list('{table}') f ON f.\"from\" = c.name ORDER BY c.cid"
+        );
+        let column = |row: &SqliteRow| {
+            let value = match (row.get(1), row.get::<Option<&str>, _>(2)) {
+                (_, Some(other)) => format!("(SELECT min({}) FROM {other})", row.get::<&str, _>(3)),
+                ("INTEGER", None) => "1".to_owned(),
+                ("TEXT", None) => "'x'".to_owned(),
+                ("BLOB", None) => "x'01'".to_owned(),
+                (kind, None) => panic!("{table} has a column of type {kind}"),
+            };
+            (row.get::<String, _>(0), value)
+        };
+        let columns: Vec<(String, String)> = read(sql).await.iter().map(column).collect();
+        let (names, all): (Vec<&str>, Vec<&str>) = columns.iter().map(|(name, value)| (name.as_str(), value.as_str())).unzip();
+        let (names, all, first) = (names.join(", "), all.join(", "), names[0]);
+        let _ = writeln!(rows, "INSERT INTO {table} ({names}) SELECT {all} WHERE NOT EXISTS (SELECT 1 FROM {table});");
+        for (column, value) in &columns {
+            let _ = writeln!(
+                values,
+                "UPDATE {table} SET {column} = {value} WHERE {first} = (SELECT min({first}) FROM {table})
+                 AND NOT EXISTS (SELECT 1 FROM {table} WHERE {column} IS NOT NULL AND {column} NOT IN (0, '', x''));"
+            );
+        }
+    }
+    db.close().await.unwrap();
+    rows + &values
+}
+
+#[tokio::test]
+async fn no_table_and_no_column_is_forgotten() {
+    let Some(database) = postgres::fresh_database().await else { return };
+    let t = TestStore::sqlite().await;
+    let mut w = World::new(t.shared()).await;
+    past::write(&mut w).await;
+    past::write_alerting(&w).await;
+    w.store().close().await;
+    // Whatever a later schema adds is filled without anybody thinking of this test.
+    t.execute(&fill_every_column(&t.url).await).await;
+    copied(&t, &database.url).await;
+    let folder = tempfile::tempdir().unwrap();
+    let back = format!("sqlite://{}", folder.path().join("back.db").display());
+    copy(&database.url, &back, &mut |_| {}).await.unwrap();
+
+    // What is not copied as it is, on purpose.
+    t.execute(
+        "UPDATE wk_lease SET holder = ''; UPDATE wk_sight SET changed = 0;
+         INSERT INTO wk_beat SELECT monitor_id, datacenter_id, at, agent_id, outcome, reason, lag_us, dns_us, connect_us, tls_us,
+             first_byte_us, transfer_us, total_us, code, size, value, flags FROM wk_beat_new;
+         DELETE FROM wk_beat_new",
+    )
+    .await;
+    let sorted = |dump: String| dump.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (here, there) = (sorted(dump::rows(&t.url).await), sorted(dump::rows(&back).await));
+    let differs: Vec<&String> = here.symmetric_difference(&there).collect();
+    assert!(here.len() > 80 && differs.is_empty(), "{differs:#?}");
+    database.drop_it().await;
+}
+
 #[tokio::test]
 async fn a_store_that_is_used_or_foreign_or_not_empty_is_refused_and_stays_as_it_is() {
     let Some(database) = postgres::fresh_database().await else { return };
@@ -144,7 +216,12 @@ async fn a_copy_that_fails_in_the_middle_leaves_nothing() {
     // PostgreSQL has no place for such a number: it is found when most tables are there already.
     t.execute("INSERT INTO wk_push (monitor_id, kind, body, at) VALUES (1, 99999, '', 1)").await;
     let mut seen = Vec::new();
-    let failed = copy(&t.url, &database.url, &mut |progress| seen.push((progress.table.to_owned(), progress.rows, progress.all))).await;
+    let mut see = |progress: Progress<'_>| {
+        if let Progress::Copying(Rows { table, rows, all }) = progress {
+            seen.push((table.to_owned(), rows, all));
+        }
+    };
+    let failed = copy(&t.url, &database.url, &mut see).await;
     let error = failed.unwrap_err();
     assert!(watchkeeper::chain(&error).contains("out of range"), "{}", watchkeeper::chain(&error));
     assert!(seen.iter().any(|(table, rows, all)| table == "wk_beat" && *rows > 30 && all >= rows), "{seen:?}");
@@ -160,7 +237,7 @@ async fn a_copy_that_fails_in_the_middle_leaves_nothing() {
         move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(copy(&from, &to, &mut move |progress| {
-                if progress.table == "wk_beat" && !progress.comparing {
+                if matches!(progress, Progress::Copying(Rows { table: "wk_beat", .. })) {
                     told.send(()).unwrap();
                     // It may go on when its connection is gone.
                     let _ = goes.recv();
@@ -181,9 +258,7 @@ async fn a_copy_that_fails_in_the_middle_leaves_nothing() {
     database.drop_it().await;
 }
 
-#[tokio::test]
-async fn a_hundred_thousand_heartbeats_stream_through() {
-    let Some(database) = postgres::fresh_database().await else { return };
+async fn a_hundred_thousand_heartbeats() -> TestStore {
     let t = TestStore::sqlite().await;
     let mut w = World::new(t.shared()).await;
     for batch in 0..20 {
@@ -192,11 +267,42 @@ async fn a_hundred_thousand_heartbeats_stream_through() {
     }
     w.housekeep(sec(3_600)).await;
     w.store().close().await;
+    t
+}
+
+#[tokio::test]
+async fn a_copy_into_a_file_that_was_killed_is_begun_anew() {
+    let t = a_hundred_thousand_heartbeats().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new.db");
+    let to = format!("sqlite://{}", file.display());
+    let program = env!("CARGO_BIN_EXE_watchkeeper");
+    let mut copying = Command::new(program).args(["store", "copy", &t.url, &to]).stdout(Stdio::null()).spawn().unwrap();
+    let log = format!("{}-wal", file.display());
+    until("rows of an unfinished transaction on disk", async || {
+        assert!(copying.try_wait().unwrap().is_none(), "it ended before anything of it was seen");
+        std::fs::metadata(&log).is_ok_and(|log| log.len() > 1_000_000).then_some(())
+    })
+    .await;
+    copying.kill().unwrap();
+    copying.wait().unwrap();
+    assert!(std::fs::metadata(&log).unwrap().len() > 1_000_000);
+    let copied = copied(&t, &to).await;
+    assert_eq!(rows(&copied, "wk_beat"), 100_000);
+    // That one is whole, so it is not written into once more.
+    assert!(refused(&t.url, &to).await.contains("is not empty"));
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_heartbeats_stream_through() {
+    let Some(database) = postgres::fresh_database().await else { return };
+    let t = a_hundred_thousand_heartbeats().await;
     let mut most = 0;
     let mut before = 0;
     let mut look = |progress: Progress<'_>| {
-        most = most.max(progress.rows.saturating_sub(before));
-        before = progress.rows;
+        let (Progress::Copying(Rows { rows, .. }) | Progress::Comparing(Rows { rows, .. })) = progress else { return };
+        most = most.max(rows.saturating_sub(before));
+        before = rows;
     };
     let copied = copy(&t.url, &database.url, &mut look).await.unwrap();
     assert_eq!(rows(&copied, "wk_beat"), 100_000);

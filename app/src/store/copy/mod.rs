@@ -3,8 +3,10 @@
 //! The source is read at one moment and nothing in it is changed; the target is written in one transaction, which also makes the
 //! schema. Tables and columns are found in the databases themselves, so that no future one can be forgotten here; both must have
 //! the newest schema. Rows stream through in chunks. At the end the target is read again and every table compared by the number of
-//! its rows and a checksum over them. Ids stay what they are, and whatever draws ids goes on after them. Nobody holds a lease in the
-//! target, but epochs stay: a decision of before is as stale there as in the source.
+//! its rows and a checksum over them. Ids stay what they are, and whatever draws ids goes on after them.
+//!
+//! What means something only to its own database is not taken along: nobody holds a lease in the target, though epochs stay, so that a
+//! decision of before is as stale there as in the source; and no vote says in which transaction it was written.
 
 mod row;
 
@@ -47,12 +49,25 @@ pub struct CopiedTable {
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress<'a> {
+pub enum Progress<'a> {
+    /// Both stores are being opened, and the source watched for a node that uses it.
+    Opening,
+    /// How many rows this table has is being found out.
+    Counting(&'a str),
+    /// Rows go into the target.
+    Copying(Rows<'a>),
+    /// The target is being read again.
+    Comparing(Rows<'a>),
+    /// What draws ids is being set, statistics are being made, and all of it is being committed.
+    Finishing,
+}
+
+/// How many rows have gone by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows<'a> {
     /// The table in hand.
     pub table: &'a str,
-    /// Whether the target is being read again by now.
-    pub comparing: bool,
-    /// Rows copied, or compared, of all tables.
+    /// Of all tables so far.
     pub rows: u64,
     /// How many there are to be, about.
     pub all: u64,
@@ -94,6 +109,7 @@ pub async fn copy(from: &str, to: &str, progress: &mut (dyn FnMut(Progress<'_>) 
     if from == to {
         return Err(StoreError::Refused("the store cannot be copied onto itself".into()));
     }
+    progress(Progress::Opening);
     let (source_name, mut source) = source(from).await?;
     let (target_name, mut target) = match target(to).await {
         Ok(target) => target,
@@ -104,10 +120,12 @@ pub async fn copy(from: &str, to: &str, progress: &mut (dyn FnMut(Progress<'_>) 
     };
     let copied = run(&mut *source, &mut *target, progress).await;
     source.close().await;
-    let failed = super::error::failed("copying the store");
+    let failed = super::error::failed("copying the store (the target is as it was before)");
     match copied {
         Ok(Ok(tables)) => {
-            target.finish().await.map_err(failed)?;
+            progress(Progress::Finishing);
+            let unsure = super::error::failed("finishing the copy (the target has all of it, or is as it was before: another attempt says which)");
+            target.finish().await.map_err(unsure)?;
             Ok(Copied { from: source_name, to: target_name, tables })
         }
         Ok(Err(why)) => {
@@ -164,6 +182,7 @@ async fn run(
     for table in tables {
         let from = there.iter().find(|other| other.name == table.name).map(|from| from.arranged_as(&table));
         let Some(from) = from else { continue };
+        progress(Progress::Counting(&table.name));
         all += source.count(&from).await?;
         pairs.push((from, table));
     }
@@ -207,7 +226,7 @@ impl Sink for Filling<'_> {
             self.sum.add(self.table, row);
         }
         *self.rows += rows.len() as u64;
-        (self.progress)(Progress { table: &self.table.name, comparing: false, rows: *self.rows, all: self.all });
+        (self.progress)(Progress::Copying(Rows { table: &self.table.name, rows: *self.rows, all: self.all }));
         let put = tokio::time::timeout(CHUNK_LIMIT, self.target.put(self.table, &rows));
         put.await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
     }
@@ -229,7 +248,7 @@ impl Sink for Comparing<'_> {
             self.sum.add(self.table, row);
         }
         *self.rows += rows.len() as u64;
-        (self.progress)(Progress { table: &self.table.name, comparing: true, rows: *self.rows, all: self.all });
+        (self.progress)(Progress::Comparing(Rows { table: &self.table.name, rows: *self.rows, all: self.all }));
         Ok(())
     }
 }

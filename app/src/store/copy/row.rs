@@ -75,12 +75,13 @@ impl Table {
         Self { columns: other.columns.iter().filter_map(|like| column(&like.name)).collect(), ..self.clone() }
     }
 
-    /// Makes a row of a source what it is to be in a target: nobody holds a lease there, and no text has a NUL, which PostgreSQL
-    /// cannot hold.
+    /// Makes a row of a source what it is to be in a target: nobody holds a lease there, no vote is of a transaction that the target
+    /// has had, and no text has a NUL, which PostgreSQL cannot hold.
     pub(super) fn amend(&self, row: &mut Row) {
         for (column, value) in self.columns.iter().zip(row) {
             match value {
                 Value::Text(text) if self.name == "wk_lease" && column.name == "holder" => text.clear(),
+                Value::Int(transaction) if self.name == "wk_sight" && column.name == "changed" => *transaction = 0,
                 Value::Text(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
                 Value::Null | Value::Int(_) | Value::Text(_) | Value::Bytes(_) => {}
             }
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_holds_a_lease_in_the_copy_and_no_text_has_a_nul() {
+    fn the_copy_has_no_holders_no_transactions_of_elsewhere_and_no_nul() {
         let columns = ["scope", "holder"].map(|name| Column { name: name.into(), kind: Kind::Text });
         let leases = Table { name: "wk_lease".into(), columns: columns.into(), needs: BTreeSet::new() };
         let mut row = vec![Value::Text("verdict/0".into()), Value::Text("node#1".into())];
@@ -194,6 +195,11 @@ mod tests {
         let mut row = vec![Value::Text("a\0b".into()), Value::Null];
         leases.amend(&mut row);
         assert_eq!(row[0], Value::Text("a\u{fffd}b".into()));
+        let columns = ["health", "changed"].map(|name| Column { name: name.into(), kind: Kind::Int });
+        let sights = Table { name: "wk_sight".into(), columns: columns.into(), needs: BTreeSet::new() };
+        let mut row = vec![Value::Int(2), Value::Int(77)];
+        sights.amend(&mut row);
+        assert_eq!(row, [Value::Int(2), Value::Int(0)]);
     }
 
     #[test]
