@@ -121,6 +121,10 @@ async fn every_former_schema_is_brought_up_to_date_with_its_rows() {
             }
             let rows = t.number("SELECT count(*) FROM wk_migration").await;
             assert_eq!(rows, steps.len() as i64);
+            // What later schemas know of the notice in hand and of the votes.
+            let together = t.number("SELECT count(*) FROM wk_notice WHERE state = 'sending' AND begun_with = id").await;
+            let changed = t.number("SELECT count(*) FROM wk_sight WHERE changed > 0").await;
+            assert_eq!((together, changed), (i64::from(step.version >= 3), i64::from(step.version >= 4)));
             past::goes_on(&t).await;
             t.store.close().await;
         }
