@@ -184,7 +184,7 @@ async fn rates(section: &mut Section, (url, socket): (&str, &str), dir: &Path, r
         }
     }
     bare.close().await?;
-    let there = count(url, "SELECT count(*) FROM wk_beat").await?;
+    let there = number(url, "SELECT count(*) FROM wk_beat").await?;
     section.aim(there == node.next, &format!("{there} heartbeats are there, {} were committed", node.next));
     store.close().await;
     file.close().await;
@@ -242,7 +242,10 @@ fn binary(beats: &[BeatRow]) -> Vec<u8> {
 /// Fills both stores and looks at their size.
 async fn bytes(section: &mut Section, url: &str, dir: &Path, begun: Micros) -> Result<()> {
     let store = store::open(url).await?;
+    let written = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8";
+    let before = number(url, written).await?;
     fill(&*store, begun).await?;
+    let log = (number(url, written).await? - before) as f64 / VOLUME as f64;
     let sizes = "SELECT sum(pg_relation_size(c.oid))::int8, sum(pg_indexes_size(c.oid))::int8 FROM pg_class c
          WHERE c.relkind = 'r' AND c.relname LIKE 'wk\\_beat\\_2%'";
     let mut connection = PgConnection::connect(url).await?;
@@ -260,8 +263,8 @@ async fn bytes(section: &mut Section, url: &str, dir: &Path, begun: Micros) -> R
     let on_file = keep_house(&*store, begun).await?;
     let clustered = (used(&store, &file).await? - empty) as f64 / VOLUME as f64;
     section.notes.push(format!(
-        "Bytes per heartbeat on disk, {VOLUME} of them ({} for each monitor) in commits of 1000: PostgreSQL {:.0} (row {rows:.0}, key {keys:.0}); \
-         SQLite {clustered:.0}, moved to the table clustered by monitor, whole file with its marks and rollups.",
+        "Bytes per heartbeat on disk, {VOLUME} of them ({} for each monitor) in commits of 1000: PostgreSQL {:.0} (row {rows:.0}, key {keys:.0}), \
+         and {log:.0} once into its write-ahead log; SQLite {clustered:.0}, moved to the table clustered by monitor, whole file with its marks and rollups.",
         VOLUME / MONITORS,
         rows + keys,
     ));
@@ -308,7 +311,7 @@ async fn used(store: &std::sync::Arc<dyn Store>, file: &Path) -> Result<i64> {
     Ok(bytes)
 }
 
-async fn count(url: &str, sql: &'static str) -> Result<i64> {
+async fn number(url: &str, sql: &'static str) -> Result<i64> {
     let mut connection = PgConnection::connect(url).await?;
     let row = connection.fetch_one(sql).await?;
     connection.close().await?;

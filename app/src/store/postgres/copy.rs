@@ -24,8 +24,9 @@ const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET L
 const PATIENT: &str = "SET LOCAL idle_in_transaction_session_timeout = 600000";
 /// Heartbeats of more days than this go into the default partition: a partition costs every query a little.
 const DAYS_MAX: usize = 400;
-/// A node adds to its leases every two seconds, unless told otherwise: one that has not for so long is not there.
-const SILENCE: Duration = Duration::from_secs(6);
+/// A node adds to its leases at least once a minute, whatever `agent.lease.beat` says: one that has not for so long is not there. Nodes
+/// that were stopped hold none, so this is waited for only after one that was killed.
+const SILENCE: Duration = Duration::from_secs(65);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// One connection in one transaction.
