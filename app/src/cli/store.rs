@@ -4,7 +4,7 @@ use super::{Ended, say};
 use crate::store::copy::{Copied, Progress, Rows};
 use crate::store::{self, StoreError};
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::{IsTerminal, Write};
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub async fn copy(args: CopyArgs) -> Result<(), Ended> {
     let line = Mutex::new(String::new());
     let mut note = |progress: Progress<'_>| *held(&line) = progress_line(progress);
     let copying = store::copy::copy(&args.from, &args.to, &mut note);
-    let copied = if std::io::stderr().is_terminal() { shown(copying, &line, &mut std::io::stderr()).await } else { copying.await };
+    let copied = if std::io::stderr().is_terminal() { shown(copying, &line, &mut std::io::stderr(), QUIET).await } else { copying.await };
     let copied = match copied {
         Ok(copied) => copied,
         Err(error @ StoreError::Refused(_)) => return Err(Ended::Usage(anyhow::Error::new(error))),
@@ -49,9 +49,9 @@ pub async fn copy(args: CopyArgs) -> Result<(), Ended> {
 }
 
 /// Does the work, and shows meanwhile how far it has come, in one line on the terminal that is written over and over.
-async fn shown<T>(work: impl Future<Output = T>, line: &Mutex<String>, out: &mut impl std::io::Write) -> T {
+async fn shown<T>(work: impl Future<Output = T>, line: &Mutex<String>, out: &mut impl Write, quiet: Duration) -> T {
     let mut work = pin!(work);
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + QUIET, EVERY);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + quiet, EVERY);
     let mut written = false;
     let done = loop {
         tokio::select! {
@@ -70,7 +70,7 @@ async fn shown<T>(work: impl Future<Output = T>, line: &Mutex<String>, out: &mut
 }
 
 /// Replaces what the terminal's line says.
-fn write_over(out: &mut impl std::io::Write, text: &str) {
+fn write_over(out: &mut impl Write, text: &str) {
     // Progress that cannot be shown is no reason to stop.
     let _ = write!(out, "\r\x1b[K{text}").and_then(|()| out.flush());
 }
@@ -152,19 +152,40 @@ mod tests {
         assert_eq!(progress_line(Progress::Comparing(Rows { rows: 0, all: 0, ..rows })), "comparing wk_beat: 100 % (0 of 0 rows)");
     }
 
-    #[tokio::test(start_paused = true)]
+    /// Takes what is written, and says that something was.
+    #[derive(Default)]
+    struct Screen {
+        shown: Vec<u8>,
+        seen: std::sync::Arc<tokio::sync::Notify>,
+    }
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.shown.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.seen.notify_one();
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
     async fn progress_is_shown_after_a_while_and_wiped_away() {
         let line = Mutex::new("opening".to_owned());
+        let mut screen = Screen::default();
+        let seen = screen.seen.clone();
         let work = async {
-            tokio::time::sleep(QUIET * 3).await;
+            seen.notified().await;
+            *held(&line) = "copying".into();
+            seen.notified().await;
             7
         };
-        let mut out = Vec::new();
-        assert_eq!(shown(work, &line, &mut out).await, 7);
-        let out = String::from_utf8(out).unwrap();
-        assert!(out.starts_with("\r\x1b[Kopening\r\x1b[K") && out.ends_with("\r\x1b[K"), "{out:?}");
-        let mut none = Vec::new();
-        shown(async { tokio::time::sleep(QUIET / 2).await }, &line, &mut none).await;
-        assert_eq!(none, [0; 0], "what is over soon shows nothing");
+        assert_eq!(shown(work, &line, &mut screen, Duration::ZERO).await, 7);
+        assert_eq!(String::from_utf8(screen.shown).unwrap(), "\r\x1b[Kopening\r\x1b[Kcopying\r\x1b[K");
+        let mut screen = Screen::default();
+        shown(std::future::ready(()), &line, &mut screen, QUIET).await;
+        assert_eq!(screen.shown, [0; 0], "what is over soon shows nothing");
     }
 }

@@ -98,7 +98,8 @@ fn every_example_loads() {
 
 /// The number at the beginning of a cell, with spaces between thousands: `1 200 rows/s` is 1200.
 fn number(cell: &str) -> f64 {
-    let digits: String = cell.chars().take_while(|char| char.is_ascii_digit() || [' ', '.'].contains(char)).filter(|char| *char != ' ').collect();
+    let digits: String =
+        cell.chars().take_while(|char| char.is_ascii_digit() || [' ', '.'].contains(char)).filter(|char| *char != ' ').collect();
     digits.parse().unwrap_or_else(|_| panic!("{cell:?} begins with no number"))
 }
 

@@ -124,7 +124,8 @@ pub async fn copy(from: &str, to: &str, progress: &mut (dyn FnMut(Progress<'_>) 
     match copied {
         Ok(Ok(tables)) => {
             progress(Progress::Finishing);
-            let unsure = super::error::failed("finishing the copy (the target has all of it, or is as it was before: another attempt says which)");
+            let unsure =
+                super::error::failed("finishing the copy (the target has all of it, or is as it was before: another attempt says which)");
             target.finish().await.map_err(unsure)?;
             Ok(Copied { from: source_name, to: target_name, tables })
         }

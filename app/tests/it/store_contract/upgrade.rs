@@ -93,7 +93,7 @@ fn both_stores_have_the_same_steps_and_each_former_schema_has_a_fixture() {
 #[ignore = "writes the fixture of the newest schema into the source"]
 async fn write_the_fixture() {
     each_store(|t| async move {
-        let (url, kind) = (t.url.clone(), kind_of(&t));
+        let (url, kind) = (t.direct.clone(), kind_of(&t));
         let version = steps(kind).last().unwrap().version;
         let mut w = World::new(t).await;
         past::write(&mut w).await;

@@ -16,7 +16,7 @@ pub struct TestStore {
     /// What it was opened with.
     pub url: String,
     /// The same database without a pooler in between, for what a test does behind the store's back.
-    direct: String,
+    pub direct: String,
     /// The file, if it is SQLite.
     pub file: Option<PathBuf>,
     dir: Option<Arc<tempfile::TempDir>>,
