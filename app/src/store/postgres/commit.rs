@@ -102,27 +102,31 @@ async fn commit_in(tx: &mut PgConnection, batch: &Batch, how: How, hours: &[i64]
 enum Landed {
     /// It has landed before, and this became of it.
     Yes(Committed),
-    /// Not yet. `open`: these hours are locked against being closed, and nothing of them has been computed: whatever mark of them
-    /// was ever committed is still there.
+    /// Not yet: its number is taken. `open`: these hours are locked against being closed, and nothing of them has been computed:
+    /// whatever mark of them was ever committed is still there.
     No { open: bool },
 }
 
+/// Takes the batch's number, or says what became of the batch if its number has landed before.
 async fn landed(tx: &mut PgConnection, batch: &Batch, hours: &[i64]) -> Sql<Landed> {
-    let row = query(
-        "SELECT batch, batch_result, (SELECT count(*) FROM unnest($2::int8[]) AS h (start)
-             WHERE EXISTS (SELECT 1 FROM wk_rollup r WHERE r.span = $3 AND r.start = h.start)), boot_id
-         FROM wk_agent WHERE id = $1 FOR NO KEY UPDATE",
+    let taken = query(
+        "UPDATE wk_agent SET batch = $2, batch_result = NULL WHERE id = $1 AND boot_id = $3 AND batch < $2
+         RETURNING (SELECT count(*) FROM unnest($4::int8[]) AS h (start)
+             WHERE EXISTS (SELECT 1 FROM wk_rollup r WHERE r.span = $5 AND r.start = h.start))",
     )
     .bind(batch.agent.0)
+    .bind(batch.number as i64)
+    .bind(&batch.boot)
     .bind(hours)
     .bind(flat::HOUR)
-    .fetch_one(&mut *tx)
+    .fetch_optional(&mut *tx)
     .await?;
-    flat::same_life(&row.text(3)?, batch)?;
-    let newest = row.int(0)? as u64;
-    if batch.number > newest {
-        return Ok(Landed::No { open: !hours.is_empty() && row.int(2)? == 0 });
+    if let Some(computed) = taken {
+        return Ok(Landed::No { open: !hours.is_empty() && computed.int(0)? == 0 });
     }
+    let row = query("SELECT batch, batch_result, boot_id FROM wk_agent WHERE id = $1").bind(batch.agent.0).fetch_one(&mut *tx).await?;
+    flat::same_life(&row.text(2)?, batch)?;
+    let newest = row.int(0)? as u64;
     let result = row.maybe_text(1)?.filter(|_| batch.number == newest);
     Ok(Landed::Yes(flat::read_result(result.as_deref())?))
 }
@@ -383,13 +387,11 @@ pub(super) async fn live(tx: &mut PgConnection, live: &[(TenantId, &LiveWrite)])
     Ok(ids)
 }
 
+/// Keeps what became of the batch for whoever asks again, if there is anything to say.
 async fn finish(tx: &mut PgConnection, batch: &Batch, committed: &Committed) -> Sql<()> {
-    query("UPDATE wk_agent SET batch = $2, batch_result = $3 WHERE id = $1")
-        .bind(batch.agent.0)
-        .bind(batch.number as i64)
-        .bind(flat::write_result(committed))
-        .execute(&mut *tx)
-        .await?;
+    if let Some(result) = flat::write_result(committed) {
+        query("UPDATE wk_agent SET batch_result = $2 WHERE id = $1").bind(batch.agent.0).bind(result).execute(&mut *tx).await?;
+    }
     Ok(())
 }
 
