@@ -16,6 +16,7 @@ mod probe;
 pub mod serve;
 pub mod silence;
 pub mod status;
+pub mod store;
 pub mod term;
 pub mod waterfall;
 
@@ -59,6 +60,9 @@ enum Command {
     /// Make API tokens
     #[command(subcommand)]
     Token(commands::TokenCommand),
+    /// Move an installation to another store
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Ask a running server whether it lives, for containers
     Healthcheck(commands::ConfigArgs),
     /// Print the version
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => commands::config(command),
         Command::Channel(commands::ChannelCommand::Test(args)) => on_one_thread(commands::channel_test(args)),
         Command::Token(commands::TokenCommand::Create(args)) => on_one_thread(commands::token_create(args)),
+        Command::Store(store::StoreCommand::Copy(args)) => on_one_thread(store::copy(args)),
         Command::Healthcheck(args) => on_one_thread(commands::healthcheck(args)),
         Command::Version => say(&format!("watchkeeper {}\n", env!("CARGO_PKG_VERSION"))),
     };

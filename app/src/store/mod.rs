@@ -8,6 +8,7 @@
 pub mod alerting;
 mod apply;
 mod contract;
+pub mod copy;
 mod course;
 mod decision;
 mod error;
@@ -15,6 +16,7 @@ mod flat;
 mod fold;
 mod history;
 mod keep;
+mod marked;
 mod migrate;
 mod object;
 mod outbox;

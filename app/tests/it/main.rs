@@ -32,6 +32,7 @@ mod push;
 mod reports;
 mod status;
 mod store_contract;
+mod store_copy;
 mod stream;
 mod support;
 mod telegram_ears;

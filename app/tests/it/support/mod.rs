@@ -3,12 +3,14 @@
 pub mod app;
 pub mod crash;
 pub mod discord;
+pub mod dump;
 pub mod link;
 pub mod netns;
 pub mod nginx;
 pub mod outbox;
 pub mod outside;
 pub mod pki;
+pub mod pooler;
 pub mod postgres;
 pub mod probing;
 pub mod process;

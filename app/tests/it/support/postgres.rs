@@ -54,6 +54,13 @@ pub async fn fresh_database() -> Option<Database> {
 }
 
 impl Database {
+    /// The same database through a transaction pooler; `None`, after saying so, when none can be had.
+    pub async fn pooled(&self) -> Option<String> {
+        let Some(Ok(server)) = SERVER.get() else { return None };
+        let port = super::pooler::in_front_of(server.port).await?;
+        Some(url(port, &self.name))
+    }
+
     /// Gives its disk space back. After a failure it is left for a look, until the process ends.
     pub async fn drop_it(self) {
         if let Some(Ok(server)) = SERVER.get() {
@@ -179,7 +186,7 @@ fn binaries() -> Result<PathBuf, String> {
 }
 
 /// The account to run as, which is given the directory; `None` when we are unprivileged ourselves.
-fn unprivileged(dir: &Path) -> Result<Option<String>, String> {
+pub fn unprivileged(dir: &Path) -> Result<Option<String>, String> {
     let mine = std::fs::metadata(dir).map_err(|e| e.to_string())?.uid();
     if mine != 0 {
         return Ok(None);
@@ -197,7 +204,8 @@ fn unprivileged(dir: &Path) -> Result<Option<String>, String> {
     Ok(Some(uid.to_string()))
 }
 
-fn free_port() -> Result<u16, String> {
+/// A port that was free a moment ago.
+pub fn free_port() -> Result<u16, String> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("no free port: {e}"))?;
     listener.local_addr().map(|address| address.port()).map_err(|e| e.to_string())
 }

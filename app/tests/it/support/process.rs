@@ -20,9 +20,13 @@ impl Drop for Program {
 
 /// Writes a configuration with its own SQLite file into the folder.
 pub fn configured(folder: &Path, yaml: &str) -> PathBuf {
+    configured_on(folder, &format!("sqlite://{}", folder.join("wk.db").display()), yaml)
+}
+
+/// Writes a configuration with that store into the folder.
+pub fn configured_on(folder: &Path, store: &str, yaml: &str) -> PathBuf {
     let path = folder.join("watchkeeper.yaml");
-    let store = folder.join("wk.db");
-    let head = format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\nstore: {{ url: 'sqlite://{}' }}\n", store.display());
+    let head = format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\nstore: {{ url: '{store}' }}\n");
     std::fs::write(&path, format!("{head}{yaml}")).unwrap();
     path
 }
