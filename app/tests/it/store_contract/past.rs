@@ -104,7 +104,7 @@ pub async fn check(store: &dyn Store) {
     assert_eq!(rows[0].0.outcome, Outcome::Down(watchkeeper_core::Reason::TcpRefused));
     assert_eq!(rows[0].1.as_deref(), Some(r#"{"total_us":1,"error":"it's „refused“"}"#));
     let hour = watchkeeper_core::Dur::secs(3_600);
-    let buckets = store.metrics(acme, shop.id, T0, sec(3_600), hour).await.unwrap();
+    let buckets = store.metrics(acme, shop.id, None, T0, sec(3_600), hour).await.unwrap();
     assert_eq!(buckets.iter().map(|bucket| (bucket.up, bucket.down)).collect::<Vec<_>>(), [(29, 1)]);
     let times = store.state_times(acme, shop.id, T0, sec(3_600)).await.unwrap();
     assert_eq!(times.down, watchkeeper_core::Dur::secs(60));

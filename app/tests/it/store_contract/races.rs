@@ -139,7 +139,7 @@ async fn a_mark_that_another_node_used_up_is_made_again() {
         let ((), computed) = tokio::join!(writer, computed);
         assert!(w.t.file.is_some() || computed > 1, "the hour was computed while heartbeats came");
         while other.housekeep(kept, sec(3 * 3_600)).await.unwrap().more {}
-        let hours = w.store().metrics(w.acme(), w.shop, T0, sec(3_600), watchkeeper_core::Dur::secs(3_600)).await.unwrap();
+        let hours = w.store().metrics(w.acme(), w.shop, None, T0, sec(3_600), watchkeeper_core::Dur::secs(3_600)).await.unwrap();
         assert_eq!(hours.iter().map(|hour| hour.up).collect::<Vec<_>>(), [300]);
     })
     .await;
