@@ -3,8 +3,8 @@
 //! `now()` is the wall clock at start plus the monotonic time since, so that a step of the wall clock
 //! causes no burst of checks and no gap; the difference is slewed away slowly.
 
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use watchkeeper_core::Micros;
 
