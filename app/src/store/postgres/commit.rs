@@ -174,8 +174,11 @@ fn day_of(beats: &[&BeatRow]) -> String {
     }
 }
 
-/// The columns of a heartbeat with their sizes in bytes, and what is in them.
-const BEAT: [(&str, usize, fn(&BeatRow) -> i64); 17] = [
+/// A column of a heartbeat, its size in bytes, and what is in it.
+type BeatColumn = (&'static str, usize, fn(&BeatRow) -> i64);
+
+/// All columns of a heartbeat.
+const BEAT: [BeatColumn; 17] = [
     ("monitor_id", 8, |beat| beat.monitor.0),
     ("datacenter_id", 8, |beat| beat.datacenter.0),
     ("at", 8, |beat| beat.at.0),

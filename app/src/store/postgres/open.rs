@@ -89,10 +89,11 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection> 
         if let Some(words) = refusal(&error) {
             return Err(StoreError::Refused(format!("{} says: {words}", place(options))));
         }
-        match failed("connecting to the database")(error) {
-            StoreError::Unavailable { .. } if Instant::now() + PAUSE < until => sleep(PAUSE).await,
-            error => return Err(error),
+        let error = failed("connecting to the database")(error);
+        if !matches!(error, StoreError::Unavailable { .. }) || Instant::now() + PAUSE >= until {
+            return Err(error);
         }
+        sleep(PAUSE).await;
     }
 }
 

@@ -140,9 +140,9 @@ async fn many_nodes_that_open_one_database_at_once_migrate_it_once() {
     for version in [0, 1] {
         t.store.close().await;
         if version == 0 {
-            emptied(&t).await
+            emptied(&t).await;
         } else {
-            aged(&t, version).await
+            aged(&t, version).await;
         }
         let opened = futures_util::future::join_all((0..8).map(|_| store::open(&t.url))).await;
         for store in opened {
@@ -342,7 +342,7 @@ async fn a_server_that_refuses_is_quoted_without_the_password() {
     ] {
         match store::open(&url).await {
             Err(StoreError::Refused(text)) => {
-                assert!(text.contains(said) && text.contains("127.0.0.1") && !text.contains("s3cret"), "{text}")
+                assert!(text.contains(said) && text.contains("127.0.0.1") && !text.contains("s3cret"), "{text}");
             }
             Err(error) => panic!("{error:?}"),
             Ok(_) => panic!("{said}"),
