@@ -12,7 +12,7 @@ use crate::ears::{self, EarsContext};
 use crate::engine::{Engine, FleetUpdate, Wiring};
 use crate::executor::{Executor, OBSERVED_MAX};
 use crate::lateness::Lateness;
-use crate::lease::{Keeper, KeeperContext, Leases, Wanted};
+use crate::lease::{self, Keeper, KeeperContext, Leases, Wanted};
 use crate::life::{Announcer, End, Life};
 use crate::live::Live;
 use crate::net::Net;
@@ -121,6 +121,7 @@ impl App {
         let net = Arc::new(given.net.unwrap_or_else(|| Net::system(clock.clone())));
         let boot = uuid::Uuid::new_v4().simple().to_string();
         let name = config.agent.name.clone().unwrap_or_else(host_name);
+        lease::refuse_twin(&*store, &name, config.agent.lease).await?;
         let joined =
             store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
 

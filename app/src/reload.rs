@@ -92,6 +92,15 @@ impl Source {
     }
 }
 
+/// Whether the log has said already why this configuration is not in force.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Somebody has just asked for it, or changed the file.
+    Never,
+    /// It is only tried again: said once more if the reason is another one.
+    OnceAlready,
+}
+
 /// The task that reloads.
 pub struct Reloader {
     /// Where to read.
@@ -170,8 +179,10 @@ impl Reloader {
                     self.stay_in_force().await;
                 }
                 // The right to say what is in force may have come to us.
-                Ok(()) = held.changed(), if self.pending.is_some() && self.fence().is_some() => {
-                    let _logged = self.settle().await;
+                Ok(()) = held.changed(), if self.pending.is_some() => {
+                    if self.fence().is_some() {
+                        let _logged = self.settle(Told::OnceAlready).await;
+                    }
                 }
             }
         }
@@ -185,14 +196,18 @@ impl Reloader {
         match self.source.load().await {
             Ok(config) => {
                 self.pending = Some(config);
-                self.settle().await
+                self.settle(Told::Never).await
             }
-            Err(problems) => self.refused("the newest configuration was refused; see the log", problems),
+            Err(problems) => {
+                // What was read before is no longer what the file says; a node that stands by goes on waiting with what it had.
+                self.pending = (!self.wanted.borrow().takes_part).then(|| self.current.clone());
+                self.refused("the newest configuration was refused; see the log", problems, Told::Never)
+            }
         }
     }
 
     /// Puts what was read into force, if that is ours to say.
-    async fn settle(&mut self) -> Result<String, Vec<String>> {
+    async fn settle(&mut self, told: Told) -> Result<String, Vec<String>> {
         let Some(config) = self.pending.clone() else { return Ok("nothing changed".to_owned()) };
         match self.apply(&config).await {
             Ok(text) => {
@@ -205,16 +220,17 @@ impl Reloader {
             }
             Err(StoreError::NotInForce) => {
                 let text = "another configuration is in force, as another node says; this node changes nothing until it has the same";
-                self.refused(text, vec![text.to_owned()])
+                self.refused(text, vec![text.to_owned()], told)
             }
             // The store may take it the next time.
-            Err(error) => self.refused("the newest configuration could not be stored; trying again", vec![crate::chain(&error)]),
+            Err(error) => self.refused("the newest configuration could not be stored; trying again", vec![crate::chain(&error)], told),
         }
     }
 
-    fn refused(&mut self, why: &str, problems: Vec<String>) -> Result<String, Vec<String>> {
+    fn refused(&mut self, why: &str, problems: Vec<String>, told: Told) -> Result<String, Vec<String>> {
         self.metrics.reload_ok.set(0);
-        if self.problem.send_replace(Some(why.to_owned())).as_deref() != Some(why) {
+        let known = self.problem.send_replace(Some(why.to_owned())).as_deref() == Some(why);
+        if told == Told::Never || !known {
             tracing::error!(problems = problems.len(), "the configuration changes nothing");
             for problem in &problems {
                 tracing::error!("{problem}");
@@ -245,7 +261,7 @@ impl Reloader {
             }
         }
         if self.pending.is_some() {
-            let _logged = self.settle().await;
+            let _logged = self.settle(Told::OnceAlready).await;
         }
     }
 

@@ -104,6 +104,8 @@ pub struct Engine {
     /// How the datacenters are called whose votes were heard.
     codes: Codes,
     loading: HashSet<MonitorId>,
+    /// What the schedule was told to watch, whether or not its state is in memory.
+    probing: HashSet<MonitorId>,
     /// Something may be ours that is not in memory.
     unsettled: bool,
     retiring: Vec<RetiredMonitor>,
@@ -161,6 +163,7 @@ impl Engine {
             watched: HashMap::new(),
             codes,
             loading: HashSet::new(),
+            probing: HashSet::new(),
             unsettled: true,
             retiring: Vec::new(),
             ids: IdBlock::default(),
@@ -451,13 +454,13 @@ impl Engine {
             (self.w.outbox)(&landed.told);
         }
         if !landed.stale.is_empty() {
-            let lost = self
+            let lost: Vec<MonitorId> = self
                 .watched
                 .iter()
                 .filter(|(_, w)| w.roles.fences().iter().any(|f| landed.stale.contains(&f.scope)))
                 .map(|(id, _)| *id)
                 .collect();
-            self.drop_watched(lost).await;
+            self.drop_watched(&lost).await;
         }
     }
 }

@@ -27,13 +27,8 @@ impl Engine {
         let now = self.w.clock.now();
         // What is retired is ended with the state that is in memory, as that may be ahead of the store.
         let ending: HashSet<MonitorId> = update.retired.iter().map(|gone| gone.id).collect();
-        let mut gone: Vec<MonitorId> = self.watched.keys().filter(|id| !update.fleet.0.contains_key(id)).copied().collect();
-        gone.sort_unstable();
         self.fleet = update.fleet;
         self.watched.retain(|id, _| self.fleet.0.contains_key(id) || ending.contains(id));
-        if !gone.is_empty() {
-            self.tell_schedule(Command::Unwatch(gone)).await;
-        }
         let standing = self.standing();
         let (mut changed, mut moved) = (Vec::new(), Vec::new());
         let roles = |spec: &MonitorSpec| standing.roles(spec, &self.w.joined.datacenter_code, &self.w.joined.agent_name);
@@ -61,7 +56,7 @@ impl Engine {
         if !changed.is_empty() {
             self.tell_schedule(Command::Watch(changed)).await;
         }
-        self.drop_watched(moved).await;
+        self.drop_watched(&moved).await;
         self.retiring.extend(update.retired);
         self.push_monitors = self.fleet.0.values().filter(|s| s.is_push()).count();
         self.unsettled = true;
@@ -73,30 +68,31 @@ impl Engine {
         let standing = self.standing();
         let moved = self.watched.iter().filter(|(_, w)| self.roles(&standing, &w.spec).as_ref() != Some(&w.roles));
         let moved: Vec<MonitorId> = moved.map(|(id, _)| *id).collect();
-        self.drop_watched(moved).await;
-        self.unsettled = true;
+        self.drop_watched(&moved).await;
         self.load_missing();
     }
 
-    pub(super) async fn drop_watched(&mut self, ids: Vec<MonitorId>) {
-        if ids.is_empty() {
-            return;
-        }
-        let standing = self.standing();
-        let mut gone = Vec::new();
+    /// Forgets the state of these. What goes on being probed here keeps its place in the schedule until the state has been read again; what
+    /// does not, whether or not its state was in memory, loses it.
+    pub(super) async fn drop_watched(&mut self, ids: &[MonitorId]) {
         for id in ids {
-            let Some(watched) = self.watched.remove(&id) else { continue };
-            // What goes on being probed here keeps its place in the schedule until its state has been read.
-            if !self.roles(&standing, &watched.spec).is_some_and(|roles| roles.probes()) {
-                self.w.live.with(|table| table.remove(&id));
-                gone.push(id);
-            }
+            self.watched.remove(id);
         }
         self.unsettled = true;
-        if !gone.is_empty() {
-            tracing::info!(monitors = gone.len(), "this node no longer watches {}", crate::counted(gone.len(), "monitor"));
-            self.tell_schedule(Command::Unwatch(gone)).await;
+        let standing = self.standing();
+        let probed =
+            |id: &&MonitorId| self.fleet.0.get(id).and_then(|spec| self.roles(&standing, spec)).is_some_and(|roles| roles.probes());
+        let mut gone: Vec<MonitorId> = self.probing.iter().filter(|id| !probed(id)).copied().collect();
+        if gone.is_empty() {
+            return;
         }
+        gone.sort_unstable();
+        for id in &gone {
+            self.probing.remove(id);
+        }
+        self.w.live.with(|table| table.retain(|id, _| gone.binary_search(id).is_err()));
+        tracing::info!(monitors = gone.len(), "this node no longer watches {}", crate::counted(gone.len(), "monitor"));
+        self.tell_schedule(Command::Unwatch(gone)).await;
     }
 
     /// Reads the state of monitors that are ours but not in memory, a bounded number at a time.
@@ -181,6 +177,7 @@ impl Engine {
             self.w.live.with(|table| table.remove(&gone.id));
         }
         if !watch.is_empty() {
+            self.probing.extend(watch.iter().map(|(spec, _)| spec.id));
             self.tell_schedule(Command::Watch(watch)).await;
         }
         self.load_missing();

@@ -15,6 +15,7 @@ mod wanted;
 pub use wanted::{SOURCE, Wanted};
 
 use crate::clock::{BootTime, Clock};
+use crate::engine::agent_scope;
 use crate::store::{Fence, LeaseRow, Scope, Store};
 use crate::telemetry::SharedMetrics;
 use seen::Seen;
@@ -168,10 +169,14 @@ impl Keeper {
                 self.cx.metrics.nodes.set(held.nodes as i64);
                 let agent = self.cx.wanted.borrow().agent_scope();
                 if let Some(rival) = self.seen.rival(&agent, &self.holder) {
-                    let name = self.holder.split('#').next().unwrap_or_default();
-                    anyhow::bail!("another process runs as node {name} (lease {rival}): give one of them another agent.name");
+                    return Err(twins(&self.cx.wanted.borrow().name, rival));
                 }
-                self.held.send_replace(held);
+                // That what is held goes on being held wakes nobody.
+                self.held.send_if_modified(|known| {
+                    let news = known.epochs != held.epochs || known.nodes != held.nodes || known.error != held.error;
+                    *known = held;
+                    news
+                });
                 return Ok(());
             }
             Err(error) => error,
@@ -206,7 +211,10 @@ impl Keeper {
 
     /// Waits for the store: one that says nothing for as long as a lease is valid is out of reach, whatever its driver still hopes for.
     async fn answered<T>(&self, call: impl Future<Output = crate::store::Result<T>>) -> Result<T, String> {
-        match tokio::time::timeout(self.cx.times.valid, call).await {
+        let answer = tokio::time::timeout(self.cx.times.valid, call).await;
+        // One look may take many calls; each that ends, well or not, is a sign of life.
+        (self.cx.alive)();
+        match answer {
             Ok(answer) => answer.map_err(|error| crate::chain(&error)),
             Err(_elapsed) => Err("the store did not answer in time".to_owned()),
         }
@@ -267,6 +275,31 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// Makes sure that no other process lives under this node's name, before this one joins under it. What a dead one has left does not
+/// move: that is known after a little more than one beat.
+pub async fn refuse_twin(store: &dyn Store, name: &str, times: Times) -> anyhow::Result<()> {
+    if store.exclusive() {
+        return Ok(());
+    }
+    let scope = agent_scope(name);
+    let began = BootTime::now();
+    let mut seen = Seen::new(times.take_over);
+    loop {
+        seen.note(store.leases().await?, BootTime::now());
+        if let Some(rival) = seen.rival(&scope, "") {
+            return Err(twins(name, rival));
+        }
+        if seen.row(&scope).is_none_or(|row| row.holder.is_empty()) || BootTime::now().since(began) > times.beat * 3 / 2 {
+            return Ok(());
+        }
+        tokio::time::sleep(times.beat / LOOKS_PER_BEAT).await;
+    }
+}
+
+fn twins(name: &str, rival: &str) -> anyhow::Error {
+    anyhow::anyhow!("another process runs as node {name} (lease {rival}): give one of them another agent.name")
 }
 
 /// The node's name in a holder.

@@ -316,11 +316,24 @@ async fn a_second_process_under_the_same_name_ends_itself_and_says_why() {
     let Some(database) = postgres::fresh_database().await else { return };
     let (folder, (service, _well), hook) = (tempfile::tempdir().unwrap(), service().await, webhook::start(false).await);
     let fleet = fleet(&service, &hook, 3);
-    let mut programs = [process(&folder, &database, "twin", &fleet), process(&folder, &database, "twin", &fleet)];
-    let log = folder.path().join("twin").join("watchkeeper.log");
-    until("one of the two has ended", async || programs.iter_mut().any(Program::has_ended).then_some(())).await;
-    let said = std::fs::read_to_string(log).unwrap();
-    assert!(said.contains("agent.name"), "{said}");
+    let mut first = process(&folder, &database, "twin", &fleet);
+    let store = store::open(&database.url).await.unwrap();
+    held_by(&*store, &["twin"]).await;
+    let mut second = process(&folder, &database, "twin", &fleet);
+    until("the second has ended", async || second.has_ended().then_some(())).await;
+    let said = std::fs::read_to_string(folder.path().join("twin").join("watchkeeper.log")).unwrap();
+    assert!(said.contains("give one of them another agent.name"), "{said}");
+    // The first goes on, and can still commit.
+    let scope = scope(&*store).await;
+    let since = Clock::system().now();
+    until("a later heartbeat of every monitor", async || {
+        let all = store.monitors(scope, None, 100).await.unwrap();
+        (all.len() == 3 && all.iter().all(|monitor| monitor.last.as_ref().is_some_and(|beat| beat.at > since))).then_some(())
+    })
+    .await;
+    assert!(!first.has_ended());
+    assert!(first.stop().await.success());
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

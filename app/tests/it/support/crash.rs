@@ -63,7 +63,7 @@ impl Tried {
             Self::First(most) => (1..=count.min(most)).collect(),
             Self::Spread(most) if count <= most => (1..=count).collect(),
             // Not up to the very last, which another run may not come to.
-            Self::Spread(most) => (0..most).map(|place| 1 + place * (count * 9 / 10 - 1) / (most - 1).max(1)).collect(),
+            Self::Spread(most) => (0..most).map(|place| 1 + place * (count * 3 / 4 - 1) / (most - 1).max(1)).collect(),
         }
     }
 

@@ -25,7 +25,7 @@ pub enum Act {
 pub struct Play {
     /// So many services. Of several the provider takes its time with the first message, until all that fail have been seen to.
     pub services: usize,
-    /// So many of them, the last, are well until a digest has reached the provider.
+    /// So many of them, the last, are well until a digest has reached the provider, or all others have been told of.
     pub late: usize,
     /// What is done with the next messages of an event (`opened`, `digest of opened`, `digest of both`, …) before one is taken.
     pub acts: &'static [(&'static str, Act)],
@@ -181,8 +181,9 @@ impl Shared {
 impl State {
     fn health(&mut self, at: usize) -> Answer {
         self.services[at].probes += 1;
+        let early = self.play.services - self.play.late;
         let digested = self.told.iter().any(|told| told.event.starts_with("digest"));
-        let later = at >= self.play.services - self.play.late && !digested;
+        let later = at >= early && !digested && !(0..early).all(|at| self.heard(at));
         if self.services[at].probes == 1 || later || self.heard(at) {
             return whole("200 OK");
         }
