@@ -277,6 +277,7 @@ impl App {
         let reloader = Reloader {
             source,
             pending: (!takes_part).then(|| config.clone()),
+            waits_since: None,
             current: config,
             store: store.clone(),
             leases: leases.clone(),

@@ -21,7 +21,7 @@ use crate::web::ReloadRequest;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +64,14 @@ impl Source {
         }
     }
 
+    /// For how long a node that has read what is not in force goes on with what was.
+    const fn patience(&self) -> Duration {
+        match self {
+            Self::Path(_) | Self::Fixed => Duration::ZERO,
+            Self::UptimeO(_) => uptime_o::source::PATIENCE,
+        }
+    }
+
     /// The lease scope that only nodes with this source want, one of each datacenter.
     pub fn scope(&self) -> Option<String> {
         match self {
@@ -79,6 +87,15 @@ impl Source {
             Self::Path(path) => config::load(Some(path), &env).map_err(|bad| bad.told()),
             Self::UptimeO(tables) => tables.load().await,
             Self::Fixed => Err(vec!["there is no configuration file to read again".to_owned()]),
+        }
+    }
+
+    /// What it looked like from outside when it was read at the start.
+    fn at_start(&self) -> u64 {
+        match self {
+            Self::Path(path) => of_files(path),
+            Self::UptimeO(tables) => tables.last_fingerprint(of_files),
+            Self::Fixed => 0,
         }
     }
 
@@ -109,6 +126,8 @@ pub struct Reloader {
     pub current: Config,
     /// What was read and is not in force yet, because that is another node's to say.
     pub pending: Option<Config>,
+    /// Since when what was read here has waited for another node to put it into force.
+    pub waits_since: Option<Instant>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// What this node holds: whether it says which configuration is in force.
@@ -147,7 +166,7 @@ impl Reloader {
                 None
             }
         };
-        let mut seen = self.source.fingerprint().await;
+        let mut seen = self.source.at_start();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut held = self.leases.watch();
@@ -211,7 +230,7 @@ impl Reloader {
         let Some(config) = self.pending.clone() else { return Ok("nothing changed".to_owned()) };
         match self.apply(&config).await {
             Ok(text) => {
-                self.pending = None;
+                (self.pending, self.waits_since) = (None, None);
                 self.metrics.reload_ok.set(1);
                 self.metrics.reload_at.set(self.clock.now().0 as f64 / 1e6);
                 self.problem.send_replace(None);
@@ -220,6 +239,9 @@ impl Reloader {
             }
             Err(StoreError::NotInForce) => {
                 let text = "another configuration is in force, as another node says; this node changes nothing until it has the same";
+                if self.is_patient() {
+                    return Err(vec![text.to_owned()]);
+                }
                 self.refused(text, vec![text.to_owned()], told)
             }
             // The store may take it the next time.
@@ -256,13 +278,25 @@ impl Reloader {
                 }
                 let agrees = self.pending.as_ref().is_some_and(|pending| crate::hex(&pending.content) == in_force);
                 if !agrees && self.fence().is_none() {
+                    if self.is_patient() {
+                        // Read anew at the next look.
+                        self.pending = None;
+                        return;
+                    }
                     self.stand_by().await;
                 }
             }
         }
         if self.pending.is_some() {
             let _logged = self.settle(Told::OnceAlready).await;
+        } else {
+            self.waits_since = None;
         }
+    }
+
+    /// Whether what was read here and is not in force may yet come into force by itself.
+    fn is_patient(&mut self) -> bool {
+        self.waits_since.get_or_insert_with(Instant::now).elapsed() < self.source.patience()
     }
 
     /// Another configuration has been put into force: nothing is watched under ours any more.

@@ -100,17 +100,33 @@ async fn watch(variables: Variables, files: Option<PathBuf>) -> anyhow::Result<(
     let stop = CancellationToken::new();
     serve::stop_on_signals(stop.clone())?;
     tracing::info!("application started");
-    let source = Arc::new(Source::open(&variables, files, node).await.context("the configuration could not be read")?);
+    let database = UptimeODatabase::open(variables.url.expose_secret()).await.context("the database was not reached")?;
     tracing::info!("application postgres connection: successful");
-    tracing::info!("application found the datacenterId: {}", source.place().datacenter);
-    health(&variables, source.database().clone(), stop.clone()).await?;
+    health(&variables, database.clone(), stop.clone()).await?;
+    while !stop.is_cancelled() {
+        node_of_a_datacenter(&variables, files.clone(), database.clone(), &stop).await?;
+    }
+    database.close().await;
+    tracing::info!("Application shut down");
+    Ok(())
+}
+
+/// Watches from the datacenter until `stop`, or until the datacenter is called otherwise.
+async fn node_of_a_datacenter(
+    variables: &Variables,
+    files: Option<PathBuf>,
+    database: UptimeODatabase,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let source = Arc::new(Source::open(database, variables, files, node).await.context("the configuration could not be read")?);
+    let tables = source.database().read().await?;
+    tell_place(&tables, source.place().datacenter);
     let config = source.load().await.map_err(|problems| anyhow!("the configuration was refused: {}", problems.join("; ")))?;
     let token_file = super::commands::token_file_of(&config.store.url);
     let app = App::build(config, reload::Source::UptimeO(source.clone()), Given::default()).await?;
     serve::first_token_silently(&app, &token_file).await?;
     app.pulse.guard().context("the watchdog could not be started")?;
     let monitors = app.fleet.borrow().clone();
-    let tables = source.database().read().await?;
     let mut here: Vec<i64> =
         monitors.0.values().filter(|spec| spec.seen_from(&source.place().code)).filter_map(|spec| table_id_of(&spec.uid)).collect();
     here.sort_unstable();
@@ -118,10 +134,31 @@ async fn watch(variables: Variables, files: Option<PathBuf>) -> anyhow::Result<(
         tell_monitor(&tables, id);
     }
     tracing::info!(address = %app.address, "watchkeeper {} is up on http://{}", env!("CARGO_PKG_VERSION"), app.address);
-    app.run(stop).await?;
-    source.database().close().await;
-    tracing::info!("Application shut down");
-    Ok(())
+    let end = stop.child_token();
+    let ends_when_moved = async {
+        source.moved().cancelled().await;
+        end.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = app.run(end.clone()) => ended,
+        () = ends_when_moved => Ok(()),
+    }
+}
+
+/// What is known of the datacenter when watching begins.
+fn tell_place(tables: &Tables, id: i64) {
+    let Some(place) = tables.datacenters.iter().find(|row| row.id == id) else { return };
+    let Some(agent) = tables.agents.iter().find(|row| row.datacenter == Some(id)) else { return };
+    let region = place.region.as_deref().unwrap_or("none");
+    tracing::info!(
+        datacenter = id,
+        "application found the datacenterId: {id} ({}, {}), region {region}, agent {} ({})",
+        place.code,
+        place.name,
+        agent.id,
+        agent.name
+    );
 }
 
 /// What is known of a monitor when watching begins.

@@ -4,6 +4,7 @@
 //! column that says something. So the one decoder decides what is accepted, and its problems lead back to table, number and column.
 //! The rows that it refuses are left out, and the rest is read again without them.
 
+use crate::config::decode::Problem;
 use crate::config::tree::Env;
 use crate::config::{self, BadConfig, Config};
 use crate::store::uptime_o::{MonitorRow, ScheduleRow, Tables};
@@ -68,6 +69,22 @@ struct RowText {
     columns: Vec<&'static str>,
 }
 
+impl RowText {
+    /// What is wrong with it, whatever stands beside it.
+    fn alone(&self, env: Env<'_>) -> Vec<BadRow> {
+        let text = (self.name.clone(), self.text.clone().into_bytes());
+        let refused = config::load_texts(&[text], env).err();
+        refused.map_or_else(Vec::new, |refused| refused.problems.iter().map(|problem| self.bad(problem)).collect())
+    }
+
+    /// A problem of its text as one of its row.
+    fn bad(&self, problem: &Problem) -> BadRow {
+        let column = self.columns.get(problem.at.line.saturating_sub(1) as usize).copied().unwrap_or("id");
+        let accepted = problem.accepted.as_ref().map(|accepted| format!("; accepted: {accepted}")).unwrap_or_default();
+        BadRow { table: "api_monitors", id: self.id, column, why: format!("{}{accepted}", problem.found) }
+    }
+}
+
 /// The configuration that the tables make beside the texts of `base`, with the rows that are left out.
 pub fn configuration(tables: &Tables, base: &[(String, Vec<u8>)], env: Env<'_>) -> Result<(Config, Vec<BadRow>), BadConfig> {
     let (mut rows, mut bad) = texts(tables);
@@ -86,12 +103,12 @@ pub fn configuration(tables: &Tables, base: &[(String, Vec<u8>)], env: Env<'_>) 
             }
             Err(refused) => refused,
         };
-        let mut found = Vec::new();
-        for problem in &refused.problems {
-            let Some(row) = rows.iter().find(|row| *row.name == *problem.at.file) else { continue };
-            let column = row.columns.get(problem.at.line.saturating_sub(1) as usize).copied().unwrap_or("id");
-            let accepted = problem.accepted.as_ref().map(|accepted| format!("; accepted: {accepted}")).unwrap_or_default();
-            found.push(BadRow { table: "api_monitors", id: row.id, column, why: format!("{}{accepted}", problem.found) });
+        // A list of problems has an end, so each row is first read alone: else many bad rows would take many readings of all.
+        let mut found: Vec<BadRow> = rows.iter().flat_map(|row| row.alone(env)).collect();
+        if found.is_empty() {
+            let by_name: HashMap<&str, &RowText> = rows.iter().map(|row| (row.name.as_str(), row)).collect();
+            let of_row = |problem: &Problem| by_name.get(&*problem.at.file).map(|row| row.bad(problem));
+            found = refused.problems.iter().filter_map(of_row).collect();
         }
         if found.is_empty() {
             return Err(refused);

@@ -10,7 +10,7 @@ use super::heartbeat;
 use super::source::Place;
 use crate::clock::Clock;
 use crate::lease::Leases;
-use crate::store::uptime_o::{Added, ApiHeartbeat, Unmirrored, UptimeODatabase};
+use crate::store::uptime_o::{Added, ApiHeartbeat, Unmirrored, UptimeODatabase, Waiting};
 use crate::store::{Fence, StoreError};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ pub fn scope(datacenter: i64) -> String {
 pub struct Mirror {
     /// Where they are added.
     pub database: UptimeODatabase,
-    /// Datacenter and agent, by their numbers in the tables.
+    /// The datacenter, by its number in the tables.
     pub place: Place,
     /// The datacenter's id of ours.
     pub datacenter: DatacenterId,
@@ -237,10 +237,10 @@ impl Mirror {
         if keys.is_empty() {
             return Ok(());
         }
-        let beats = self.database.unmirrored(self.datacenter, keys).await?;
+        let Waiting { agent, beats } = self.database.waiting(self.place.datacenter, self.datacenter, keys).await?;
         let (mut rows, mut told) = (Vec::new(), Vec::new());
         for beat in &beats {
-            match heartbeat::row(beat, self.place.agent) {
+            match heartbeat::row(beat, agent) {
                 Some(row) => {
                     rows.push(row);
                     told.push(beat);

@@ -2,7 +2,7 @@
 
 use super::mapping::{self, BadRow};
 use super::mirror::{self, Mirror};
-use super::variables::{DB_CONN_STRING, Variables};
+use super::variables::{DB_CONN_STRING, LOOK_MOST, Variables};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::lease::Leases;
@@ -10,11 +10,12 @@ use crate::store::uptime_o::{Tables, UptimeODatabase};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 use watchkeeper_core::{DatacenterId, Micros};
 
 /// Where this node stands, by the numbers of the tables.
@@ -22,8 +23,6 @@ use watchkeeper_core::{DatacenterId, Micros};
 pub struct Place {
     /// Its datacenter.
     pub datacenter: i64,
-    /// The agent that its heartbeats are written for: the first one of the datacenter.
-    pub agent: i64,
     /// The datacenter's code.
     pub code: String,
 }
@@ -61,18 +60,35 @@ pub struct Source {
     listen: Option<SocketAddr>,
     /// The socket for that, until it is used.
     listener: Mutex<Option<TcpListener>>,
-    /// What was told of bad rows last: the same again is not news.
-    told: Mutex<BTreeSet<BadRow>>,
+    /// What was told last: the same again is not news.
+    told: Mutex<Told>,
     /// The newest look at the tables.
     seen: Mutex<Look>,
+    /// The datacenter is called otherwise now.
+    moved: CancellationToken,
+}
+
+/// What the log has said already.
+#[derive(Debug, Default)]
+struct Told {
+    /// Rows that are left out.
+    rows: BTreeSet<BadRow>,
+    /// Why the tables could not be read.
+    unread: Option<String>,
+    /// Why nothing is watched from here.
+    nowhere: Option<String>,
 }
 
 /// What the tables looked like, and when that was looked at.
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
-    fingerprint: u64,
+    tables: u64,
     at: Option<Instant>,
 }
+
+/// A node that has read what is not in force goes on with what was, for so long: the tables are the same for all, so it may only have
+/// looked before the node that says what is in force, or after it. Then it is no matter of when: a file beside the tables is another.
+pub const PATIENCE: Duration = LOOK_MOST.times(2).to_std();
 
 /// A look that is early by so little is not left out: the clock that calls for it is never exact.
 const EARLY: Duration = Duration::from_millis(500);
@@ -87,13 +103,13 @@ pub struct Node {
 }
 
 impl Source {
-    /// Connects, and looks where this node stands. Where there are no `files`, `node` describes it.
+    /// Looks where this node stands. Where there are no `files`, `node` describes it.
     pub async fn open(
+        database: UptimeODatabase,
         variables: &Variables,
         files: Option<PathBuf>,
         node: impl FnOnce(&Place) -> std::io::Result<Node>,
     ) -> Result<Self, NoSource> {
-        let database = UptimeODatabase::open(variables.url.expose_secret()).await?;
         let missing = database.missing().await?;
         if !missing.is_empty() {
             return Err(NoSource::NoTables(missing));
@@ -113,6 +129,7 @@ impl Source {
             files,
             told: Mutex::default(),
             seen: Mutex::default(),
+            moved: CancellationToken::new(),
         })
     }
 
@@ -124,6 +141,12 @@ impl Source {
     /// The database that holds the tables.
     pub const fn database(&self) -> &UptimeODatabase {
         &self.database
+    }
+
+    /// Cancelled when the datacenter is called otherwise than when this node started: everything that it holds is held under the old
+    /// code, so it must start anew.
+    pub const fn moved(&self) -> &CancellationToken {
+        &self.moved
     }
 
     /// The socket of the API, once, if no file names an address.
@@ -145,6 +168,8 @@ impl Source {
     /// Reads the configuration. Bad rows are told once and left out; every other problem is returned.
     pub async fn load(&self) -> Result<Config, Vec<String>> {
         let tables = self.database.read().await.map_err(|error| vec![crate::chain(&error)])?;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).tables = hash(&tables);
+        self.find(&tables);
         let mut base = match &self.files {
             Some(path) => config::read_texts(path).map_err(|bad| bad.told())?,
             None => Vec::new(),
@@ -158,11 +183,33 @@ impl Source {
         Ok(config)
     }
 
+    /// Looks whether this node still stands where it stood.
+    fn find(&self, tables: &Tables) {
+        let nowhere = match place(tables, self.place.datacenter) {
+            Ok(place) if place == self.place => None,
+            Ok(place) => {
+                let (old, new) = (&self.place.code, &place.code);
+                tracing::warn!("datacenters {} (code): it is {new} now and was {old}; starting anew", place.datacenter);
+                self.moved.cancel();
+                None
+            }
+            Err(error) => Some(crate::chain(&error)),
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.nowhere != nowhere {
+            match &nowhere {
+                Some(why) => tracing::error!("{why}; nothing is saved from here until it is back"),
+                None => tracing::info!("datacenter {} has its rows again", self.place.datacenter),
+            }
+            told.nowhere = nowhere;
+        }
+    }
+
     /// Bad rows that were not told yet.
     fn tell(&self, bad: Vec<BadRow>) {
         let bad: BTreeSet<BadRow> = bad.into_iter().collect();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in bad.difference(&told) {
+        let told = &mut self.told.lock().unwrap_or_else(PoisonError::into_inner).rows;
+        for row in bad.difference(told) {
             tracing::warn!(table = row.table, id = row.id, column = row.column, "a row is left out: {row}");
         }
         for row in told.iter().filter(|row| !bad.iter().any(|other| (other.table, other.id) == (row.table, row.id))) {
@@ -188,30 +235,48 @@ impl Source {
     /// What tables and files look like; equal means that nothing changed. Tables that cannot be read now, or were read only lately,
     /// are as they were.
     pub async fn fingerprint(&self, files: impl FnOnce(&Path) -> u64) -> u64 {
-        let last = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.at.is_some_and(|at| at.elapsed() < self.look_every.saturating_sub(EARLY)) {
-            return last.fingerprint;
-        }
-        let mut hasher = std::hash::DefaultHasher::new();
-        self.files.as_deref().map(files).hash(&mut hasher);
-        match self.database.read().await {
-            Ok(tables) => {
-                tables.hash(&mut hasher);
-                let fingerprint = hasher.finish();
-                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Look { fingerprint, at: Some(Instant::now()) };
-                fingerprint
-            }
-            Err(error) => {
-                tracing::debug!(error = %crate::chain(&error), "the tables could not be looked at");
-                last.fingerprint
+        let looked = self.seen.lock().unwrap_or_else(PoisonError::into_inner).at;
+        if looked.is_none_or(|at| at.elapsed() >= self.look_every.saturating_sub(EARLY)) {
+            let read = self.database.read().await;
+            self.tell_unread(read.as_ref().err().map(|error| crate::chain(error)));
+            if let Ok(tables) = read {
+                let now = Look { tables: hash(&tables), at: Some(Instant::now()) };
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
             }
         }
+        self.last_fingerprint(files)
     }
+
+    /// The same of the tables as they were read last.
+    pub fn last_fingerprint(&self, files: impl FnOnce(&Path) -> u64) -> u64 {
+        let tables = self.seen.lock().unwrap_or_else(PoisonError::into_inner).tables;
+        hash(&(self.files.as_deref().map(files), tables))
+    }
+
+    /// That the tables cannot be read, once; and that they can be again.
+    fn tell_unread(&self, unread: Option<String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&told.unread, &unread) {
+            (None, Some(why)) => tracing::warn!("the tables cannot be read, so what was read before stays in force: {why}"),
+            (Some(_), None) => tracing::info!("the tables can be read again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        told.unread = unread;
+    }
+}
+
+fn hash(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Where a node of that number stands.
 fn place(tables: &Tables, datacenter: i64) -> Result<Place, NoSource> {
     let code = mapping::codes(tables).remove(&datacenter).ok_or(NoSource::NoDatacenter(datacenter))?;
-    let agent = tables.agents.iter().find(|agent| agent.datacenter == Some(datacenter)).ok_or(NoSource::NoAgent(datacenter))?;
-    Ok(Place { datacenter, agent: agent.id, code })
+    if tables.agents.iter().any(|agent| agent.datacenter == Some(datacenter)) {
+        Ok(Place { datacenter, code })
+    } else {
+        Err(NoSource::NoAgent(datacenter))
+    }
 }

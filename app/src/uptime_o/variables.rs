@@ -22,6 +22,9 @@ const HEALTH_PORT_USUAL: u16 = 8080;
 const LOOK_USUAL: Dur = Dur::secs(2);
 /// It is never looked more often: that would ask the database for nothing.
 const LOOK_LEAST: Dur = Dur::secs(1);
+/// It is never looked less often, whatever is asked for: where restarts were the way to put a change into force, a day between two
+/// looks did no harm; here the nodes that have looked would wait for those that have not.
+pub(super) const LOOK_MOST: Dur = Dur::secs(30);
 
 /// What the environment says.
 #[derive(Clone, Debug)]
@@ -75,7 +78,7 @@ impl Variables {
             datacenter,
             health_port,
             health_port_given: port.is_some(),
-            look_every: look.to_std(),
+            look_every: look.min(LOOK_MOST).to_std(),
         }))
     }
 }
@@ -162,7 +165,7 @@ mod tests {
         assert!(read(&[(DB_CONN_STRING, "")]).unwrap().is_none());
         let all = [(DB_CONN_STRING, URL), (DATACENTER_ID, "9"), (HEALTH_PORT, "8071"), (CONFIG_RELOAD_INTERVAL, "24h")];
         let found = read(&all).unwrap().unwrap();
-        assert_eq!((found.health_port, found.health_port_given, found.look_every), (8071, true, Duration::from_hours(24)));
+        assert_eq!((found.health_port, found.health_port_given, found.look_every), (8071, true, LOOK_MOST.to_std()));
     }
 
     #[test]

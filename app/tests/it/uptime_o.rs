@@ -1,17 +1,12 @@
 //! UptimeOAgent's installations, run by the shipped program as their users run them: two variables, and tables.
 
 use crate::support::app::until;
-use crate::support::servers::{Server, closed_port};
+use crate::support::servers::closed_port;
 use crate::support::uptime_o::{Installation, Target};
 use serde_json::{Value as Json, json};
-use std::net::SocketAddr;
-use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 /// The query that UptimeOAgent's document gives.
 const NEWEST: &str = "SELECT * FROM api_heartbeats ORDER BY executed_at DESC LIMIT 10;";
-/// The repair that it gives.
-const SETVAL: &str = "SELECT setval('api_heartbeats_id_seq', (SELECT COALESCE(MAX(id), 0) + 1 FROM api_heartbeats));";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_variables_are_enough() {
@@ -119,35 +114,6 @@ async fn tables_that_change_take_effect_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_row_is_told_and_left_out() {
-    let Some(seed) = Installation::new().await else { return };
-    let target = Target::answering("text/plain", b"ok").await;
-    seed.watch(1, "good", "HTTP", &target.server.url("/good"), 1).await;
-    seed.watch(2, "no schedule", "HTTP", &target.server.url("/2"), 1).await;
-    seed.execute("UPDATE api_monitors SET schedule_id = NULL WHERE id = 2").await;
-    seed.watch(3, "no url", "HTTP", "not a url", 1).await;
-    seed.watch(4, "no type", "GOPHER", &target.server.url("/4"), 1).await;
-    let quiet = seed.agent("quiet", &[("LOG_LEVEL", "WARNING")]);
-    quiet.says("api_monitors 4 (type)").await;
-    assert!(quiet.lines().iter().all(|line| line["level"] != "info"), "{:?}", quiet.lines());
-    assert!(quiet.program.stop().await.success());
-    let agent = seed.agent("va", &[("CONFIG_RELOAD_INTERVAL", "1s")]);
-    for (id, told) in [(2, "api_monitors 2 (schedule_id): found nothing"), (3, "api_monitors 3 (url)"), (4, "api_monitors 4 (type)")] {
-        let line = agent.says(told).await;
-        assert_eq!((&line["level"], &line["table"], &line["id"]), (&json!("warning"), &json!("api_monitors"), &json!(id)), "{line}");
-    }
-    seed.heartbeats(1, 2).await;
-    // Mended and spoilt while it runs.
-    seed.execute("UPDATE api_monitors SET schedule_id = 1 WHERE id = 2; UPDATE api_monitors SET headers = '[]' WHERE id = 1").await;
-    seed.heartbeats(2, 1).await;
-    agent.says("api_monitors 1 (headers): found no object").await;
-    agent.says("api_monitors 2 is good now, or gone").await;
-    assert_eq!(agent.lines().iter().filter(|line| line["id"] == json!(3)).count(), 1, "what is still wrong is told once");
-    assert!(agent.program.stop().await.success());
-    seed.database.drop_it().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_answered_has_its_row() {
     let Some(seed) = Installation::new().await else { return };
     let long = "x".repeat(51);
@@ -180,35 +146,6 @@ async fn whatever_is_answered_has_its_row() {
     .await;
     assert!(agent.program.stop().await.success());
     assert_eq!(seed.lost_and_doubled().await, (0, 0));
-    seed.database.drop_it().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn heartbeats_that_cannot_be_saved_are_told_and_saved_later() {
-    let Some(seed) = Installation::new().await else { return };
-    let target = Target::answering("text/plain", b"ok").await;
-    seed.watch(1, "shop", "HTTP", &target.server.url("/"), 1).await;
-    // Rows with numbers of their own leave the sequence behind, as after a restored dump.
-    seed.execute(
-        "INSERT INTO api_heartbeats (id, monitor_id, agent_id, executed_at) VALUES (1, 1, 11, '2025-10-24'), (2, 1, 11, '2025-10-24')",
-    )
-    .await;
-    seed.execute("ALTER TABLE api_heartbeats RENAME TO api_heartbeats_away").await;
-    seed.execute(
-        "CREATE TABLE api_heartbeats (LIKE api_heartbeats_away INCLUDING ALL); ALTER TABLE api_heartbeats ADD CHECK (success IS NULL)",
-    )
-    .await;
-    let agent = seed.agent("va", &[]);
-    let line = agent.says("Failed to save heartbeat").await;
-    assert_eq!(line["level"], json!("error"));
-    until("it is checked all the same", async || (target.server.accepted() >= 3).then_some(())).await;
-    seed.execute("DROP TABLE api_heartbeats; ALTER TABLE api_heartbeats_away RENAME TO api_heartbeats").await;
-    // Drawing numbers passes over those that are taken, one attempt each; the document's repair does it at once.
-    seed.rows(SETVAL).await;
-    seed.heartbeats(1, 5).await;
-    assert!(agent.program.stop().await.success());
-    assert_eq!(seed.lost_and_doubled().await.0, 0, "what waited was saved");
-    assert_eq!(seed.number("SELECT count(*) - count(DISTINCT executed_at) FROM api_heartbeats WHERE id > 2").await, 0);
     seed.database.drop_it().await;
 }
 
@@ -268,79 +205,5 @@ async fn each_datacenter_watches_what_it_is_assigned() {
     assert!(va.program.stop().await.success() && ny.program.stop().await.success());
     assert_eq!((agents_of(2).await, agents_of(3).await), (vec![11], vec![13]));
     assert_eq!(seed.lost_and_doubled().await, (0, 0));
-    seed.database.drop_it().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn health_is_answered_on_its_port() {
-    let Some(seed) = Installation::new().await else { return };
-    let way = Way::to(&seed.database.url).await;
-    let connection = way.connection(&seed.connection());
-    let agent = seed.agent("va", &[("HEALTH_PORT", "0"), ("DB_CONN_STRING", &connection)]);
-    let is = |status, body: &str| (status, body.to_owned());
-    agent.says("is up on").await;
-    assert_eq!(agent.health("/healthz").await, is(200, "ok"));
-    assert_eq!(agent.health("/readyz").await, is(200, "ready"));
-    way.open.send_replace(false);
-    until("the database is missed", async || (agent.health("/readyz").await == is(503, "database unavailable")).then_some(())).await;
-    assert_eq!(agent.health("/healthz").await, is(200, "ok"));
-    way.open.send_replace(true);
-    until("it is back", async || (agent.health("/readyz").await == is(200, "ready")).then_some(())).await;
-    assert!(agent.program.stop().await.success());
-    seed.database.drop_it().await;
-}
-
-/// A way to the database that can be closed: what is on it then is cut off.
-struct Way {
-    server: Server,
-    open: watch::Sender<bool>,
-}
-
-impl Way {
-    async fn to(url: &str) -> Self {
-        let to: SocketAddr = url.split(['@', '/']).nth(3).unwrap().parse().unwrap();
-        let (open, is_open) = watch::channel(true);
-        let server = Server::tcp(move |mut near| {
-            let mut is_open = is_open.clone();
-            async move {
-                let Ok(mut far) = TcpStream::connect(to).await else { return };
-                tokio::select! {
-                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                    _ = is_open.wait_for(|open| !open) => {}
-                }
-            }
-        })
-        .await;
-        Self { server, open }
-    }
-
-    /// The same database by this way.
-    fn connection(&self, direct: &str) -> String {
-        let (user, rest) = direct.split_once('@').unwrap();
-        format!("{user}@{}/{}", self.server.address, rest.split_once('/').unwrap().1)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_at_the_start_is_said_and_ends_it() {
-    let Some(seed) = Installation::new().await else { return };
-    let cases = [
-        ("DATACENTER_ID", "3", "datacenters has no row 3"),
-        ("DB_CONN_STRING", "postgres://watchkeeper:hunter2@127.0.0.1:9/nothing", "the database"),
-    ];
-    for (nth, (name, value, said)) in cases.into_iter().enumerate() {
-        let mut agent = seed.agent(&format!("case-{nth}"), &[(name, value)]);
-        assert_eq!(agent.program.ended().await.code(), Some(1), "{said}");
-        let line = agent.says(said).await;
-        assert!(line["level"] == "error" && !line.to_string().contains("hunter2"), "{line}");
-    }
-    seed.execute("DELETE FROM agents").await;
-    let mut agent = seed.agent("no-agent", &[]);
-    assert_eq!(agent.program.ended().await.code(), Some(1));
-    agent.says("No agents found for DATACENTER_ID:1").await;
-    seed.execute("DROP TABLE api_heartbeats").await;
-    let mut agent = seed.agent("no-table", &[]);
-    assert_eq!(agent.program.ended().await.code(), Some(1));
-    agent.says("no table api_heartbeats; `watchkeeper seed-schema uptime-o` makes what is missing").await;
     seed.database.drop_it().await;
 }

@@ -3,7 +3,7 @@
 //! A monitor of the tables is found in our own by its public id, which holds its number (`crate::uptime_o::uid_of`). Times there are
 //! UTC without a zone; they are computed from microseconds, so that no session's zone has a say.
 
-use super::{Added, Columns, Fence, Sql, query};
+use super::{Added, Columns, Fence, Sql, query, refused};
 use crate::store::rows;
 use crate::uptime_o::UID_PREFIX;
 use sqlx::PgConnection;
@@ -47,6 +47,15 @@ pub struct Unmirrored {
     pub critical: Option<i64>,
     /// Whether the body belongs into the row.
     pub include_response_body: bool,
+}
+
+/// Heartbeats of ours that are to be added, and by whom.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The first agent that the datacenter has now.
+    pub agent: i64,
+    /// The heartbeats, oldest first.
+    pub beats: Vec<Unmirrored>,
 }
 
 /// A row of `api_heartbeats` without its number. Every value is one that its column takes.
@@ -152,7 +161,10 @@ pub(super) async fn beats(
     rows.iter().map(key).collect()
 }
 
-pub(super) async fn unmirrored(tx: &mut PgConnection, datacenter: DatacenterId, keys: &[(i64, Micros)]) -> Sql<Vec<Unmirrored>> {
+/// `place` is the datacenter's number in the tables.
+pub(super) async fn waiting(tx: &mut PgConnection, place: i64, datacenter: DatacenterId, keys: &[(i64, Micros)]) -> Sql<Waiting> {
+    let agent = query("SELECT min(id)::int8 FROM agents WHERE datacenter_id = $1").bind(place).fetch_one(&mut *tx).await?;
+    let agent = agent.maybe_int(0)?.ok_or_else(|| refused(format!("No agents found for DATACENTER_ID:{place}")))?;
     let (monitors, times) = columns(keys);
     let rows = query(
         "SELECT m.id::int8, m.name, b.at, b.outcome::int8, b.reason::int8, b.dns_us, b.connect_us, b.tls_us, b.first_byte_us,
@@ -173,7 +185,8 @@ pub(super) async fn unmirrored(tx: &mut PgConnection, datacenter: DatacenterId, 
     .bind(times)
     .fetch_all(&mut *tx)
     .await?;
-    rows.iter()
+    let beats = rows
+        .iter()
         .map(|row| {
             Ok(Unmirrored {
                 monitor: row.int(0)?,
@@ -194,7 +207,8 @@ pub(super) async fn unmirrored(tx: &mut PgConnection, datacenter: DatacenterId, 
                 include_response_body: row.int(16)? != 0,
             })
         })
-        .collect()
+        .collect::<Sql<_>>()?;
+    Ok(Waiting { agent, beats })
 }
 
 pub(super) async fn add(tx: &mut PgConnection, rows: &[ApiHeartbeat], fence: &Fence, mark: &str, until: Micros) -> Sql<Added> {

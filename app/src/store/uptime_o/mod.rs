@@ -7,7 +7,7 @@
 mod beats;
 mod tables;
 
-pub use beats::{ApiHeartbeat, Unmirrored};
+pub use beats::{ApiHeartbeat, Unmirrored, Waiting};
 pub use tables::{AgentRow, Assignment, DatacenterRow, MonitorRow, ScheduleRow, Tables};
 
 use super::error::{failed, refused};
@@ -157,9 +157,10 @@ impl UptimeODatabase {
         within!(self, BEGIN_READ, "looking for heartbeats", |tx| beats::beats(tx, datacenter, since, newest, limit))
     }
 
-    /// These heartbeats of ours with everything that is known of them. One whose monitor is gone from the tables is left out.
-    pub async fn unmirrored(&self, datacenter: DatacenterId, keys: &[(i64, Micros)]) -> Result<Vec<Unmirrored>> {
-        within!(self, BEGIN_READ, "reading heartbeats", |tx| beats::unmirrored(tx, datacenter, keys))
+    /// These heartbeats of ours with everything that is known of them, and the agent of their datacenter (`place` is its number in the
+    /// tables), as both are now. One whose monitor is gone from the tables is left out.
+    pub async fn waiting(&self, place: i64, datacenter: DatacenterId, keys: &[(i64, Micros)]) -> Result<Waiting> {
+        within!(self, BEGIN_READ, "reading heartbeats", |tx| beats::waiting(tx, place, datacenter, keys))
     }
 
     /// Adds heartbeats under a lease, and notes up to when everything has been added: all of it, or nothing.

@@ -8,11 +8,13 @@ use super::servers::{Server, read_head};
 use serde_json::Value as Json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 use std::fs::OpenOptions;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// The tables, made and empty.
 pub struct Installation {
@@ -32,6 +34,15 @@ impl Installation {
         let this = Self { database: postgres::fresh_database().await?, folder: tempfile::tempdir().unwrap() };
         let made = this.seed_schema(&[]);
         assert!(made.status.success(), "{made:?}");
+        Some(this)
+    }
+
+    /// The tables and the sample rows, loaded as SQL.
+    pub async fn as_printed() -> Option<Self> {
+        let this = Self { database: postgres::fresh_database().await?, folder: tempfile::tempdir().unwrap() };
+        let printed = this.seed_schema(&["--print", "--data"]);
+        assert!(printed.status.success(), "{printed:?}");
+        this.execute(&String::from_utf8(printed.stdout).unwrap()).await;
         Some(this)
     }
 
@@ -214,5 +225,38 @@ impl Target {
     /// What it was asked, whole.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A way to the database that can be closed: what is on it then is cut off.
+pub struct Way {
+    server: Server,
+    /// Whether it is open.
+    pub open: watch::Sender<bool>,
+}
+
+impl Way {
+    /// Opens one.
+    pub async fn to(url: &str) -> Self {
+        let to: SocketAddr = url.split(['@', '/']).nth(3).unwrap().parse().unwrap();
+        let (open, is_open) = watch::channel(true);
+        let server = Server::tcp(move |mut near| {
+            let mut is_open = is_open.clone();
+            async move {
+                let Ok(mut far) = TcpStream::connect(to).await else { return };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = is_open.wait_for(|open| !open) => {}
+                }
+            }
+        })
+        .await;
+        Self { server, open }
+    }
+
+    /// The same database by this way.
+    pub fn connection(&self, direct: &str) -> String {
+        let (user, rest) = direct.split_once('@').unwrap();
+        format!("{user}@{}/{}", self.server.address, rest.split_once('/').unwrap().1)
     }
 }
