@@ -269,7 +269,9 @@ impl App {
 
         // Whoever came with tables of UptimeOAgent finds results in them.
         let mirror = match &source {
-            Source::UptimeO(tables) => Some(tables.mirror(leases.clone(), joined.datacenter, clock.clone())),
+            Source::UptimeO(tables) => {
+                Some(tables.mirror(leases.clone(), joined.datacenter, clock.clone(), live.clone(), fleet_rx.clone()))
+            }
             Source::Path(_) | Source::Fixed => None,
         };
 

@@ -4,6 +4,7 @@
 //! begin another line, move the cursor or turn the reading direction is written as an escape: nobody outside can write a line of
 //! his own. A log that cannot be written (a full disk, a reader that went away) is lost, and nothing else: watching goes on.
 
+use super::term::misleads;
 use serde_json::{Map, Value as Json};
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -149,11 +150,6 @@ impl<'w> FormatFields<'w> for OneLine {
         }
         Ok(())
     }
-}
-
-/// Whether a character makes a line look like something else: controls, line separators, and marks of reading direction (UAX 9).
-fn misleads(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

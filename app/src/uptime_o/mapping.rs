@@ -32,6 +32,8 @@ const USER_AGENT: &str = "CustomMonitor/1.0";
 const NOT_SENT: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
 /// An attempt never takes longer, as for every monitor.
 const TIMEOUT_MAX: i64 = 300;
+/// A longer pace is refused, as for every monitor.
+const PACE_MAX: i64 = 7 * 86_400;
 /// The longest pace of repeated attempts, as for every monitor.
 const RECHECK_MAX: i64 = 3_600;
 /// An attempt fails if the answer is larger; the largest that can be configured.
@@ -211,8 +213,8 @@ fn names(monitors: &[MonitorRow]) -> HashMap<i64, String> {
 /// Lays a row out with one line for each column.
 fn text(monitor: &MonitorRow, name: &str, schedule: &ScheduleRow, place: &[String], probe: Vec<(&'static str, String)>) -> RowText {
     let pace = schedule.interval;
-    // Within these bounds the pace itself is judged by the decoder.
-    let (recheck, timeout) = (pace.clamp(1, RECHECK_MAX), pace.clamp(1, TIMEOUT_MAX));
+    // Of a pace that the decoder refuses nothing else is said.
+    let (recheck, timeout) = if pace > PACE_MAX { (1, 1) } else { (pace.clamp(1, RECHECK_MAX), pace.clamp(1, TIMEOUT_MAX)) };
     let mut lines = vec![
         ("id", "{\"monitors\":[{".to_owned()),
         ("name", format!("\"name\":{},", scalar(name))),
@@ -317,7 +319,7 @@ mod tests {
         };
         let datacenter = |id, code: &str| DatacenterRow { id, code: code.to_owned(), name: code.to_owned(), region: None };
         Tables {
-            schedules: vec![schedule(1, 60), schedule(2, 0), schedule(3, 7_200)],
+            schedules: vec![schedule(1, 60), schedule(2, 0), schedule(3, 7_200), schedule(4, 2_000_000_000)],
             assignments: monitors.iter().map(|row| Assignment { datacenter: 1, monitor: row.id }).collect(),
             monitors,
             datacenters: vec![datacenter(1, "va"), datacenter(2, "ny")],
@@ -389,6 +391,7 @@ mod tests {
         bad(7, &|row| row.method = "BREW".to_owned());
         bad(8, &|row| row.headers = Some("[1]".to_owned()));
         bad(9, &|row| row.headers = Some(r#"{"a b":"c"}"#.to_owned()));
+        bad(11, &|row| row.schedule = Some(4));
         bad(10, &|row| (row.kind, row.url) = ("TCP".to_owned(), "nowhere".to_owned()));
         let (monitors, told) = read(&tables(rows));
         assert_eq!(monitors.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["monitor-1"]);
@@ -404,11 +407,20 @@ mod tests {
             "api_monitors 8 (headers): found no object",
             "api_monitors 9 (headers): `a b` and its value cannot be sent as a header",
             "api_monitors 10 (url): found `nowhere`; accepted: host:port",
+            "api_monitors 11 (schedule_id, interval): found `2000000000s`; accepted: a duration from 1s to 7d",
         ];
         assert_eq!(told.len(), begins.len(), "{told:#?}");
         for (told, begin) in told.iter().zip(begins) {
             assert!(told.starts_with(begin), "{told}");
         }
+    }
+
+    #[test]
+    fn each_of_many_bad_rows_is_told() {
+        // More than a list of problems holds.
+        let rows = (1..=400).map(|id| monitor(id, "HTTP", if id % 2 == 0 { "http://127.0.0.1:1/" } else { "nowhere" })).collect();
+        let (monitors, told) = read(&tables(rows));
+        assert_eq!((monitors.len(), told.len()), (200, 200));
     }
 
     #[test]

@@ -1,26 +1,30 @@
 //! Heartbeats on their way into `api_heartbeats`: one node of a datacenter adds them, under a lease.
 //!
-//! It reads what the engine has committed and adds what is not there yet. How far it has come is a time: everything older has been
+//! It sees what the engine has committed, reads it, and adds what is not there yet. How far it has come is a time: everything older has been
 //! added. Behind that time it remembers what it added, and whoever takes the lease over reads that from `api_heartbeats` itself; so
 //! a heartbeat that is committed late is still added, and none is added twice. The rows and the time are written in one transaction,
 //! which first looks whether the lease is still ours; where it is not known whether it has landed, the rows are looked for.
 //! It never holds up the engine: while nothing can be added, heartbeats wait where they are stored anyway.
 
 use super::heartbeat;
-use super::source::Place;
+use super::mapping::table_id_of;
+use super::source::{NoSource, Place};
 use crate::clock::Clock;
 use crate::lease::Leases;
+use crate::live::Live;
+use crate::spec::Fleet;
 use crate::store::uptime_o::{Added, ApiHeartbeat, Unmirrored, UptimeODatabase, Waiting};
 use crate::store::{Fence, StoreError};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use watchkeeper_core::{DatacenterId, Dur, Micros, Outcome};
+use watchkeeper_core::{DatacenterId, Dur, Micros, MonitorId, Outcome};
 
 /// How often it is looked for new heartbeats: with the quarter of a second that a commit waits for company, a row is there within a
 /// second. More often asks the database for nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often everything is looked through that is not settled yet, for heartbeats that were committed late.
+/// How often everything is looked through that is not settled yet, for heartbeats that were committed late, or by another node.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// After so long without a failure a heartbeat of that age is there if it ever will be: an attempt takes at most five minutes.
 const SETTLED_AFTER: Dur = Dur::secs(600);
@@ -35,7 +39,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What is left at the end is added within this, or by the next node.
 const LAST: Duration = Duration::from_secs(3);
 
-/// A free lease is taken sooner; what is not ours after so long is another instance's.
+/// A free lease is taken sooner, and one that was ours shows no life any more; what does after so long is another instance's.
 const WAITS_AFTER: Duration = Duration::from_secs(3);
 
 /// The lease under which heartbeats of a datacenter are added.
@@ -57,6 +61,10 @@ pub struct Mirror {
     pub clock: Clock,
     /// What was there before is nobody's to add.
     pub since: Micros,
+    /// The newest heartbeats that were committed here: looking for them in the database would cost it more than making them.
+    pub live: Live,
+    /// Which monitors they belong to.
+    pub fleet: watch::Receiver<Fleet>,
 }
 
 /// For how long the lease has been another's.
@@ -72,19 +80,16 @@ struct Progress {
     until: Micros,
     /// What has been added since, or needs no row.
     done: BTreeSet<(Micros, i64)>,
-    /// The newest of them, by monitor.
-    newest: HashMap<i64, Micros>,
     /// A batch was sent, and it is not known whether it has landed.
     unclear: bool,
     steady_since: Instant,
+    /// When everything had been looked through and added last.
     swept: Option<Instant>,
 }
 
 impl Progress {
     fn finish(&mut self, monitor: i64, at: Micros) {
         self.done.insert((at, monitor));
-        let newest = self.newest.entry(monitor).or_insert(at);
-        *newest = at.max(*newest);
     }
 
     /// Those of them that are still to be added.
@@ -137,6 +142,9 @@ impl Mirror {
             };
             let _ = stop.run_until_cancelled(tokio::time::sleep(wait)).await;
         }
+        if let Some(progress) = &mut progress {
+            progress.swept = None;
+        }
         let last = async { while matches!(self.round(&mut progress, &mut waits).await, Ok(true)) {} };
         if tokio::time::timeout(LAST, last).await.is_err() {
             tracing::warn!("the last heartbeats were not added to api_heartbeats in time; whoever runs next adds them");
@@ -154,8 +162,12 @@ impl Mirror {
     async fn round(&self, progress: &mut Option<Progress>, waits: &mut Waits) -> Result<bool, StoreError> {
         let Some(fence) = self.leases.fence(&scope(self.place.datacenter)) else {
             if progress.take().is_some() {
+                if let Some(why) = &self.leases.watch().borrow().error {
+                    tracing::error!("Failed to save heartbeat: {why}");
+                }
                 self.released();
-            } else if !waits.told && waits.since.elapsed() >= WAITS_AFTER {
+                *waits = Waits { since: Instant::now(), told: false };
+            } else if !waits.told && waits.since.elapsed() >= WAITS_AFTER && self.leases.alive(&scope(self.place.datacenter)) {
                 waits.told = true;
                 tracing::info!(datacenter = self.place.datacenter, "Another instance is active. Waiting...");
             }
@@ -170,29 +182,38 @@ impl Mirror {
         }
         let now = self.clock.now();
         let sweep = progress.swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
-        let (new, all_found) = if sweep {
-            progress.swept = Some(Instant::now());
-            self.sweep(progress).await?
-        } else {
-            let newest: Vec<(i64, Micros)> = progress.newest.iter().map(|(id, at)| (*id, (*at).max(progress.until))).collect();
-            let found = self.database.beats(self.datacenter, progress.until, &newest, KEYS_MAX).await?;
-            let all_found = (found.len() as i64) < KEYS_MAX;
-            (progress.without_done(found), all_found)
-        };
+        let (new, all_found) =
+            if sweep { self.sweep(progress).await? } else { (progress.without_done(self.committed(progress.until)), true) };
         let batch = &new[..new.len().min(ROWS_MAX)];
         self.add(progress, batch).await?;
         let all_added = batch.len() == new.len() && all_found;
         if sweep && all_added {
             progress.settle(now);
+            progress.swept = Some(Instant::now());
         }
         Ok(!all_added)
+    }
+
+    /// The newest heartbeat of each monitor of the tables, oldest first. One that was followed by another since the last look is left to
+    /// the next sweep.
+    fn committed(&self, since: Micros) -> Vec<(i64, Micros)> {
+        let fleet = self.fleet.borrow().clone();
+        let of_table = |monitor: MonitorId| fleet.0.get(&monitor).and_then(|spec| table_id_of(&spec.uid));
+        let mut found = Vec::new();
+        self.live.with(|table| {
+            let beats = table.values().map(|latest| (latest.beat.monitor, latest.beat.datacenter, latest.beat.at));
+            let ours = beats.filter(|(_, datacenter, at)| *datacenter == self.datacenter && *at > since);
+            found.extend(ours.filter_map(|(monitor, _, at)| Some((of_table(monitor)?, at))));
+        });
+        found.sort_unstable_by_key(|(monitor, at)| (*at, *monitor));
+        found
     }
 
     /// Everything that is not settled and not added; and whether that is all of it, for a batch is enough.
     async fn sweep(&self, progress: &Progress) -> Result<(Vec<(i64, Micros)>, bool), StoreError> {
         let (mut new, mut from) = (Vec::new(), progress.until);
         loop {
-            let page = self.database.beats(self.datacenter, from, &[], KEYS_MAX).await?;
+            let page = self.database.beats(self.datacenter, from, KEYS_MAX).await?;
             let full = page.len() as i64 == KEYS_MAX;
             // Of the last time of a page there may be more on the next.
             let next = page.last().map_or(from, |(_, at)| Micros((at.0 - 1).max(from.0 + 1)));
@@ -209,15 +230,7 @@ impl Mirror {
         let until = self.database.noted(&fence.scope).await?.unwrap_or(self.since);
         // Noted at once: whoever takes over before the first heartbeat was added begins where we did.
         self.database.add(&[], &fence, &fence.scope, until).await?;
-        let mut progress = Progress {
-            fence,
-            until,
-            done: BTreeSet::new(),
-            newest: HashMap::new(),
-            unclear: true,
-            steady_since: Instant::now(),
-            swept: None,
-        };
+        let mut progress = Progress { fence, until, done: BTreeSet::new(), unclear: true, steady_since: Instant::now(), swept: None };
         self.learn(&mut progress).await?;
         tracing::info!(datacenter = self.place.datacenter, "Acquired lock for datacenter:{}", self.place.datacenter);
         Ok(progress)
@@ -238,6 +251,8 @@ impl Mirror {
             return Ok(());
         }
         let Waiting { agent, beats } = self.database.waiting(self.place.datacenter, self.datacenter, keys).await?;
+        let nobody = || StoreError::Broken { doing: "looking for the agent", detail: NoSource::NoAgent(self.place.datacenter).to_string() };
+        let agent = agent.ok_or_else(nobody)?;
         let (mut rows, mut told) = (Vec::new(), Vec::new());
         for beat in &beats {
             match heartbeat::row(beat, agent) {

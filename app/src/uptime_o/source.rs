@@ -6,6 +6,8 @@ use super::variables::{DB_CONN_STRING, LOOK_MOST, Variables};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::lease::Leases;
+use crate::live::Live;
+use crate::spec::Fleet;
 use crate::store::uptime_o::{Tables, UptimeODatabase};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value as Json, json};
@@ -15,6 +17,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use watchkeeper_core::{DatacenterId, Micros};
 
@@ -160,9 +163,9 @@ impl Source {
     }
 
     /// The task that writes them.
-    pub fn mirror(&self, leases: Leases, datacenter: DatacenterId, clock: Clock) -> Mirror {
-        let since = clock.now();
-        Mirror { database: self.database.clone(), place: self.place.clone(), datacenter, leases, clock, since: Micros(since.0 - 1) }
+    pub fn mirror(&self, leases: Leases, datacenter: DatacenterId, clock: Clock, live: Live, fleet: watch::Receiver<Fleet>) -> Mirror {
+        let (database, place, since) = (self.database.clone(), self.place.clone(), Micros(clock.now().0 - 1));
+        Mirror { database, place, datacenter, leases, clock, since, live, fleet }
     }
 
     /// Reads the configuration. Bad rows are told once and left out; every other problem is returned.
@@ -212,7 +215,8 @@ impl Source {
         for row in bad.difference(told) {
             tracing::warn!(table = row.table, id = row.id, column = row.column, "a row is left out: {row}");
         }
-        for row in told.iter().filter(|row| !bad.iter().any(|other| (other.table, other.id) == (row.table, row.id))) {
+        let still: BTreeSet<(&str, i64)> = bad.iter().map(|row| (row.table, row.id)).collect();
+        for row in told.iter().filter(|row| !still.contains(&(row.table, row.id))) {
             tracing::info!(table = row.table, id = row.id, "{} {} is good now, or gone", row.table, row.id);
         }
         *told = bad;

@@ -147,7 +147,7 @@ async fn agents_regions_and_datacenters_that_change_take_effect_without_a_restar
     // Without an agent nothing can be saved; what waits is saved when there is one again.
     seed.execute("UPDATE agents SET datacenter_id = NULL WHERE datacenter_id = 1").await;
     agent.says("No agents found for DATACENTER_ID:1; agents needs a row with that datacenter_id; nothing is saved").await;
-    agent.says("Failed to save heartbeat: No agents found for DATACENTER_ID:1").await;
+    agent.says("Failed to save heartbeat: the store failed while looking for the agent: No agents found for DATACENTER_ID:1").await;
     let newest = seed.number("SELECT max(id) FROM api_heartbeats").await;
     let asked = target.server.accepted();
     until("it is checked all the same", async || (target.server.accepted() >= asked + 2).then_some(())).await;

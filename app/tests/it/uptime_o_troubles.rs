@@ -86,6 +86,7 @@ async fn while_the_database_is_away_it_is_checked_and_saved_later() {
     way.open.send_replace(true);
     seed.heartbeats(1, saved + 10).await;
     agent.says("the tables can be read again").await;
+    assert!(!agent.said("Another instance is active"), "there is none");
     assert!(agent.program.stop().await.success());
     assert_eq!(seed.lost_and_doubled().await, (0, 0));
     seed.database.drop_it().await;

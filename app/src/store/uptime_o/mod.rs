@@ -152,9 +152,9 @@ impl UptimeODatabase {
         within!(self, BEGIN_READ, "reading what is there", |tx| beats::added(tx, datacenter, since))
     }
 
-    /// Heartbeats of ours, oldest first, younger than `since`, or than the time that `newest` has for their monitor: monitor and time.
-    pub async fn beats(&self, datacenter: DatacenterId, since: Micros, newest: &[(i64, Micros)], limit: i64) -> Result<Vec<(i64, Micros)>> {
-        within!(self, BEGIN_READ, "looking for heartbeats", |tx| beats::beats(tx, datacenter, since, newest, limit))
+    /// Heartbeats of ours, oldest first, younger than `since`: monitor and time.
+    pub async fn beats(&self, datacenter: DatacenterId, since: Micros, limit: i64) -> Result<Vec<(i64, Micros)>> {
+        within!(self, BEGIN_READ, "looking for heartbeats", |tx| beats::beats(tx, datacenter, since, limit))
     }
 
     /// These heartbeats of ours with everything that is known of them, and the agent of their datacenter (`place` is its number in the

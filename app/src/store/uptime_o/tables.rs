@@ -106,7 +106,10 @@ pub(super) async fn missing(tx: &mut PgConnection) -> Sql<Vec<String>> {
 
 pub(super) async fn make(tx: &mut PgConnection, sample: bool) -> Sql<Made> {
     let mut made = Made { tables: missing(tx).await?, ..Made::default() };
-    sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
+    // Where nothing is missing, no right to make tables is needed.
+    if !made.tables.is_empty() {
+        sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
+    }
     if !sample {
         return Ok(made);
     }
