@@ -200,9 +200,10 @@ impl Source {
         };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.nowhere != nowhere {
-            match &nowhere {
-                Some(why) => tracing::error!("{why}; nothing is saved from here until it is back"),
-                None => tracing::info!("datacenter {} has its rows again", self.place.datacenter),
+            if let Some(why) = &nowhere {
+                tracing::error!("{why}; nothing is saved from here until it is back");
+            } else {
+                tracing::info!("datacenter {} has its rows again", self.place.datacenter);
             }
             told.nowhere = nowhere;
         }
