@@ -26,6 +26,7 @@ use crate::spec::{self, Channels, Fleet};
 use crate::store::{self, Applied, Joined, Mandate, Retention, Store, StoreError};
 use crate::talk;
 use crate::telemetry::{Metrics, SharedMetrics};
+use crate::uptime_o::Mirror;
 use crate::vantage::{Means, Vantage};
 use crate::web::{self, Control, Readiness, WebState};
 use anyhow::Context as _;
@@ -99,6 +100,7 @@ pub struct App {
     pinger: Option<Pinger>,
     dead_man_problem: watch::Receiver<Option<String>>,
     reloader: Reloader,
+    mirror: Option<Mirror>,
     listener: TcpListener,
     web: WebState,
     ready: watch::Sender<Readiness>,
@@ -162,7 +164,9 @@ impl App {
         metrics.reload_at.set(clock.now().0 as f64 / 1e6);
 
         // Leases: what this node may decide and deliver.
-        let (wanted, wanted_rx) = watch::channel(self::wanted(&joined, &config, &channels, takes_part));
+        let mut share = self::wanted(&joined, &config, &channels, takes_part);
+        share.of_datacenter.extend(source.scope());
+        let (wanted, wanted_rx) = watch::channel(share);
         let keeping = KeeperContext {
             store: store.clone(),
             clock: clock.clone(),
@@ -240,8 +244,11 @@ impl App {
         let _ = fleets_tx.send(FleetUpdate { fleet: fleet.clone(), retired: applied.retired }).await;
 
         // The outside: API, health, metrics, pushes; and the way to reload.
-        let listener =
-            TcpListener::bind(config.server.listen).await.with_context(|| format!("cannot listen on {}", config.server.listen))?;
+        let listener = match source.listener() {
+            Some(listener) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)),
+            None => TcpListener::bind(config.server.listen).await,
+        };
+        let listener = listener.with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let (fleet_tx, fleet_rx) = watch::channel(fleet);
         let (ready, ready_rx) = watch::channel(Readiness::default());
@@ -303,10 +310,19 @@ impl App {
             problem: dead_man_tx,
         });
 
+        // Whoever came with tables of UptimeOAgent finds results in them.
+        let mirror = match &source {
+            Source::UptimeO(tables) => {
+                Some(tables.mirror(leases.clone(), joined.datacenter, clock.clone(), live.clone(), fleet_rx.clone()))
+            }
+            Source::Path(_) | Source::Fixed => None,
+        };
+
         let (retention, check) = (config.store.retention, config.agent.check.clone());
         let reloader = Reloader {
             source,
             pending: (!takes_part).then(|| config.clone()),
+            waits_since: None,
             current: config,
             store: store.clone(),
             leases: leases.clone(),
@@ -350,6 +366,7 @@ impl App {
             pinger,
             dead_man_problem,
             reloader,
+            mirror,
             listener,
             web,
             ready,
@@ -384,6 +401,8 @@ impl App {
         intake.extend(self.pinger.map(|pinger| part("dead_man", pinger.run(taking_in.clone()).map(Ok).boxed())));
         let (end, ending) = oneshot::channel();
         let life = vec![part("life", self.life.run(ending).map(Ok).boxed())];
+        let mirrored = CancellationToken::new();
+        let mirror = self.mirror.map(|mirror| part("mirror", mirror.run(mirrored.clone()).map(Ok).boxed()));
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
         let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock.clone(), holding.clone());
         let (gauges, mutes) = (self.clock.clone(), self.clock.clone());
@@ -433,6 +452,9 @@ impl App {
             tracing::warn!(channels = ?late, "deliveries in hand did not end in time; they are repeated after the next start");
         }
         self.pulse.end();
+        // What the last commit held is added while the lease is still ours.
+        mirrored.cancel();
+        result = result.and(ended(mirror.into_iter().collect()).await);
         holding.cancel();
         result = result.and(ended(rest).await);
         self.store.close().await;
@@ -449,6 +471,7 @@ pub(crate) fn wanted(joined: &Joined, config: &Config, channels: &[ChannelSpec],
         shards: joined.shards.max(1),
         exclusive: config.exclusive.clone(),
         singles: budgets.chain([HOUSEKEEPING.to_owned()]).collect(),
+        of_datacenter: std::collections::BTreeSet::new(),
         takes_part,
     }
 }
@@ -604,7 +627,7 @@ fn descriptors() -> u64 {
 }
 
 /// The host's name, or `node`.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|n| n.trim().to_owned())
         .ok()

@@ -29,6 +29,7 @@ pub mod spec;
 pub mod store;
 pub mod talk;
 pub mod telemetry;
+pub mod uptime_o;
 pub mod vantage;
 
 /// An error with all its causes, for the one place that logs it.

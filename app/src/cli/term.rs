@@ -115,9 +115,14 @@ pub fn bar(start_eighths: usize, len_eighths: usize) -> (usize, String) {
     (cell, format!("{}{}", "█".repeat(eighths / 8), PART[eighths % 8]))
 }
 
-/// Makes text from outside safe to print: no control character reaches the terminal.
+/// Makes text from outside safe to print: nothing in it but its line ends moves the cursor or turns the reading direction.
 pub fn safe(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '·' } else { c }).collect()
+    text.chars().map(|c| if misleads(c) && c != '\n' { '·' } else { c }).collect()
+}
+
+/// Whether a character makes a line look like something else: controls, line separators, and marks of reading direction (UAX 9).
+pub fn misleads(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Cuts to a width, with a mark that it was cut.
@@ -208,6 +213,6 @@ mod tests {
 
     #[test]
     fn nothing_from_outside_moves_the_cursor() {
-        assert_eq!(safe("a\x1b[2Jb\r\nc"), "a·[2Jb·\nc");
+        assert_eq!(safe("a\x1b[2Jb\r\nc\u{202e}d\u{2028}é"), "a·[2Jb·\nc·d·é");
     }
 }

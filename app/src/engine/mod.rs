@@ -20,7 +20,7 @@ use crate::cut_off::CutOff;
 use crate::executor::Observed;
 use crate::lease::Leases;
 use crate::live::{Latest, Live};
-use crate::probe::Attempt;
+use crate::probe::{Attempt, BODY_HEAD_MAX};
 use crate::schedule::Command;
 use crate::spec::{Fleet, MonitorSpec};
 use crate::store::{ActionRow, BeatRow, DETAIL_MAX, DetailRow, HeardVote, Joined, PushRow, RetiredMonitor, Store, StoredState};
@@ -361,7 +361,9 @@ impl Engine {
             forming.batch.folded_pushes.push(push);
         }
         if let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.roles.sees()) {
-            if keep_evidence(watched, row.at, row.outcome, row.code)
+            // Asked in any case: it remembers what it was asked about.
+            let tells_news = keep_evidence(watched, row.at, row.outcome, row.code);
+            if (tells_news || watched.spec.keep_every_detail)
                 && let Some(json) = evidence_json(attempt)
             {
                 forming.batch.details.push(DetailRow { monitor: id, datacenter: row.datacenter, at: row.at, json });
@@ -499,13 +501,19 @@ pub const fn shard_of(id: MonitorId, shards: u16) -> u16 {
     (id.0.unsigned_abs() % if shards == 0 { 1 } else { shards as u64 }) as u16
 }
 
-/// An attempt as stored evidence; what is too long loses its body head and headers first.
+/// An attempt as stored evidence; what is too long loses most of its body first, then all of it and the headers.
 fn evidence_json(attempt: &Attempt) -> Option<String> {
     let json = serde_json::to_string(attempt).ok()?;
     if json.len() <= DETAIL_MAX {
         return Some(json);
     }
     let mut smaller = attempt.clone();
+    if let Some(body) = smaller.http.as_mut().and_then(|http| http.body_head.as_mut()) {
+        body.truncate(body.floor_char_boundary(BODY_HEAD_MAX));
+        if let Some(json) = serde_json::to_string(&smaller).ok().filter(|json| json.len() <= DETAIL_MAX) {
+            return Some(json);
+        }
+    }
     if let Some(http) = &mut smaller.http {
         http.body_head = None;
         http.response_headers.clear();

@@ -25,6 +25,7 @@ mod push;
 mod rows;
 mod sqlite;
 mod state;
+pub mod uptime_o;
 mod view;
 
 pub use alerting::{

@@ -24,6 +24,7 @@ pub mod switch;
 pub mod telegram;
 pub mod telegram_bot;
 pub mod telling;
+pub mod uptime_o;
 pub mod web;
 pub mod webhook;
 pub mod world;

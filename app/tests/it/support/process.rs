@@ -45,6 +45,13 @@ impl Program {
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
+    /// Starts it in a folder with these variables and nothing else that configures it; standard output goes to `log`.
+    pub fn serve_by_variables(folder: &Path, variables: &[(&str, &str)], log: impl Into<Stdio>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper"));
+        command.arg("serve").current_dir(folder).env_clear().envs(variables.iter().copied());
+        Self(command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn().unwrap())
+    }
+
     /// As `kill -9` does.
     pub fn kill(mut self) {
         self.0.kill().unwrap();
@@ -64,6 +71,11 @@ impl Program {
     /// As a supervisor stops it: SIGTERM, and waits for the end.
     pub async fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
         let ended = async {
             loop {
                 if let Some(status) = self.0.try_wait().unwrap() {
@@ -72,6 +84,6 @@ impl Program {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(STOP_MAX, ended).await.expect("it stops within its graces")
+        tokio::time::timeout(STOP_MAX, ended).await.expect("it ends within its graces")
     }
 }
