@@ -116,12 +116,14 @@ pub struct Given {
     pub store: Option<Arc<dyn Store>>,
     /// Another way to names and sockets.
     pub net: Option<Net>,
+    /// Another clock.
+    pub clock: Option<Clock>,
 }
 
 impl App {
     /// Opens, applies, binds and wires; starts nothing.
     pub async fn build(config: Config, source: Source, given: Given) -> anyhow::Result<Self> {
-        let clock = Clock::system();
+        let clock = given.clock.unwrap_or_default();
         let metrics: SharedMetrics = Arc::new(Metrics::new());
         let live = Live::default();
         let pulse = Pulse::default();

@@ -25,6 +25,7 @@ mod flow_alerting;
 mod life;
 mod metrics;
 mod nodes;
+mod nodes_faults;
 mod phases;
 mod probe_icmp;
 mod probe_tcp;

@@ -30,6 +30,94 @@ struct Server {
     _shell: Child,
 }
 
+/// A server of one test's own, which the test may stop, kill and start again; its data are synced as an installation's are.
+pub struct OwnServer {
+    folder: tempfile::TempDir,
+    bin: PathBuf,
+    user: Option<String>,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl OwnServer {
+    /// A running one, with a database; `None`, after saying so, when no PostgreSQL can be had.
+    pub async fn start() -> Option<(Self, String)> {
+        let made = || -> Result<Self, String> {
+            let bin = binaries()?;
+            let folder = tempfile::Builder::new().prefix("watchkeeper-own-pg-").tempdir().map_err(|e| e.to_string())?;
+            let user = unprivileged(folder.path())?;
+            let server = Self { folder, bin, user, port: free_port()?, child: None };
+            let mut initdb = server.command("initdb");
+            initdb.args(["-U", "watchkeeper", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(server.data());
+            let done = initdb.stdout(Stdio::null()).stderr(Stdio::null()).status().map_err(|e| e.to_string())?;
+            if done.success() { Ok(server) } else { Err("initdb failed".into()) }
+        };
+        match made() {
+            Ok(mut server) => {
+                server.up().await;
+                let url = url(server.port, "postgres");
+                Some((server, url))
+            }
+            Err(why) => {
+                skip(&why);
+                None
+            }
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// One of its programs. It ends with the thread that started it, however that ends.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        if let Some(user) = &self.user {
+            command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+        }
+        command.args(["--pdeathsig", "QUIT"]).arg(self.bin.join(program)).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it, and waits until it takes connections.
+    pub async fn up(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < START_LIMIT {
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()));
+            if ended {
+                let mut server = self.command("postgres");
+                server.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path()).args(["-p", &self.port.to_string()]);
+                server.args(["-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=32MB"]);
+                self.child = Some(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("setpriv runs"));
+            }
+            if let Ok(connection) = PgConnection::connect(&url(self.port, "postgres")).await {
+                let _ = connection.close().await;
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the server did not start within {START_LIMIT:?}");
+    }
+
+    /// Sends it a signal, by its name without `SIG`, and waits for its end.
+    pub async fn down(&mut self, signal: &str) {
+        let Some(mut child) = self.child.take() else { return };
+        assert!(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success());
+        while child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = Command::new("kill").args(["-QUIT", &child.id().to_string()]).status();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A database of one test's own; dropped with [`Database::drop_it`], or with the server.
 pub struct Database {
     pub url: String,
