@@ -21,7 +21,6 @@ const FILE_MAX: u64 = 2 << 20;
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are batches")]
 pub enum Record {
     /// What would have been committed.
     Batch(Batch),

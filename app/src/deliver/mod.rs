@@ -139,6 +139,7 @@ impl Deliverers {
     }
 
     /// With others that have the same channels, and tell from the outbox of a node that is cut off.
+    #[must_use]
     pub fn with(self, cut_off: Self) -> Self {
         Self { cut_off: Some(Box::new(cut_off)), ..self }
     }

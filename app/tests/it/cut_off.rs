@@ -8,11 +8,15 @@ use crate::support::process::Program;
 use crate::support::provider::Provider;
 use crate::support::scripted::{Script, ScriptedStore};
 use crate::support::webhook;
+use sqlx::Connection as _;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use watchkeeper::clock::Clock;
-use watchkeeper::store::{self, Store};
+use watchkeeper::cut_off;
+use watchkeeper::journal::{Journal, Record};
+use watchkeeper::store::{self, Batch, BeatRow, Store};
+use watchkeeper_core::{Micros, MonitorId, Outcome};
 
 /// Few enough that each is told alone.
 const FEW: usize = 3;
@@ -193,5 +197,56 @@ async fn an_outage_that_is_shorter_than_a_lease_changes_nothing() {
     all_told(&*store, "opened").await;
     a.stop().await;
     assert_eq!(hook.finish().iter().filter(|call| !call.json()["incident"]["cut_off"].is_null()).count(), 0);
+    store.close().await;
+}
+
+/// Ten minutes of 500 checks a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_thousand_heartbeats_come_back_from_the_journal_all_of_them_and_once() {
+    const BATCHES: u64 = 600;
+    const EACH: i64 = 500;
+    let Some(database) = postgres::fresh_database().await else { return };
+    let store = store::open(&database.url).await.unwrap();
+    let now = Clock::system().now();
+    let joined = store.join("a", "local", "boot-1", now).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(folder.path(), 256 << 20).unwrap();
+    let journal = Arc::new(Mutex::new(journal));
+    let mut largest = 0;
+    for number in 1..=BATCHES {
+        let beats = (0..EACH).map(|n| BeatRow {
+            monitor: MonitorId(1 + n),
+            datacenter: joined.datacenter,
+            at: Micros(now.0 + number as i64 * 1_000_000),
+            agent: joined.agent,
+            outcome: Outcome::Up,
+            lag_us: 300,
+            dns_us: 900,
+            connect_us: 12_000,
+            tls_us: 31_000,
+            first_byte_us: 45_000,
+            transfer_us: 700,
+            total_us: 90_000,
+            code: 200,
+            size: 5_120,
+            value: 61,
+            flags: 0,
+        });
+        let batch = Batch { agent: joined.agent, boot: joined.boot.clone(), number, beats: beats.collect(), ..Batch::default() };
+        let mut journal = journal.lock().unwrap();
+        assert_eq!(journal.append(&Record::Batch(batch)).unwrap(), 0, "nothing had to go");
+        largest = largest.max(journal.bytes());
+    }
+    assert!(largest < 64 << 20, "{largest} bytes for ten minutes");
+    // A crash in the middle of giving back: the first file is given back twice.
+    let oldest = journal.lock().unwrap().oldest().unwrap();
+    for batch in oldest {
+        store.commit(&batch).await.unwrap();
+    }
+    assert!(cut_off::recover("a", &journal, &*store).await.unwrap());
+    assert!(journal.lock().unwrap().is_empty());
+    let mut connection = sqlx::PgConnection::connect(&database.url).await.unwrap();
+    let (beats,): (i64,) = sqlx::query_as("SELECT count(*) FROM wk_beat").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(beats, BATCHES as i64 * EACH);
     store.close().await;
 }
