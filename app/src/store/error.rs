@@ -22,8 +22,13 @@ pub(super) fn unreadable(what: &'static str) -> Error {
 fn classify(doing: &'static str, source: Error) -> StoreError {
     let again = match &source {
         // A connection that ends in the middle of a handshake is words that the driver does not understand.
-        Error::Protocol(_) => true,
-        Error::Io(_) | Error::Tls(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::BeginFailed => true,
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::Protocol(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed
+        | Error::BeginFailed => true,
         Error::Database(error) => error.code().is_some_and(|code| passes(&code)),
         Error::InvalidArgument(text) => return StoreError::Refused(text.clone()),
         _ => false,
