@@ -12,7 +12,6 @@ use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers, Stored};
 use crate::ears::{self, EarsContext};
 use crate::engine::{CUT_OFF, Engine, FleetUpdate, Wiring};
 use crate::executor::{Executor, OBSERVED_MAX};
-use crate::journal::Journal;
 use crate::lateness::Lateness;
 use crate::lease::{self, Keeper, KeeperContext, Leases, Wanted};
 use crate::life::{Announcer, End, Life};
@@ -33,9 +32,8 @@ use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -57,10 +55,6 @@ const HOUSEKEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What other nodes decided is looked for so often: it should be told within a second.
 const LISTEN_EVERY: Duration = Duration::from_millis(250);
-
-/// A journal holds at most so much, in bytes: about two million heartbeats. More would fill a small disk; less would lose quiet heartbeats in
-/// an outage of some hours.
-const JOURNAL_MAX: u64 = 256 << 20;
 
 /// The scope of housekeeping: one node of the installation does it.
 const HOUSEKEEPING: &str = "housekeeping";
@@ -136,7 +130,7 @@ impl App {
         let name = config.agent.name.clone().unwrap_or_else(host_name);
         lease::refuse_twin(&*store, &name, config.agent.lease).await?;
         // What an earlier run could not give back is given back before this one is another life of the node.
-        let journal = if store.exclusive() { None } else { journal_of(&config.store.journal, &name) };
+        let journal = if store.exclusive() { None } else { cut_off::journal(&config.store.journal, &name) };
         let recovered = match &journal {
             Some(journal) => cut_off::recover(&name, journal, &*store).await.context("the journal could not be given back")?,
             None => true,
@@ -606,19 +600,6 @@ async fn readiness(
         });
         if stop.run_until_cancelled(tokio::time::sleep_until(next_beat(READY_EVERY).into())).await.is_none() {
             return;
-        }
-    }
-}
-
-/// The journal of this node, empty or not. Without one the node waits for a store that is out of reach, as on SQLite.
-fn journal_of(folder: &Path, node: &str) -> Option<Arc<Mutex<Journal>>> {
-    let name: String = node.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '.' { c } else { '_' }).collect();
-    let folder = folder.join(name);
-    match Journal::open(&folder, JOURNAL_MAX) {
-        Ok(journal) => Some(Arc::new(Mutex::new(journal))),
-        Err(error) => {
-            tracing::warn!(folder = %folder.display(), %error, "no journal can be kept in {}: while the store is out of reach nothing will be told", folder.display());
-            None
         }
     }
 }

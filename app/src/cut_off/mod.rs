@@ -17,6 +17,7 @@ use crate::telemetry::SharedMetrics;
 use outbox::CutOffOutbox;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +32,10 @@ const MUTES_EVERY: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 /// A batch that the store calls broken is tried so often before it is set aside.
 const BROKEN_MAX: u32 = 3;
+
+/// A journal holds at most so much, in bytes: about two million heartbeats. More would fill a small disk; less would lose quiet heartbeats in
+/// an outage of some hours.
+const JOURNAL_MAX: u64 = 256 << 20;
 
 /// One node's cut-off mode.
 pub struct CutOff {
@@ -207,6 +212,19 @@ impl CutOff {
                 tokio::time::sleep(AGAIN).await;
                 Ok(Some(GivenBack { batch: Batch::default(), committed: Committed::default() }))
             }
+        }
+    }
+}
+
+/// The journal of this node, empty or not. Without one the node waits for a store that is out of reach, as on SQLite.
+pub fn journal(folder: &Path, node: &str) -> Option<Arc<Mutex<Journal>>> {
+    let name: String = node.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '.' { c } else { '_' }).collect();
+    let folder = folder.join(name);
+    match Journal::open(&folder, JOURNAL_MAX) {
+        Ok(journal) => Some(Arc::new(Mutex::new(journal))),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "no journal can be kept in {}: while the store is out of reach nothing will be told", folder.display());
+            None
         }
     }
 }

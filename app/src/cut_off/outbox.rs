@@ -11,6 +11,7 @@ use crate::store::{AttemptEnd, Attempted, Batch, Deferred, DueNotice, Fence, Mut
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tokio::sync::Notify;
 use watchkeeper_core::verdict::NoticeEvent;
 use watchkeeper_core::{ChannelId, IncidentId, Micros, TenantId};
@@ -18,6 +19,10 @@ use watchkeeper_core::{ChannelId, IncidentId, Micros, TenantId};
 /// So many notices wait here at most; those beyond are told when the store is back. More would be memory; a storm of this size is told as
 /// digests of the first.
 const WAITING_MAX: usize = 20_000;
+
+/// An attempt and its record are waited for so long before the journal is given back. Less than an attempt may take would tell twice what is
+/// merely slow; more would keep everything from the store behind a full disk.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// One that waits.
 struct Waiting {
@@ -94,15 +99,21 @@ impl CutOffOutbox {
         }
     }
 
-    /// Nothing more is told from here; returns when no attempt is under way.
+    /// Nothing more is told from here; returns when no attempt is under way, or when one cannot be ended because the journal is full: what
+    /// it told is then told again, as only giving the journal back makes room.
     pub(super) async fn pause(&self) {
         locked(&self.inner).paused = true;
-        loop {
-            let changed = self.changed.notified();
-            if !locked(&self.inner).waiting.values().any(|waiting| waiting.sending) {
-                return;
+        let quiet = async {
+            loop {
+                let changed = self.changed.notified();
+                if !locked(&self.inner).waiting.values().any(|waiting| waiting.sending) {
+                    return;
+                }
+                changed.await;
             }
-            changed.await;
+        };
+        if tokio::time::timeout(PAUSE_MAX, quiet).await.is_err() {
+            tracing::warn!("a message is under way for too long: it may be told again by the store's own outbox");
         }
     }
 
