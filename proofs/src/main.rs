@@ -16,6 +16,7 @@ mod killing;
 #[path = "../../app/tests/it/support/netns.rs"]
 mod netns;
 mod nginx;
+mod outage;
 mod phases;
 mod postgres;
 mod report;
@@ -69,6 +70,8 @@ enum Name {
     Storm,
     /// The node's own network cut again and again: told of the node and of no target
     Unplug,
+    /// PostgreSQL away for ten minutes at 500 checks a second: what is told meanwhile, what comes back, and the memory it takes
+    Outage,
     /// Heartbeats into PostgreSQL against a bare COPY, and bytes per heartbeat in both stores
     Insert,
     /// Injected delays against measured phases
@@ -119,7 +122,18 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Alerts, Name::Storm, Name::Unplug, Name::Insert, Name::Phases, Name::Image];
+    let every = [
+        Name::Cost,
+        Name::Detect,
+        Name::Crash,
+        Name::Alerts,
+        Name::Storm,
+        Name::Unplug,
+        Name::Outage,
+        Name::Insert,
+        Name::Phases,
+        Name::Image,
+    ];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
@@ -131,6 +145,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Alerts => alerts::prove(&setup)?,
             Name::Storm => storm::prove(&setup)?,
             Name::Unplug => unplug::prove(&setup)?,
+            Name::Outage => outage::prove(&setup)?,
             Name::Insert => insert::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
