@@ -16,6 +16,7 @@ pub mod lateness;
 pub mod lease;
 pub mod life;
 pub mod live;
+pub mod mutes;
 pub mod net;
 pub mod probe;
 pub mod pulse;

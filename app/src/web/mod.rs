@@ -13,7 +13,6 @@ pub mod error;
 mod health;
 mod incidents;
 mod metrics;
-mod mutes;
 mod periods;
 mod process;
 mod push;

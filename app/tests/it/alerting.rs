@@ -138,7 +138,7 @@ async fn a_silence_holds_back_and_its_end_tells_what_is_still_true() {
     let over = |i: &IncidentView| i.notices.len() == 2 && i.notices.iter().all(|n| n.state == "suppressed" && n.why.is_some());
     until_incident(&app, "brief", "suppressed, with the reason", over).await;
     assert!(hook.calls().is_empty(), "nothing was told in silence");
-    assert!(app.store.end_silence(scope, &silence.uid, now()).await.unwrap());
+    assert!(app.store.end_silence(scope, &silence.uid, "ann", now()).await.unwrap().is_some());
     hook.wait_for(1).await;
     app.stop().await;
     assert_eq!(words(&hook.finish()), ["lasting opened"]);

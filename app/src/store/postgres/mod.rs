@@ -283,7 +283,7 @@ impl Store for PostgresStore {
         read!(self, "reading silences and maintenance", |tx| people::mutes(tx, tenant, now))
     }
 
-    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<()> {
+    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<Option<LiveRow>> {
         write!(self, "adding a silence", |tx| people::create_silence(tx, scope, silence))
     }
 
@@ -291,8 +291,8 @@ impl Store for PostgresStore {
         read!(self, "listing silences", |tx| people::silences(tx, scope, since, limit))
     }
 
-    async fn end_silence(&self, scope: TenantScope, uid: &str, now: Micros) -> Result<bool> {
-        write!(self, "ending a silence", |tx| people::end_silence(tx, scope, uid, now))
+    async fn end_silence(&self, scope: TenantScope, uid: &str, actor: &str, now: Micros) -> Result<Option<LiveRow>> {
+        write!(self, "ending a silence", |tx| people::end_silence(tx, scope, uid, actor, now))
     }
 
     async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool> {

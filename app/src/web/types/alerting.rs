@@ -3,6 +3,7 @@
 use super::Time;
 use crate::channel::content::Content;
 use crate::config::ChannelConfig;
+use crate::mutes::InForce;
 use crate::store;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -124,6 +125,24 @@ pub struct Mute {
     pub author: Option<String>,
     /// Why; null for maintenance.
     pub comment: Option<String>,
+}
+
+impl Mute {
+    /// Of one that is in force.
+    pub fn of(held: &InForce) -> Self {
+        match held {
+            InForce::Silence(silence) => Self {
+                by: "silence".to_owned(),
+                id: silence.uid.clone(),
+                until: Time(silence.ends_at),
+                author: Some(silence.author.clone()),
+                comment: Some(silence.comment.clone()),
+            },
+            InForce::Maintenance { name, until, .. } => {
+                Self { by: "maintenance".to_owned(), id: name.clone(), until: Time(*until), author: None, comment: None }
+            }
+        }
+    }
 }
 
 /// A notice that was given up.
