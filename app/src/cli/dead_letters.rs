@@ -51,8 +51,8 @@ fn table(letters: &[DeadLetter], view: &View) -> String {
         let head = format!("{id:>6}  {}  {}", safe_line(channel), safe_line(event));
         let when = format!("decided {}, given up after {attempts}", moment(created_at.0, &view.zone));
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{}  {when}", term.paint(Ink::Bold, &cut(&head, term.columns)));
-        let _ = writeln!(out, "        {}", cut(&safe_line(summary), term.columns - 8));
+        let _ = writeln!(out, "{}  {when}", term.paint(Ink::Bold, &cut(&head, term.beside(0))));
+        let _ = writeln!(out, "        {}", cut(&safe_line(summary), term.beside(8)));
         for part in last_error.iter().flat_map(|error| wrap(&safe_line(error), term.columns - 8)) {
             let _ = writeln!(out, "        {}", term.paint(Ink::Red, &part));
         }

@@ -1,9 +1,10 @@
 //! `watchkeeper incident …`: what is wrong now, everything about one incident, and what a person does about it.
 
 use super::client::Client;
-use super::ids::{pick, short};
+use super::ids::pick;
 use super::page;
 use super::term::{Ink, View, cut, length, pad, safe_line};
+use crate::short_id::short;
 use crate::web::types::{Done, Incident, Monitor, Order};
 use anyhow::Context as _;
 use serde::Serialize;
@@ -142,7 +143,7 @@ fn table(listed: &Listed, all: bool, view: &View) -> String {
             _ => Ink::Red,
         };
         let ago = length(view.now - incident.opened_at.0);
-        let room = term.columns.saturating_sub(8 + 2 + 8 + 2 + 12 + 2 + 8 + 2);
+        let room = term.beside(8 + 2 + 8 + 2 + 12 + 2 + 8 + 2);
         let what = format!("{} · {}: {}", incident.monitor.name, incident.rule, incident.summary);
         // Writing to a String cannot fail.
         let _ = writeln!(

@@ -1,9 +1,10 @@
 //! `watchkeeper silence …`: nobody is told of what it matches, until it ends.
 
 use super::client::Client;
-use super::ids::{pick, short};
+use super::ids::pick;
 use super::incident::as_json;
 use super::term::{Ink, View, cut, length, moment, moment_near, pad, safe_line};
+use crate::short_id::short;
 use crate::web::types::{Done, Match, NewSilence, Page, Silence};
 use std::fmt::Write as _;
 
@@ -68,7 +69,7 @@ fn table(silences: &[Silence], view: &View) -> String {
     for silence in silences {
         let until = moment_near(silence.ends_at.0, view.now, &view.zone);
         let left = length(silence.ends_at.0 - view.now);
-        let room = term.columns.saturating_sub(8 + 2 + 14 + 2 + 8 + 2);
+        let room = term.beside(8 + 2 + 14 + 2 + 8 + 2);
         let words = format!("{}, by {}: {}", about(&silence.about), silence.author, silence.comment);
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{}  {}  {left:>8}  {}", pad(short(&silence.uid), 8), pad(&until, 14), cut(&safe_line(&words), room));

@@ -32,6 +32,7 @@ pub use monitor::MonitorConfig;
 pub use reference::{default_text, reference_text};
 pub use report::BadConfig;
 pub use reports::ReportConfig;
+pub use routes::Chosen;
 pub use sections::{Agent, Server, StoreConfig, StoreUrl};
 pub use telling::{StepConfig, Telling};
 pub use tree::Env;

@@ -125,6 +125,7 @@ mod tests {
             resolved_why: None,
             flapping: false,
             actor: None,
+            comment: None,
             seen_by: BTreeMap::new(),
         };
         DueNotice {

@@ -106,8 +106,16 @@ pub trait Store: Send + Sync {
     /// Ends a silence now, with the live event that says so; what mutes hold back is looked at again at once (or as soon as its route's
     /// hours allow). `None` if there is none that lasts. Maintenance windows that `apply` changes have the same effect.
     async fn end_silence(&self, scope: TenantScope, uid: &str, actor: &str, now: Micros) -> Result<Option<LiveRow>>;
-    /// Records what a person did about an open incident. False if there is no such open incident.
-    async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool>;
+    /// Records what a person did about an open incident, and said with it. False if there is no such open incident.
+    async fn insert_action(
+        &self,
+        scope: TenantScope,
+        incident_uid: &str,
+        action: Action,
+        actor: &str,
+        comment: Option<&str>,
+        now: Micros,
+    ) -> Result<bool>;
     /// Adds a person's words to an incident's timeline. False if there is no such incident.
     async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool>;
     /// Actions that no batch has folded yet, oldest first, also on incidents that have ended meanwhile.

@@ -162,6 +162,8 @@ pub enum IncidentWrite {
         value: Option<i64>,
         /// One sentence.
         summary: String,
+        /// What chose whom to tell.
+        routed_by: Option<String>,
         /// JSON: an [`crate::probe::Attempt`] and the votes; what was seen.
         evidence: Option<String>,
     },

@@ -63,17 +63,19 @@ async fn a_person_takes_an_incident_on_and_ends_it_and_it_stays_ended_while_the_
     hook.wait_for(1).await;
     let open = until_incident(&app, "shop", "open", |i| i.status == "open").await;
     let scope = app.scope().await;
-    assert!(app.store.insert_action(scope, &open.uid, Action::Acknowledge, "ann", now()).await.unwrap());
+    assert!(app.store.insert_action(scope, &open.uid, Action::Acknowledge, "ann", Some("the disk is full"), now()).await.unwrap());
     hook.wait_for(2).await;
     let taken = until_incident(&app, "shop", "acknowledged", |i| i.status == "acknowledged").await;
     assert!(taken.timeline.iter().any(|e| e.kind == "acknowledged" && e.actor.as_deref() == Some("ann")), "{:?}", taken.timeline);
     // Done twice, it is told once.
-    assert!(app.store.insert_action(scope, &open.uid, Action::Acknowledge, "bob", now()).await.unwrap());
-    assert!(app.store.insert_action(scope, &open.uid, Action::Resolve, "ann", now()).await.unwrap());
+    assert!(app.store.insert_action(scope, &open.uid, Action::Acknowledge, "bob", None, now()).await.unwrap());
+    assert!(app.store.insert_action(scope, &open.uid, Action::Unacknowledge, "bob", None, now()).await.unwrap());
     hook.wait_for(3).await;
+    assert!(app.store.insert_action(scope, &open.uid, Action::Resolve, "ann", Some("it was the cat"), now()).await.unwrap());
+    hook.wait_for(4).await;
     let ended = until_incident(&app, "shop", "resolved", |i| i.status == "resolved").await;
     assert_eq!((ended.uid.as_str(), ended.resolved_why.as_deref()), (open.uid.as_str(), Some("operator")));
-    assert!(!app.store.insert_action(scope, &open.uid, Action::Acknowledge, "ann", now()).await.unwrap(), "it is over");
+    assert!(!app.store.insert_action(scope, &open.uid, Action::Acknowledge, "ann", None, now()).await.unwrap(), "it is over");
     // The fault lasts; nothing opens before the target has been well once.
     let before = server.accepted();
     until("three more attempts", async || (server.accepted() >= before + 3).then_some(())).await;
@@ -81,10 +83,17 @@ async fn a_person_takes_an_incident_on_and_ends_it_and_it_stays_ended_while_the_
     well.store(true, Ordering::SeqCst);
     app.until_health("shop", "up").await;
     well.store(false, Ordering::SeqCst);
-    hook.wait_for(4).await;
+    hook.wait_for(5).await;
     app.stop().await;
-    let told = words(&hook.finish());
-    assert_eq!(told, ["shop opened", "shop acknowledged", "shop resolved", "shop opened"]);
+    let calls = hook.finish();
+    assert_eq!(words(&calls), ["shop opened", "shop acknowledged", "shop unacknowledged", "shop resolved", "shop opened"]);
+    // Each word says what is wrong, who acted, and what was said with it.
+    let about = |nth: usize| calls[nth].json()["incident"].clone();
+    assert_eq!((&about(1)["summary"], &about(2)["summary"]), (&about(0)["summary"], &about(0)["summary"]));
+    let people: Vec<_> = (1..4).map(|nth| (about(nth)["actor"].clone(), about(nth)["comment"].clone())).collect();
+    assert_eq!(people[0], ("ann".into(), "the disk is full".into()));
+    assert_eq!(people[1], ("bob".into(), serde_json::Value::Null));
+    assert_eq!(people[2], ("ann".into(), "it was the cat".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,6 +90,7 @@ fn watched(id: i64, tenant: TenantId, name: &str) -> (MonitorId, Arc<MonitorSpec
         created_at: world::T0,
         hash: [0; 32],
         hours: watchkeeper::spec::RouteHours::default(),
+        chosen: HashMap::new(),
     };
     (spec.id, Arc::new(spec))
 }
@@ -107,6 +108,7 @@ async fn what_a_person_does_is_recorded_in_their_name_and_wakes_the_engine() {
     let actions = web.world.store().unfolded_actions(10).await.unwrap();
     let seen: Vec<(Action, &str)> = actions.iter().map(|row| (row.action, row.actor.as_str())).collect();
     assert_eq!(seen, [(Action::Acknowledge, "operator"), (Action::Unacknowledge, "operator"), (Action::Resolve, "operator")]);
+    assert_eq!(actions.iter().map(|row| row.comment.as_deref()).collect::<Vec<_>>(), [Some("the disk is full"), None, None]);
     let answer = web.post_as(&format!("/api/v1/incidents/{uid}/comments"), &web.admin, r#"{"text":"it was\nthe cat"}"#).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
     let shown = web.get(&format!("/api/v1/incidents/{uid}")).await.json();

@@ -22,12 +22,12 @@ fn client(address: SocketAddr, token: &str) -> Client {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("wk.db.token");
     std::fs::write(&file, token).unwrap();
-    Client::with_token(address, &file, Clock::system()).unwrap()
+    Client::with_token(address, &[file], Clock::system()).unwrap()
 }
 
 /// 100 columns without colour, a minute after the world began.
 fn view() -> View {
-    View { term: Term { columns: 100, colour: false }, zone: TimeZone::UTC, now: world::sec(60) }
+    View { term: Term::plain(100), zone: TimeZone::UTC, now: world::sec(60) }
 }
 
 #[tokio::test]
@@ -133,15 +133,18 @@ async fn an_incident_is_taken_on_given_back_and_ended_by_a_person() {
     let app = TestApp::start(&yaml, store.store.clone()).await;
     let scope = app.scope().await;
     let token = create_token(&*app.store, scope, "ann", Role::Operator, Clock::system().now()).await.unwrap();
-    let asks = client(app.address, token.expose_secret());
+    let asks = client(app.address, token.expose_secret()).acting_as(Some("Анна".to_owned()));
     let filter = IncidentFilter { limit: 1, ..IncidentFilter::default() };
     let uid = until("an incident", async || app.store.incidents(scope, &filter).await.unwrap().pop()).await.uid;
     let part = &uid[uid.len() - 8..];
     let comment = Some("on my way".to_owned());
     assert_eq!(incident::act(&asks, part, Action::Acknowledge, comment).await.unwrap(), "shop · down is acknowledged\n");
     let page = incident::show(&asks, part, false, &view()).await.unwrap();
-    assert!(page.starts_with("◐ shop · down") && page.contains("acknowledged by ann") && page.contains("ann: on my way"), "{page}");
-    assert!(page.contains("nobody: the rule names no channel"), "{page}");
+    assert!(
+        page.starts_with("◐ shop · down") && page.contains("acknowledged by Анна (ann)") && page.contains("Анна (ann): on my way"),
+        "{page}"
+    );
+    assert!(page.contains("whom to tell: no `notify` or route says it, so every channel\n  nobody: that is no channel at all"), "{page}");
     assert_eq!(incident::act(&asks, part, Action::Unacknowledge, None).await.unwrap(), "shop · down is open\n");
     assert_eq!(incident::act(&asks, part, Action::Resolve, None).await.unwrap(), "shop · down is resolved\n");
     let page = incident::show(&asks, &uid, false, &view()).await.unwrap();

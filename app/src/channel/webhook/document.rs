@@ -60,6 +60,7 @@ fn incident(message: &Message) -> Value {
         "duration_seconds": message.resolved_at.map(|end| seconds(message.opened_at, end)),
         "flapping": message.flapping,
         "actor": message.actor,
+        "comment": message.comment,
     })
 }
 

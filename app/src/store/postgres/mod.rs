@@ -295,8 +295,16 @@ impl Store for PostgresStore {
         write!(self, "ending a silence", |tx| people::end_silence(tx, scope, uid, actor, now))
     }
 
-    async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool> {
-        write!(self, "recording an action", |tx| people::insert_action(tx, scope, incident_uid, action, actor, now))
+    async fn insert_action(
+        &self,
+        scope: TenantScope,
+        incident_uid: &str,
+        action: Action,
+        actor: &str,
+        comment: Option<&str>,
+        now: Micros,
+    ) -> Result<bool> {
+        write!(self, "recording an action", |tx| people::insert_action(tx, scope, incident_uid, action, actor, comment, now))
     }
 
     async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool> {

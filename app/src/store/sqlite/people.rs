@@ -118,17 +118,19 @@ pub(super) async fn insert_action(
     incident_uid: &str,
     action: Action,
     actor: &str,
+    comment: Option<&str>,
     now: Micros,
 ) -> Sql<bool> {
     let done = query(
-        "INSERT INTO wk_action (tenant_id, incident_id, action, actor, at)
-         SELECT tenant_id, id, $3, $4, $5 FROM wk_incident WHERE tenant_id = $1 AND uid = $2 AND resolved_at IS NULL",
+        "INSERT INTO wk_action (tenant_id, incident_id, action, actor, at, comment)
+         SELECT tenant_id, id, $3, $4, $5, $6 FROM wk_incident WHERE tenant_id = $1 AND uid = $2 AND resolved_at IS NULL",
     )
     .bind(scope.0.0)
     .bind(incident_uid)
     .bind(action.as_str())
     .bind(actor)
     .bind(now.0)
+    .bind(comment)
     .execute(&mut *tx)
     .await?;
     Ok(done.rows_affected() > 0)
@@ -155,7 +157,7 @@ pub(super) async fn comment(
 
 pub(super) async fn unfolded_actions(tx: &mut SqliteConnection, limit: i64) -> Sql<Vec<ActionRow>> {
     let rows = query(
-        "SELECT a.id, a.incident_id, i.monitor_id, a.action, a.actor, a.at FROM wk_action a JOIN wk_incident i ON i.id = a.incident_id
+        "SELECT a.id, a.incident_id, i.monitor_id, a.action, a.actor, a.at, a.comment FROM wk_action a JOIN wk_incident i ON i.id = a.incident_id
          WHERE a.folded = 0 ORDER BY a.at, a.id LIMIT $1",
     )
     .bind(limit.clamp(0, PAGE_MAX))

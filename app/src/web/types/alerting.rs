@@ -152,7 +152,7 @@ pub struct DeadLetter {
     pub id: i64,
     /// The channel's name.
     pub channel: String,
-    /// `opened`, `reminded`, `escalated`, `acknowledged`, `resolved`; `report` or `node` if it is about no incident.
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `unacknowledged`, `resolved`; `report` or `node` if it is about no incident.
     pub event: String,
     /// The incident's public id, if it is about one.
     pub incident: Option<String>,

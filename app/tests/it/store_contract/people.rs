@@ -177,10 +177,11 @@ async fn an_action_is_a_fact_until_a_batch_has_folded_it() {
             act(uid.clone(), Action::Acknowledge, "bob", 2),
             act(api_uid.clone(), Action::Resolve, "\0ann", 4),
         ] {
-            assert!(w.store().insert_action(w.acme(), &uid, action, who, at).await.unwrap());
+            let comment = (who == "bob").then_some("the disk\0 is full");
+            assert!(w.store().insert_action(w.acme(), &uid, action, who, comment, at).await.unwrap());
         }
-        assert!(!w.store().insert_action(w.zenith(), &uid, Action::Resolve, "eve", sec(5)).await.unwrap(), "another tenant's");
-        assert!(!w.store().insert_action(w.acme(), "none", Action::Resolve, "ann", sec(5)).await.unwrap());
+        assert!(!w.store().insert_action(w.zenith(), &uid, Action::Resolve, "eve", None, sec(5)).await.unwrap(), "another tenant's");
+        assert!(!w.store().insert_action(w.acme(), "none", Action::Resolve, "ann", None, sec(5)).await.unwrap());
         w.t.reopen().await;
         let waiting = w.store().unfolded_actions(10).await.unwrap();
         let seen: Vec<_> = waiting.iter().map(|row| (row.incident, row.monitor, row.action, row.at)).collect();
@@ -188,6 +189,8 @@ async fn an_action_is_a_fact_until_a_batch_has_folded_it() {
             [(id, w.shop, Action::Acknowledge, sec(2)), (id, w.shop, Action::Unacknowledge, sec(3)), (api, w.api, Action::Resolve, sec(4))];
         assert_eq!(seen, want, "oldest first");
         assert_eq!(waiting[0].actor, "bob");
+        assert!(waiting[0].comment.as_deref().is_some_and(|text| text.ends_with(" is full")), "{waiting:?}");
+        assert_eq!((waiting[1].comment.as_deref(), waiting[2].comment.as_deref()), (None, None));
         assert_eq!(w.store().unfolded_actions(1).await.unwrap(), waiting[..1]);
 
         // A decision under a lost lease folds nothing, nor does its batch for that monitor.
@@ -212,9 +215,9 @@ async fn nothing_can_be_done_about_an_incident_that_is_over() {
         let mut w = World::new(t).await;
         let (opened, id, uid) = w.opens(w.shop, "down", sec(1));
         w.commit_decisions(vec![opened]).await;
-        assert!(w.store().insert_action(w.acme(), &uid, Action::Acknowledge, "ann", sec(2)).await.unwrap());
+        assert!(w.store().insert_action(w.acme(), &uid, Action::Acknowledge, "ann", None, sec(2)).await.unwrap());
         w.commit_decisions(vec![w.resolves(w.shop, id, &uid, sec(3))]).await;
-        assert!(!w.store().insert_action(w.acme(), &uid, Action::Acknowledge, "ann", sec(4)).await.unwrap());
+        assert!(!w.store().insert_action(w.acme(), &uid, Action::Acknowledge, "ann", None, sec(4)).await.unwrap());
         assert_eq!(w.store().unfolded_actions(10).await.unwrap().len(), 1, "whoever decides may still see it");
         w.housekeep(sec(3_600)).await;
         assert_eq!(w.store().unfolded_actions(10).await.unwrap(), [], "and if nobody does, it is void");

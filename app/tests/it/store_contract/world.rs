@@ -256,6 +256,7 @@ pub fn begins(id: IncidentId, uid: &str, rule: &str, at: Micros) -> IncidentWrit
         reason: Some("tcp_refused".into()),
         value: Some(-7),
         summary: "shop is down: the connection was refused".into(),
+        routed_by: Some("`notify` of the rule".into()),
         evidence: Some(r#"{"attempt":{"total_us":1}}"#.into()),
     }
 }
@@ -309,6 +310,7 @@ pub fn message(uid: &str, event: NoticeEvent, severity: Severity, at: Micros) ->
         resolved_why: (event == NoticeEvent::Resolved).then(|| "recovered".to_owned()),
         flapping: false,
         actor: None,
+        comment: None,
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
     }
 }

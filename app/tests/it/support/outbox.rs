@@ -210,6 +210,7 @@ impl Node {
             reason: None,
             value: None,
             summary: "it broke".to_owned(),
+            routed_by: None,
             evidence: None,
         });
         decision
@@ -224,12 +225,12 @@ impl Node {
             NoticeEvent::Reminded | NoticeEvent::Escalated => {
                 decision.incidents.push(IncidentWrite::Note { id, at, kind: event.as_str(), summary: "it lasts".to_owned() });
             }
-            NoticeEvent::Acknowledged => decision.incidents.push(IncidentWrite::Acknowledge {
+            NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged => decision.incidents.push(IncidentWrite::Acknowledge {
                 id,
                 at,
-                on: true,
+                on: event == NoticeEvent::Acknowledged,
                 actor: Some("ann".to_owned()),
-                summary: "acknowledged by ann".to_owned(),
+                summary: "acknowledged by ann, or no longer".to_owned(),
             }),
             NoticeEvent::Resolved => {
                 decision.incidents.push(IncidentWrite::Resolve { id, at, why: "recovered", actor: None, summary: "over".to_owned() });
@@ -299,6 +300,7 @@ impl Node {
             resolved_why: ended.then(|| "recovered".to_owned()),
             flapping: false,
             actor: None,
+            comment: None,
             seen_by: BTreeMap::new(),
         }
     }

@@ -249,8 +249,16 @@ impl Store for ScriptedStore {
         self.script.around("end_silence", self.inner.end_silence(scope, uid, actor, now)).await
     }
 
-    async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool> {
-        self.script.around("insert_action", self.inner.insert_action(scope, incident_uid, action, actor, now)).await
+    async fn insert_action(
+        &self,
+        scope: TenantScope,
+        incident_uid: &str,
+        action: Action,
+        actor: &str,
+        comment: Option<&str>,
+        now: Micros,
+    ) -> Result<bool> {
+        self.script.around("insert_action", self.inner.insert_action(scope, incident_uid, action, actor, comment, now)).await
     }
 
     async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool> {
