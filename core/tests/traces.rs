@@ -282,11 +282,11 @@ fn reminders_go_on_until_somebody_is_on_it() {
 
 #[test]
 fn whoever_heard_that_somebody_is_on_it_hears_that_nobody_is_any_more() {
+    use NoticeEvent::{Acknowledged, Opened, Resolved, Unacknowledged};
     let mut machine = machine(|r| r.channels = smallvec![ChannelId(1), ChannelId(2)]);
     for word in "d a A a u".split_whitespace() {
         machine.step(word);
     }
-    use NoticeEvent::{Acknowledged, Opened, Resolved, Unacknowledged};
     let of = |channel: i64| machine.notices.iter().filter(|n| n.1 == channel).map(|n| n.3).collect::<Vec<_>>();
     let words = [Opened, Acknowledged, Unacknowledged, Acknowledged, Resolved];
     assert_eq!((of(1), of(2)), (words.to_vec(), words.to_vec()));

@@ -47,6 +47,8 @@ pub enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show who would be told of a monitor, when, and what says so; from the configuration alone
+    Routes(super::routes::Args),
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -175,6 +177,7 @@ pub fn config(command: ConfigCommand) -> Result<(), Ended> {
     match command {
         ConfigCommand::Default => say(&config::default_text()),
         ConfigCommand::Check { path, json } => check(path.as_deref(), json),
+        ConfigCommand::Routes(args) => super::routes::run(&args),
     }
 }
 
@@ -184,10 +187,17 @@ fn check(path: Option<&Path>, json: bool) -> Result<(), Ended> {
     };
     match config::load(Some(&path), &env) {
         Ok(config) => {
+            let warnings = config::warnings(&config, Clock::system().now());
             let monitors: usize = config.tenants.iter().map(|t| t.monitors.len()).sum();
             let channels: usize = config.tenants.iter().map(|t| t.channels.len()).sum();
             if json {
-                return say(&format!("{}\n", serde_json::json!({ "problems": [], "monitors": monitors, "channels": channels })));
+                let one = |of: &config::Warning| serde_json::json!({ "file": &*of.at.file, "line": of.at.line, "column": of.at.column, "text": of.text });
+                let warnings: Vec<_> = warnings.iter().map(one).collect();
+                let whole = serde_json::json!({ "problems": [], "warnings": warnings, "monitors": monitors, "channels": channels });
+                return say(&format!("{whole}\n"));
+            }
+            for warning in &warnings {
+                say(&format!("warning: {warning}\n"))?;
             }
             say(&format!("{} is good: {}, {}\n", path.display(), counted(monitors, "monitor"), counted(channels, "channel")))
         }

@@ -4,7 +4,7 @@ use super::client::Client;
 use super::incident::as_json;
 use super::term::{Ink, View, cut, moment, safe_line};
 use super::waterfall::wrap;
-use crate::web::types::{DeadLetter, Done};
+use crate::web::types::{DeadLetter, Done, Page};
 use std::fmt::Write as _;
 
 /// A page of the API, as large as it gives.
@@ -12,8 +12,8 @@ const PAGE: &str = "500";
 
 /// Everything that was given up, newest first.
 pub async fn list(client: &Client, json: bool, view: &View) -> anyhow::Result<String> {
-    let letters = all(client).await?;
-    if json { as_json(&letters) } else { Ok(table(&letters, view)) }
+    let items = all(client).await?;
+    if json { as_json(&Page { items, next: None }) } else { Ok(table(&items, view)) }
 }
 
 /// Makes one due again.

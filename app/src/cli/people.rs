@@ -18,7 +18,7 @@ pub enum IncidentCommand {
         /// Also what is over
         #[arg(long)]
         all: bool,
-        /// Print one JSON object
+        /// Print what the API says
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -28,7 +28,7 @@ pub enum IncidentCommand {
     Show {
         /// Its id, or a part of it from the beginning or the end
         id: String,
-        /// Print one JSON object
+        /// Print what the API says
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -77,7 +77,7 @@ pub enum SilenceCommand {
     Add(SilenceArgs),
     /// Show those that last
     List {
-        /// Print one JSON list
+        /// Print what the API says
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -127,7 +127,7 @@ pub struct SilenceArgs {
     comment: String,
     #[command(flatten)]
     person: Person,
-    /// Print one JSON object
+    /// Print what the API says
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -153,7 +153,7 @@ enum DeadLettersCommand {
 
 #[derive(Debug, clap::Args)]
 struct DeadLettersListArgs {
-    /// Print one JSON list
+    /// Print what the API says
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -274,8 +274,8 @@ impl Deeds<'_> {
     async fn no_monitor(&self, words: &[&str]) -> Result<Said> {
         let mut names = Vec::new();
         self.each_monitor(|monitor| names.push(monitor.name.clone())).await?;
-        let tried = (1..=words.len().min(NAME_WORDS_MAX)).rev().map(|count| words[..count].join(" "));
-        let near = tried.filter_map(|tried| nearest(&tried, names.iter().map(String::as_str))).next();
+        let mut tried = (1..=words.len().min(NAME_WORDS_MAX)).rev().map(|count| words[..count].join(" "));
+        let near = tried.find_map(|tried| nearest(&tried, names.iter().map(String::as_str)));
         Ok(Said::NoMonitor { what: words.join(" "), near })
     }
 

@@ -103,16 +103,18 @@ async fn a_flapping_target_is_told_as_such_once_and_its_end_when_it_has_stayed_w
     let (server, well) = switch::http(true).await;
     let app = TestApp::start(&config(&hook, "4s", &[("shop", &server)]), sqlite(&folder).await).await;
     app.until_health("shop", "up").await;
+    let mut flapping = Vec::new();
     for _ in 0..3 {
         well.store(false, Ordering::SeqCst);
         app.until_health("shop", "down").await;
         well.store(true, Ordering::SeqCst);
-        until("well again", async || {
+        flapping = until("well again", async || {
             let view = app.store.monitor(app.scope().await, "shop").await.unwrap()?;
-            (view.health.as_str() != "down").then_some(())
+            (view.health.as_str() != "down").then_some(view.flapping)
         })
         .await;
     }
+    assert_eq!(flapping, ["down"], "it says why it is not simply well");
     let calls = hook.wait_for(4).await;
     app.until_health("shop", "up").await;
     app.stop().await;

@@ -296,10 +296,13 @@ async fn a_channel_is_shown_without_its_secrets_and_tried() {
     let answer = web.post_as(test, &web.operator, "").await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     assert_eq!(hook.finish().len(), 1);
+    let mended = || web.mended.lock().unwrap().clone();
+    assert_eq!(mended(), [web.world.hook], "what waits for it is tried");
     hook.then(Act::Answer(StatusCode::FORBIDDEN, vec![], "no".into()));
     let refused = web.post_as(test, &web.operator, "").await;
     assert_eq!((refused.status, refused.error_code().as_str()), (StatusCode::BAD_GATEWAY, "channel_refused"));
     assert!(refused.body.contains("403") && !refused.body.contains("hunter2"), "{}", refused.body);
+    assert_eq!(mended().len(), 1, "it was not seen to work");
     web.post_as(test, &web.operator, "").await;
     let many = web.post_as(test, &web.operator, "").await;
     assert_eq!((many.status, hook.finish().len()), (StatusCode::TOO_MANY_REQUESTS, 3), "tests leave beside the channel's budget");

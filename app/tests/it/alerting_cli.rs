@@ -88,12 +88,16 @@ async fn silences_are_made_listed_and_ended() {
         comment: "deploy".into(),
     };
     let made = silence::add(&asks, &asked, false, &view).await.unwrap();
-    assert!(made.contains("shop*, about no monitor that is watched now"), "{made}");
+    assert!(made.contains("shop*, about no monitor that is watched now: check the spelling"), "{made}");
+    let misspelt = NewSilence { about: Match { monitors: vec!["shpo".into()], ..Match::default() }, ..asked.clone() };
+    let said = silence::add(&asks, &misspelt, false, &view).await.unwrap();
+    assert!(said.contains("shpo, about no monitor that is watched now; did you mean shop?"), "{said}");
+    silence::end(&asks, said.split_whitespace().nth(1).unwrap()).await.unwrap();
     let id = made.split_whitespace().nth(1).unwrap().to_owned();
     let listed = silence::list(&asks, false, &view).await.unwrap();
     assert!(listed.contains(&id) && listed.contains("shop*, by operator: deploy"), "{listed}");
     let json: serde_json::Value = serde_json::from_str(&silence::list(&asks, true, &view).await.unwrap()).unwrap();
-    assert!(json[0]["uid"].as_str().unwrap().ends_with(&id));
+    assert!(json["items"][0]["uid"].as_str().unwrap().ends_with(&id));
     let ended = silence::end(&asks, &id).await.unwrap();
     assert!(ended.contains("ended"), "{ended}");
     assert_eq!(silence::list(&asks, false, &view).await.unwrap(), "Nothing is silenced.\n");
@@ -118,7 +122,7 @@ async fn what_could_not_be_delivered_is_shown_and_sent_again() {
     assert!(dead_letters::retry(&asks, numbers[0]).await.unwrap().contains("due again"));
     assert!(dead_letters::retry(&asks, numbers[0]).await.unwrap_err().to_string().contains("no such dead letter"));
     assert_eq!(dead_letters::retry_all(&asks).await.unwrap(), "2 notices are due again\n");
-    assert_eq!(dead_letters::list(&asks, true, &view).await.unwrap(), "[]\n");
+    assert_eq!(dead_letters::list(&asks, true, &view).await.unwrap(), "{\n  \"items\": [],\n  \"next\": null\n}\n");
     web.stop().await;
 }
 

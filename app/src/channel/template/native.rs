@@ -34,7 +34,7 @@ fn incident(message: &Message, words: &Words, now: Micros) -> Text {
     let mut lines = Vec::new();
     match message.event {
         NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged => {
-            lines.extend(why.into_iter().chain([when]))
+            lines.extend(why.into_iter().chain([when]));
         }
         NoticeEvent::Resolved => lines.extend([when].into_iter().chain(why)),
     }

@@ -142,6 +142,9 @@ macro_rules! read {
 
 impl SqliteStore {
     async fn begin_write(&self) -> Sql<Transaction<'static, Sqlite>> {
+        if let Some(lock) = &*held(&self.lock) {
+            lock.in_place()?;
+        }
         self.writer.begin_with("BEGIN IMMEDIATE").await
     }
 }
