@@ -4,7 +4,7 @@
 //! `App::run` starts the parts as named tasks and, at the end, stops them in the order of the flow: what takes in first,
 //! then the engine with its last commit, then deliveries in hand, then the leases, then the store.
 
-use crate::clock::{BootTime, Clock};
+use crate::clock::{BootTime, Clock, next_beat};
 use crate::config::Config;
 use crate::dead_man::Pinger;
 use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
@@ -38,12 +38,15 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watchkeeper_core::Dur;
+use watchkeeper_core::retry::LAST_RESORT_AFTER;
 use watchkeeper_core::vantage::VantageState;
 
 /// What each part may take to end: attempts, the last commit, deliveries. Together well under the 30 s of most supervisors.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often `/ready` is brought up to date.
-const READY_EVERY: Duration = Duration::from_millis(500);
+const READY_EVERY: Duration = Duration::from_secs(1);
+/// A channel that has taken nothing for so long is worth a warning. Less would warn of every restart of a provider.
+const FAILING_AFTER: Dur = Dur::secs(60);
 /// How often the store is kept, and the clock moved towards the wall clock, when nothing is waiting; and the pause between slices when something is.
 const HOUSEKEEP_EVERY: Duration = Duration::from_secs(10);
 const HOUSEKEEP_PAUSE: Duration = Duration::from_millis(100);
@@ -158,7 +161,14 @@ impl App {
             let leases = leases.clone();
             Arc::new(move |scope: &str| leases.fence(scope))
         };
-        let cx = DeliverContext { store: store.clone(), net: net.clone(), clock: clock.clone(), metrics: metrics.clone(), fence };
+        let cx = DeliverContext {
+            store: store.clone(),
+            net: net.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            fence,
+            patience: LAST_RESORT_AFTER,
+        };
         let deliverers = Arc::new(Deliverers::new(cx));
 
         // The flow: schedule → executor → engine.
@@ -332,7 +342,7 @@ impl App {
         let part = |name, work| named(name, over.clone(), work);
         let (taking_in, deciding, holding) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let problem = self.reloader.problem.subscribe();
-        let deliverers = self.deliverers;
+        let deliverers = self.deliverers.clone();
         deliverers.apply(self.channels);
         let mut intake = vec![
             part("schedule", self.scheduler.run(self.schedule_rx, taking_in.clone(), GRACE).map(Ok).boxed()),
@@ -346,8 +356,14 @@ impl App {
         let (end, ending) = oneshot::channel();
         let life = vec![part("life", self.life.run(ending).map(Ok).boxed())];
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
-        let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock, holding.clone());
-        let warnings = Warnings { reload: problem, dead_man: self.dead_man_problem, metrics: self.metrics.clone() };
+        let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock.clone(), holding.clone());
+        let warnings = Warnings {
+            reload: problem,
+            dead_man: self.dead_man_problem,
+            metrics: self.metrics.clone(),
+            deliverers: self.deliverers.clone(),
+            clock: self.clock,
+        };
         let readiness = readiness(
             self.ready,
             self.store_health,
@@ -424,15 +440,22 @@ fn named(name: &'static str, over: CancellationToken, work: BoxFuture<'static, a
 /// What another node decided must be told by us where the channel is ours: a lease that comes to us may bring notices, and so may any
 /// event of another node.
 async fn wake_deliverers(deliverers: Arc<Deliverers>, store: Arc<dyn Store>, leases: Leases, stop: CancellationToken) {
-    let (mut held, mut known) = (0, 0);
-    while stop.run_until_cancelled(tokio::time::sleep(LISTEN_EVERY)).await.is_some() {
-        let now_held = leases.watch().borrow().epochs.len();
+    let mut held = leases.watch();
+    let (mut before, mut known) = (0, 0);
+    loop {
+        let shared = leases.shared();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Ok(()) = held.changed() => {}
+            () = tokio::time::sleep(LISTEN_EVERY), if shared => {}
+        }
+        let now_held = held.borrow_and_update().epochs.len();
         // An outage is told by those who need the store.
-        let newest = if leases.shared() { store.newest_event().await.unwrap_or(known) } else { known };
-        if newest != known || now_held > held {
+        let newest = if shared { store.newest_event().await.unwrap_or(known) } else { known };
+        if newest != known || now_held > before {
             deliverers.wake_all();
         }
-        (held, known) = (now_held, newest);
+        (before, known) = (now_held, newest);
     }
 }
 
@@ -473,6 +496,8 @@ struct Warnings {
     reload: watch::Receiver<Option<String>>,
     dead_man: watch::Receiver<Option<String>>,
     metrics: SharedMetrics,
+    deliverers: Arc<Deliverers>,
+    clock: Clock,
 }
 
 async fn readiness(
@@ -503,6 +528,7 @@ async fn readiness(
             schedule_lag: Dur(lag.load(Ordering::Relaxed)),
             reload_problem: warnings.reload.borrow().clone(),
             dead_letters: warnings.metrics.outbox_dead.get(),
+            failing_channels: warnings.deliverers.failing(warnings.clock.now() - FAILING_AFTER),
             dead_man_problem: warnings.dead_man.borrow().clone(),
             cut_off: match *seen.borrow() {
                 VantageState::Lost { since } => Some(since),
@@ -517,7 +543,7 @@ async fn readiness(
                 true
             }
         });
-        if stop.run_until_cancelled(tokio::time::sleep(READY_EVERY)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep_until(next_beat(READY_EVERY).into())).await.is_none() {
             return;
         }
     }

@@ -3,7 +3,7 @@
 //! `now()` is the wall clock at start plus the monotonic time since, so that a step of the wall clock
 //! causes no burst of checks and no gap; the difference is slewed away slowly.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use watchkeeper_core::Micros;
@@ -32,6 +32,14 @@ impl std::ops::Add<Duration> for BootTime {
     fn add(self, later: Duration) -> Self {
         Self(self.0 + later)
     }
+}
+
+/// When the next beat of a rhythm falls that all tasks of this process share, so that an idle node wakes once for all of them.
+pub fn next_beat(every: Duration) -> Instant {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let every_us = every.as_micros().max(1);
+    let beats = FIRST.elapsed().as_micros() / every_us + 1;
+    *FIRST + Duration::from_micros(u64::try_from(beats * every_us).unwrap_or(u64::MAX))
 }
 
 /// The fastest correction towards the wall clock, in µs per second: 500 ppm, as NTP daemons do.

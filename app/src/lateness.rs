@@ -4,6 +4,7 @@
 //! deadline passes while every wait is that late, nobody can say whether the target would have been in time: the attempt is
 //! `Unknown(late)`. A target that answers, however late we were, is judged by its answer.
 
+use crate::clock::next_beat;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ impl Lateness {
     /// Notes lateness until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            let due = Instant::now() + TICK;
+            let due = next_beat(TICK);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(due.into()) => self.note(Instant::now(), Instant::now().saturating_duration_since(due)),

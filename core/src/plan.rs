@@ -205,6 +205,14 @@ pub fn delivery_plan(due: &[Waiting], pace: &Pace, now: Micros) -> Vec<(i64, Pla
     // The first digest of a storm leaves at once; later ones gather.
     let gathering = pace.digest_at.map(|at| at + DIGEST_EVERY).filter(|until| now < *until);
     let storm = gathering.is_some() || (words > 1 && (words >= STORM_AT || recent + words > STORM_AT));
+    // A provider that answers at once is never found with two words waiting: the one over the limit waits for those that follow it.
+    let crowded = pace.sent.len().checked_sub(STORM_AT).and_then(|nth| pace.sent.get(nth)).map(|at| *at + STORM_WINDOW);
+    if let Some(until) = crowded.filter(|until| words == 1 && !storm && now < *until) {
+        for (plan, _) in leaving.iter_mut().filter(|(_, notice)| notice.event.is_some() && !notice.begun) {
+            **plan = Plan::Hold(until, HeldBy::Storm);
+        }
+        leaving.retain(|(plan, _)| **plan == Plan::Send);
+    }
     if !storm && wanted <= room(pace, now, SPACING_MAX).map_or(0, |lasting| lasting as usize) {
         let apart = pace.caps.iter().map(|(_, window)| *window).min().unwrap_or(Dur::ZERO);
         for (plan, _) in leaving.iter_mut().skip(free) {
@@ -395,6 +403,18 @@ mod tests {
         let trickle = Pace { sent: vec![NOW - Dur::secs(1); 10], ..Pace::default() };
         let two: Vec<Waiting> = (0..2).map(opened).collect();
         assert!(delivery_plan(&two, &trickle, NOW).iter().all(|(_, p)| *p == Plan::Digest));
+        // A provider that answers at once: one word at a time is all that ever waits.
+        let room = NOW + Dur::secs(4);
+        assert_eq!(delivery_plan(&two[..1], &trickle, NOW)[0].1, Plan::Hold(room, HeldBy::Storm), "for those that follow it");
+        assert_eq!(delivery_plan(&two[..1], &trickle, room)[0].1, Plan::Send, "none followed");
+        let nine = Pace { sent: vec![NOW - Dur::secs(1); 9], ..Pace::default() };
+        assert_eq!(delivery_plan(&two[..1], &nine, NOW)[0].1, Plan::Send);
+        let begun = Waiting { begun: true, ..opened(1) };
+        let report = Waiting { incident: None, event: None, ..opened(2) };
+        assert!(
+            delivery_plan(&[begun, report], &trickle, NOW).iter().all(|(_, p)| *p == Plan::Send),
+            "only words, and none that may be out"
+        );
         let after = Pace { digest_at: Some(NOW - Dur::secs(5)), ..trickle };
         let until = NOW + Dur::secs(10);
         assert!(delivery_plan(&two, &after, NOW).iter().all(|(_, p)| *p == Plan::Hold(until, HeldBy::Storm)));

@@ -13,6 +13,10 @@ pub const LONGEST: Dur = Dur::secs(300);
 /// A delivery is given up as a dead letter after so many attempts: with the pauses above about eighteen hours.
 pub const ATTEMPTS_MAX: u32 = 300;
 
+/// A channel that has taken nothing for so long is no longer waited for: the last resort is told too. Longer would leave a night without
+/// a word; shorter would call for it while a provider merely restarts.
+pub const LAST_RESORT_AFTER: Dur = Dur::secs(300);
+
 /// The pause after the `attempt`-th failed attempt (from 1). `spread` is any number: it moves the pause
 /// within its upper half. A pause that the provider asked for wins if it is longer.
 pub fn pause(attempt: u32, asked: Option<Dur>, spread: u64) -> Dur {

@@ -31,7 +31,12 @@ pub(super) const COMMON: &[Key] = &[
         default: "",
         doc: "It gets no more messages than this, beside its provider's own limits; what is over them is gathered into one.",
     },
-    Key { name: "last_resort", form: "true or false", default: "false", doc: "Whether it is told when no channel of an alert could be." },
+    Key {
+        name: "last_resort",
+        form: "true or false",
+        default: "false",
+        doc: "Whether it is told when no channel of an alert could be for 5 minutes.",
+    },
 ];
 
 /// In which language a channel speaks.

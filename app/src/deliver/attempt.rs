@@ -82,6 +82,7 @@ impl Deliverer {
 
     fn accepted(&mut self, spec: &ChannelSpec, parcel: &Parcel, covered: &[&DueNotice], accepted: Accepted, now: Micros) -> Attempted {
         self.failures = 0;
+        self.node.failing.over(spec.id);
         if parcel.digest {
             self.past.digested(now);
         }
@@ -108,6 +109,10 @@ impl Deliverer {
             Retry::Soon => (None, false),
             Retry::After(asked) => (Some(asked), false),
         };
+        // What is refused for good may be this one message's own fault.
+        if !never {
+            self.node.failing.failed(spec.id, &spec.name, refused.class, now);
+        }
         match refused.class {
             RefusedClass::RateLimited | RefusedClass::Server | RefusedClass::Network | RefusedClass::Timeout => {
                 self.failures += 1;

@@ -10,6 +10,7 @@
 //! suppressed; the reason is written on the notice. Nothing here decides it beside the plan.
 
 mod attempt;
+mod failing;
 mod mutes;
 mod pace;
 mod parcel;
@@ -20,6 +21,8 @@ use crate::clock::Clock;
 use crate::net::Net;
 use crate::store::{Fence, Store};
 use crate::telemetry::SharedMetrics;
+use failing::AllFailing;
+pub use failing::Failing;
 use pace::{Cap, Shared};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
@@ -29,7 +32,7 @@ use task::Deliverer;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use watchkeeper_core::ChannelId;
+use watchkeeper_core::{ChannelId, Dur, Micros};
 
 /// The outbox is looked at so often even if nothing wakes us. Rarer would let a message wait that another node
 /// decided; more often would only load the store.
@@ -94,6 +97,8 @@ pub struct DeliverContext {
     pub metrics: SharedMetrics,
     /// Our leases.
     pub fence: FenceOf,
+    /// What a channel that has taken nothing for so long was to tell is told by the last resort too.
+    pub patience: Dur,
 }
 
 /// What all deliverers of this node have in common.
@@ -101,7 +106,9 @@ struct Node {
     cx: DeliverContext,
     /// What channels of one budget have sent together.
     shared: Shared,
-    /// Changes when a notice is given up: another channel may have it as its last resort now.
+    /// Channels that take nothing.
+    failing: AllFailing,
+    /// Changes when a notice is given up or passed on: another channel may have it as its last resort now.
     given_up: watch::Sender<()>,
 }
 
@@ -124,7 +131,7 @@ pub struct Deliverers {
 impl Deliverers {
     /// No channel yet; call [`Self::apply`].
     pub fn new(cx: DeliverContext) -> Self {
-        let node = Arc::new(Node { cx, shared: Shared::default(), given_up: watch::Sender::new(()) });
+        let node = Arc::new(Node { cx, shared: Shared::default(), failing: AllFailing::default(), given_up: watch::Sender::new(()) });
         let stop = CancellationToken::new();
         tokio::spawn(show_outbox(node.clone(), stop.clone()));
         Self { node, running: Mutex::default(), ending: Mutex::default(), gauges: stop }
@@ -188,6 +195,11 @@ impl Deliverers {
                 one.wake.notify_one();
             }
         }
+    }
+
+    /// Channels of this node that have taken nothing since before that moment.
+    pub fn failing(&self, before: Micros) -> Vec<Failing> {
+        self.node.failing.before(before)
     }
 
     /// Looks at every channel now.

@@ -15,13 +15,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use watchkeeper_core::plan::{DIGEST_MAX, HeldBy, Mute, Plan, Suppressed, Waiting, delivery_plan};
-use watchkeeper_core::{Micros, TenantId};
+use watchkeeper_core::{Dur, Micros, TenantId};
 
 /// No look follows another sooner, unless something wakes us: a row that is due but not ready must not make us spin.
 pub(super) const POLL_LEAST: Duration = Duration::from_millis(100);
 /// While the store is out of reach it is asked again after so long. Shorter would load it while it recovers; longer
 /// would delay what waits.
 pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// A channel that takes nothing is asked so often whether there is more to pass on. Rarer would let the last resort hear later; more often
+/// would only load the store.
+const PASS_ON_EVERY: Dur = Dur::secs(10);
 /// So many notices are read at once: what one digest may cover. Fewer would make a storm many digests.
 const READ_AT_ONCE: i64 = DIGEST_MAX as i64;
 /// So many messages leave one by one before what is due is read anew. More would let what came meanwhile wait, however urgent.
@@ -41,6 +44,8 @@ pub(super) struct Deliverer {
     pub(super) failures: u32,
     /// Until then the provider is left alone.
     pub(super) quiet: Option<Instant>,
+    /// What a channel that takes nothing was to tell is passed on not before then.
+    pass_on_at: Micros,
     /// The store is out of reach, and that has been logged.
     outage: bool,
     /// The attempt that has begun and whose end is not recorded.
@@ -58,6 +63,7 @@ impl Deliverer {
             alone: HashSet::new(),
             failures: 0,
             quiet: None,
+            pass_on_at: Micros(0),
             outage: false,
             in_hand: None,
         }
@@ -87,6 +93,7 @@ impl Deliverer {
                 () = tokio::time::sleep(look) => {}
             }
         }
+        self.node.failing.over(self.spec.borrow().id);
     }
 
     pub(super) fn cx(&self) -> &DeliverContext {
@@ -104,11 +111,15 @@ impl Deliverer {
     async fn round(&mut self) -> Result<Duration, StoreError> {
         loop {
             self.look_anew().await?;
+            self.pass_on().await?;
             if let Some(left) = self.quiet.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()) {
                 return Ok(left.min(POLL));
             }
             let spec = self.spec.borrow().clone();
-            let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) else { return Ok(POLL) };
+            let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) else {
+                self.node.failing.over(spec.id);
+                return Ok(POLL);
+            };
             let now = self.cx().clock.now();
             let caps = spec.caps();
             if self.past.learn(&*self.node.cx.store, spec.id, &fence, &caps, now).await? {
@@ -143,7 +154,23 @@ impl Deliverer {
             self.cx().store.hasten(spec.id, &fence, self.cx().clock.now()).await?;
         }
         (self.quiet, self.failures) = (None, 0);
+        self.node.failing.over(spec.id);
         self.spec.mark_unchanged();
+        Ok(())
+    }
+
+    /// What a channel has been failing at for long is told by the last resort too.
+    async fn pass_on(&mut self) -> Result<(), StoreError> {
+        let (spec, now) = (self.spec.borrow().clone(), self.cx().clock.now());
+        let before = now - self.cx().patience;
+        if now < self.pass_on_at || self.node.failing.since(spec.id).is_none_or(|since| since > before) {
+            return Ok(());
+        }
+        let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) else { return Ok(()) };
+        self.pass_on_at = now + PASS_ON_EVERY;
+        if self.cx().store.pass_on(spec.id, before, &fence, now).await? > 0 {
+            self.node.given_up.send_replace(());
+        }
         Ok(())
     }
 

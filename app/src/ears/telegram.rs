@@ -156,8 +156,14 @@ impl Poller {
                 break;
             }
         }
-        if self.unconfirmed && self.ours() {
-            // Only so that nothing is answered twice.
+        if self.ours() {
+            self.confirm().await;
+        }
+    }
+
+    /// Tells Telegram what has been obeyed, only so that nothing is answered twice.
+    async fn confirm(&mut self) {
+        if std::mem::take(&mut self.unconfirmed) {
             let confirm = self.spec.bot.updates(&self.cx.net, self.offset, Duration::ZERO);
             let _ = tokio::time::timeout(CONFIRM_MAX, confirm).await;
         }
@@ -169,15 +175,22 @@ impl Poller {
 
     /// Returns when the lease is not ours any more.
     async fn lost(&self) {
+        let mut held = self.cx.leases.watch();
         while self.ours() {
-            tokio::time::sleep(LEASE_LOOK).await;
+            tokio::select! {
+                Ok(()) = held.changed() => {}
+                () = tokio::time::sleep(LEASE_LOOK) => {}
+            }
         }
     }
 
     /// Asks for updates once and obeys them; how long to wait before the next time.
     async fn round(&mut self) -> Duration {
         if !self.ours() {
-            // Whoever holds it confirms what it has done.
+            // A lease that is handed over is ours to finish with until the next look; if it has run out, whoever holds it is asked again.
+            if self.cx.leases.reached() {
+                self.confirm().await;
+            }
             (self.offset, self.unconfirmed) = (None, false);
             return LEASE_LOOK;
         }

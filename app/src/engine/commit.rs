@@ -1,8 +1,9 @@
 //! The commit stream: while one batch is being committed, the next one forms.
 //!
-//! A batch closes after [`CLOSE_AFTER`], at [`ROWS_MAX`] rows, or at once when it holds anything but unchanged `up`.
+//! A batch closes at the next beat of [`CLOSE_AFTER`], at [`ROWS_MAX`] rows, or at once when it holds anything but unchanged `up`.
 //! A commit whose outcome is unclear is sent again under the same number: the store knows whether it landed.
 
+use crate::clock::next_beat;
 use crate::live::Latest;
 use crate::store::{Batch, BeatRow, Committed, Decision, Joined, LiveRow, Scope, Store, StoreError};
 use crate::telemetry::SharedMetrics;
@@ -35,7 +36,8 @@ pub struct Forming {
     pub latest: Vec<Latest>,
     /// New paces for the schedule.
     pub paces: Vec<(MonitorId, Pace)>,
-    since: Option<Instant>,
+    /// When it closes at the latest; `None` while it is empty.
+    closes: Option<Instant>,
     urgent: bool,
     dropped: u64,
 }
@@ -74,7 +76,7 @@ impl Forming {
     }
 
     fn begin(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
+        self.closes.get_or_insert_with(|| next_beat(CLOSE_AFTER));
     }
 }
 
@@ -126,18 +128,18 @@ impl Stream {
 
     /// Whether a batch forms that only waits for its time.
     pub fn waits_to_close(&self) -> bool {
-        self.flying.is_none() && self.forming.since.is_some()
+        self.flying.is_none() && self.forming.closes.is_some()
     }
 
     /// When it closes.
     pub fn close_at(&self) -> Instant {
-        self.forming.since.map_or_else(Instant::now, |since| since + CLOSE_AFTER)
+        self.forming.closes.unwrap_or_else(Instant::now)
     }
 
     /// Starts the commit of the forming batch if its time has come and none is on its way.
     pub fn launch_if_due(&mut self) {
-        let Some(since) = self.forming.since else { return };
-        let due = self.forming.urgent || self.forming.batch.beats.len() >= ROWS_MAX || since.elapsed() >= CLOSE_AFTER;
+        let Some(closes) = self.forming.closes else { return };
+        let due = self.forming.urgent || self.forming.batch.beats.len() >= ROWS_MAX || Instant::now() >= closes;
         if due && self.flying.is_none() {
             self.launch();
         }
@@ -177,7 +179,7 @@ impl Stream {
     /// Commits everything that is left.
     pub async fn flush(mut self, grace: Duration) -> anyhow::Result<()> {
         let all = async {
-            while self.flying.is_some() || self.forming.since.is_some() {
+            while self.flying.is_some() || self.forming.closes.is_some() {
                 if self.flying.is_none() {
                     self.launch();
                 }

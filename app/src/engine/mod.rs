@@ -15,7 +15,7 @@ mod votes;
 mod watched;
 pub mod words;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, next_beat};
 use crate::executor::Observed;
 use crate::lease::Leases;
 use crate::live::{Latest, Live};
@@ -42,6 +42,11 @@ const IDS_LOW: i64 = 20_000;
 const FOLDED_AT_ONCE: usize = 1_024;
 /// So many ids are fetched at once.
 const IDS_BLOCK: i64 = 50_000;
+
+/// What is looked for by and by is looked for so often.
+const TICK: Duration = Duration::from_secs(1);
+/// A node that is alone looks for pushes and actions every so many seconds, should a bell have been missed.
+const LOOK_ALONE: u32 = 10;
 
 /// A new configuration for the engine.
 pub struct FleetUpdate {
@@ -190,9 +195,10 @@ impl Engine {
     /// the process must end and start again from what is stored.
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) -> anyhow::Result<()> {
         let mut held = self.w.leases.watch();
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        let mut listen = tokio::time::interval(votes::LISTEN_EVERY);
+        let mut tick = tokio::time::interval_at(next_beat(TICK).into(), TICK);
+        let mut listen = tokio::time::interval_at(next_beat(votes::LISTEN_EVERY).into(), votes::LISTEN_EVERY);
         listen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked = 0;
         loop {
             (self.w.alive)();
             self.note_round();
@@ -222,10 +228,15 @@ impl Engine {
                 () = self.w.actions.notified() => self.fetch_actions(),
                 () = tokio::time::sleep_until(wake.into()) => self.wake_due(),
                 () = tokio::time::sleep_until(close.into()), if self.stream.waits_to_close() => {}
-                _ = listen.tick() => self.fetch_votes(),
+                // While nobody else is there, nobody else votes; but from where on to listen must be known before the first state is loaded.
+                _ = listen.tick(), if self.heard.is_none() || self.w.leases.shared() => self.fetch_votes(),
                 _ = tick.tick() => {
-                    self.fetch_pushes();
-                    self.fetch_actions();
+                    // What is recorded through this node rings; what another one recorded must be looked for.
+                    looked += 1;
+                    if self.w.leases.shared() || looked % LOOK_ALONE == 0 {
+                        self.fetch_pushes();
+                        self.fetch_actions();
+                    }
                     self.load_missing();
                     self.w.metrics.incidents_open.set(self.watched.values().map(|w| w.open.len() as i64).sum());
                 }

@@ -131,6 +131,9 @@ impl Engine {
     }
 
     pub(super) async fn take_up(&mut self, loaded: Loaded) {
+        // What was recorded of them before was nobody's to fold.
+        self.w.pushes.notify_one();
+        self.w.actions.notify_one();
         let now = self.w.clock.now();
         self.codes.extend(loaded.codes);
         let place = Place { now, codes: &self.codes };

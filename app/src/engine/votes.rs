@@ -17,8 +17,7 @@ pub(super) const LISTEN_EVERY: Duration = Duration::from_millis(250);
 
 impl Engine {
     pub(super) fn fetch_votes(&mut self) {
-        // While nobody else is there, nobody else votes; but from where on to listen must be known before the first state is loaded.
-        if self.fetching_votes || (self.heard.is_some() && !self.w.leases.shared()) {
+        if self.fetching_votes {
             return;
         }
         self.fetching_votes = true;

@@ -14,7 +14,7 @@ mod wanted;
 
 pub use wanted::{SOURCE, Wanted};
 
-use crate::clock::{BootTime, Clock};
+use crate::clock::{BootTime, Clock, next_beat};
 use crate::engine::agent_scope;
 use crate::store::{Fence, LeaseRow, Scope, Store};
 use crate::telemetry::SharedMetrics;
@@ -68,8 +68,7 @@ pub struct Leases(watch::Receiver<Held>);
 impl Leases {
     /// The fence of a scope, if we may act on it now.
     pub fn fence(&self, scope: &str) -> Option<Fence> {
-        let good = BootTime::now() < self.0.borrow().good_until;
-        self.listed(scope).filter(|_| good)
+        self.listed(scope).filter(|_| self.reached())
     }
 
     /// The fence of a scope that was ours when the store was last reached, whether or not that has run out: under it one may go on
@@ -81,6 +80,11 @@ impl Leases {
     /// Whether anybody shows life on a scope.
     pub fn alive(&self, scope: &str) -> bool {
         self.0.borrow().alive.get(scope).is_some_and(|until| BootTime::now() < *until)
+    }
+
+    /// Whether the table was reached so lately that what is held, or no longer held, is known.
+    pub fn reached(&self) -> bool {
+        BootTime::now() < self.0.borrow().good_until
     }
 
     /// Whether other nodes share the work with this one, or could.
@@ -134,7 +138,8 @@ impl Keeper {
 
     /// Keeps leases until `stop`, then gives them all back at once. Fails when another process runs under this node's name.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let look = self.cx.times.beat / LOOKS_PER_BEAT;
+        // Where nobody else can be, there is nothing to see between two beats.
+        let look = if self.cx.store.exclusive() { self.cx.times.beat } else { self.cx.times.beat / LOOKS_PER_BEAT };
         let result = loop {
             if let Err(rival) = self.round().await {
                 break Err(rival);
@@ -142,7 +147,7 @@ impl Keeper {
             (self.cx.alive)();
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
-                () = tokio::time::sleep(look) => {}
+                () = tokio::time::sleep_until(next_beat(look).into()) => {}
                 // Whoever says what is wanted may end before us; what was wanted last is kept until `stop`.
                 Ok(()) = self.cx.wanted.changed() => {}
             }

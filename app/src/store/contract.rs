@@ -85,6 +85,9 @@ pub trait Store: Send + Sync {
     async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()>;
     /// Makes everything due that waits for another attempt on this channel, under the channel's lease.
     async fn hasten(&self, channel: ChannelId, fence: &Fence, now: Micros) -> Result<()>;
+    /// Gives the tenants' last-resort channels, too, what this channel was to tell of incidents before that moment and what by now nobody
+    /// was told: unless a mute holds it back, or another channel's hours do. Under the channel's lease. How many words that were.
+    async fn pass_on(&self, channel: ChannelId, before: Micros, fence: &Fence, now: Micros) -> Result<u64>;
     /// Puts words that no incident caused in the outbox; those that are there already are left alone.
     async fn tell(&self, words: &[WordWrite]) -> Result<()>;
     /// What this channel took since then, oldest first, at most [`super::PAGE_MAX`].

@@ -5,9 +5,12 @@ use super::course::{EntryOut, channels_failed};
 use super::rows::{self, Columns, Sql};
 use super::{Attempted, Deferred, DueNotice, LiveWrite};
 use crate::channel::content::Content;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::{Dur, Micros, TenantId};
+
+/// So many words of a channel that takes nothing are passed on in one transaction. More would hold up those who want to write.
+pub(super) const PASSED_ON_AT_ONCE: i64 = 1_000;
 
 /// A due notice, and what its circumstances are looked up by.
 pub(super) struct DueRow {
@@ -201,26 +204,35 @@ pub(super) struct Failure<'a> {
     uid: Option<String>,
     failed: Vec<String>,
     instead: Vec<String>,
+    /// Some of the channels that failed are still tried.
+    trying: bool,
 }
 
 impl<'a> Failure<'a> {
-    /// One for each cause, from rows of every notice of these causes: cause, state, channel's name, incident's public id. What waits
-    /// among them is what has just been put in the outbox of the last-resort channels.
-    pub(super) fn gather(notices: &'a [Changed], rows: &[impl Columns]) -> Sql<Vec<Self>> {
+    /// One for each cause, from rows of every notice of these causes: row id, cause, state, channel's name, incident's public id. Those
+    /// in `instead` have just been put in the outbox of the last-resort channels.
+    pub(super) fn gather(notices: &'a [Changed], instead: &HashSet<i64>, rows: &[impl Columns]) -> Sql<Vec<Self>> {
         let mut failures: BTreeMap<&str, Self> = BTreeMap::new();
         for notice in notices {
-            let none = Self { notice, uid: None, failed: Vec::new(), instead: Vec::new() };
+            let none = Self { notice, uid: None, failed: Vec::new(), instead: Vec::new(), trying: false };
             failures.entry(&notice.cause).or_insert(none);
         }
         for row in rows {
-            let Some(failure) = failures.get_mut(row.text(0)?.as_str()) else { continue };
-            match row.text(1)?.as_str() {
-                "dead" => failure.failed.push(row.text(2)?),
-                "due" => failure.instead.push(row.text(2)?),
-                // Suppressed: nobody was to be told on that channel.
-                _ => {}
+            let Some(failure) = failures.get_mut(row.text(1)?.as_str()) else { continue };
+            failure.uid = row.maybe_text(4)?;
+            if instead.contains(&row.int(0)?) {
+                failure.instead.push(row.text(3)?);
+                continue;
             }
-            failure.uid = row.maybe_text(3)?;
+            match row.text(2)?.as_str() {
+                "dead" => failure.failed.push(row.text(3)?),
+                // Nobody was to be told on that channel.
+                "suppressed" => {}
+                _ => {
+                    failure.failed.push(row.text(3)?);
+                    failure.trying = true;
+                }
+            }
         }
         Ok(failures.into_values().collect())
     }
@@ -228,10 +240,12 @@ impl<'a> Failure<'a> {
     /// What its incident's timeline says of it.
     pub(super) fn entry(&self, at: Micros) -> Option<EntryOut<'static>> {
         let failed = self.failed.join(", ");
-        let text = if self.instead.is_empty() {
-            format!("every channel has failed ({failed}), and there is no other to tell")
-        } else {
-            format!("every channel has failed ({failed}): telling {} as a last resort", self.instead.join(", "))
+        let text = match (self.instead.join(", "), self.trying) {
+            (none, _) if none.is_empty() => format!("every channel has failed ({failed}), and there is no other to tell"),
+            (instead, false) => format!("every channel has failed ({failed}): telling {instead} as a last resort"),
+            (instead, true) => {
+                format!("no channel could be told so far ({failed}): telling {instead} too, as a last resort")
+            }
         };
         Some(EntryOut::new(self.notice.incident?, at, "channels_failed", text.into()))
     }

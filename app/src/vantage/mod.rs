@@ -11,7 +11,7 @@ mod look;
 pub use look::Means;
 
 use crate::channel::content::NodeEvent;
-use crate::clock::Clock;
+use crate::clock::{Clock, next_beat};
 use crate::config::decode::show_duration;
 use crate::life::{self, Announcer};
 use crate::net::{Guard, Net};
@@ -132,7 +132,7 @@ impl Vantage {
     }
 
     async fn keep_looking(&self, net: &Net, check: &[Means], over: mpsc::Sender<Outage>, stop: &CancellationToken) {
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval_at(next_beat(TICK).into(), TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked: Option<Instant> = None;
         loop {

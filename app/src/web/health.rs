@@ -5,6 +5,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::types::{HealthBody, ReadyBody, Reloaded};
 use crate::config::decode::show_duration;
+use crate::deliver::Failing;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -14,6 +15,9 @@ use watchkeeper_core::{Dur, Micros};
 /// A node that begins attempts later than this is not ready: its verdicts are late by as much. A smaller limit would flap on
 /// a short pause of the machine.
 pub const READY_LAG_MAX: Dur = Dur::secs(5);
+
+/// So many failing channels are named. More would make an answer long that is read by machines every few seconds.
+const NAMED_MAX: usize = 5;
 
 /// Whose administrators may have the whole configuration read again: it is the installation's, not one tenant's.
 const OWNER_TENANT: &str = "default";
@@ -32,6 +36,8 @@ pub struct Readiness {
     pub reload_problem: Option<String>,
     /// Notices that were given up and not sent again, of all tenants.
     pub dead_letters: i64,
+    /// Channels that have taken nothing for long, of all tenants.
+    pub failing_channels: Vec<Failing>,
     /// Why the newest dead-man's ping did not come through.
     pub dead_man_problem: Option<String>,
     /// Since when this node's own network has been gone, if it is: its attempts say nothing.
@@ -47,6 +53,7 @@ impl Default for Readiness {
             schedule_lag: Dur::ZERO,
             reload_problem: None,
             dead_letters: 0,
+            failing_channels: Vec::new(),
             dead_man_problem: None,
             cut_off: None,
         }
@@ -62,7 +69,7 @@ impl Readiness {
     /// A bad reload is only a warning: the node goes on with what it had, and taking it out of service would not help. Nor
     /// would it for a message that no provider takes, nor for a dead-man's ping: whoever waits for that raises the alarm.
     fn body(&self) -> ReadyBody {
-        let Self { store, leases, schedule_lag, reload_problem, dead_letters, dead_man_problem, cut_off } = self;
+        let Self { store, leases, schedule_lag, reload_problem, dead_letters, failing_channels, dead_man_problem, cut_off } = self;
         let mut problems = Vec::new();
         if let Err(why) = store {
             problems.push(format!("store: {why}"));
@@ -78,17 +85,26 @@ impl Readiness {
             ));
         }
         if let Some(since) = cut_off {
-            let since = jiff::Timestamp::from_microsecond(since.0).map_or_else(|_| since.0.to_string(), |at| format!("{at:.0}"));
-            problems.push(format!("network: this node has had none of its own since {since}"));
+            problems.push(format!("network: this node has had none of its own since {}", moment(*since)));
         }
         let mut warnings: Vec<String> = reload_problem.iter().map(|why| format!("configuration: {why}")).collect();
         if *dead_letters > 0 {
             let notices = if *dead_letters == 1 { "notice" } else { "notices" };
             warnings.push(format!("{dead_letters} {notices} could not be delivered; see watchkeeper dead-letters"));
         }
+        warnings.extend(failing_channels.iter().take(NAMED_MAX).map(|Failing { name, since, class }| {
+            format!("channel {name}: has taken nothing since {} ({}); it is tried again and again", moment(*since), class.as_str())
+        }));
+        if failing_channels.len() > NAMED_MAX {
+            warnings.push(format!("{} more channels take nothing", failing_channels.len() - NAMED_MAX));
+        }
         warnings.extend(dead_man_problem.iter().map(|why| format!("dead_man: {why}")));
         ReadyBody { ready: problems.is_empty(), problems, warnings }
     }
+}
+
+fn moment(at: Micros) -> String {
+    jiff::Timestamp::from_microsecond(at.0).map_or_else(|_| at.0.to_string(), |at| format!("{at:.0}"))
 }
 
 /// `GET /health`: that this answers is the answer.
@@ -124,6 +140,7 @@ pub(super) async fn reload(State(web): State<Web>, Extension(caller): Extension<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::RefusedClass;
 
     fn fine() -> Readiness {
         Readiness {
@@ -132,6 +149,7 @@ mod tests {
             schedule_lag: Dur::ZERO,
             reload_problem: None,
             dead_letters: 0,
+            failing_channels: Vec::new(),
             dead_man_problem: None,
             cut_off: None,
         }
@@ -165,5 +183,13 @@ mod tests {
         assert!(body(3).ready);
         assert_eq!(body(3).warnings, ["3 notices could not be delivered; see watchkeeper dead-letters"]);
         assert_eq!(body(1).warnings, ["1 notice could not be delivered; see watchkeeper dead-letters"]);
+    }
+    #[test]
+    fn a_channel_that_takes_nothing_is_named() {
+        let failing = |n: usize| Failing { name: format!("pager{n}"), since: Micros(0), class: RefusedClass::Timeout };
+        let body = Readiness { failing_channels: (1..=7).map(failing).collect(), ..fine() }.body();
+        assert!(body.ready, "another place would not reach the provider either");
+        assert_eq!(body.warnings[0], "channel pager1: has taken nothing since 1970-01-01T00:00:00Z (timeout); it is tried again and again");
+        assert_eq!((body.warnings.len(), body.warnings[5].as_str()), (6, "2 more channels take nothing"));
     }
 }

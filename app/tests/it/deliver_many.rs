@@ -12,8 +12,9 @@ use watchkeeper::channel::{Caps, Delivery};
 use watchkeeper::deliver::ChannelSpec;
 use watchkeeper::store::{TenantScope, WordWrite};
 use watchkeeper::telemetry::ChannelOnly;
+use watchkeeper_core::plan::STORM_AT;
 use watchkeeper_core::verdict::NoticeEvent;
-use watchkeeper_core::{Dur, Severity};
+use watchkeeper_core::{Dur, Micros, Severity};
 
 fn digest(content: &Content) -> &Digest {
     let Content::Digest(digest) = content else { panic!("no digest: {content:?}") };
@@ -269,6 +270,76 @@ async fn when_every_channel_of_an_alert_has_failed_the_last_resort_is_told() {
         assert!(view.notices.iter().any(|n| n.channel == "last" && n.state == "sent"), "{:?}", view.notices);
         assert!(heard[0].content.incident().is_some_and(|message| message.incident == open.uid), "{:?}", heard[0].content);
         deliverers.shutdown(LIMIT).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_no_channel_of_an_alert_takes_anything_for_long_the_last_resort_is_told_too() {
+    each_store(|t| async move {
+        let mut node = Node::with_last_resort(t).await;
+        let (a, b, last) = (Recorder::answering(|_, _| FAILS), Recorder::answering(|_, _| FAILS), Recorder::new());
+        let channels = [node.a, node.b];
+        let open = node.open(&channels, 2).await;
+        let deliverers = node.deliverers_with(Dur::ZERO);
+        deliverers.apply(vec![a.spec(node.a, "a"), b.spec(node.b, "b"), last.spec(node.last.unwrap(), "last")]);
+        let heard = last.wait_for(2).await;
+        for one in &open {
+            let view = node.wait_for(&one.uid, &["due", "due", "sent"]).await;
+            assert!(view.notices.iter().any(|n| n.channel == "last" && n.state == "sent"), "{:?}", view.notices);
+            assert!(heard.iter().any(|word| word.content.incident().is_some_and(|message| message.incident == one.uid)));
+        }
+        let failing: Vec<String> = deliverers.failing(node.clock.now()).into_iter().map(|failing| failing.name).collect();
+        assert_eq!(failing, ["a", "b"]);
+        assert_eq!(deliverers.failing(Micros(0)), [], "not for as long as that");
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!(last.heard().len(), 2, "once each");
+        assert_eq!(deliverers.failing(node.clock.now()), [], "what is not tried does not fail");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_channel_that_works_again_needs_no_last_resort() {
+    each_store(|t| async move {
+        let mut node = Node::with_last_resort(t).await;
+        let (a, last) = (Recorder::answering(|_, nth| if nth < 2 { FAILS } else { Answer::Take }), Recorder::new());
+        let open = node.open(&[node.a], 1).await.remove(0);
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a"), last.spec(node.last.unwrap(), "last")]);
+        node.wait_for(&open.uid, &["sent"]).await;
+        assert_eq!(deliverers.failing(node.clock.now()), []);
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!((a.heard().len(), last.heard().len()), (3, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_storm_to_a_provider_that_answers_at_once_is_gathered_too() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let a = Recorder::new();
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![a.spec(node.a, "a")]);
+        // Each is told before the next one happens: never do two wait at the same moment.
+        let mut all = Vec::new();
+        for _ in 0..STORM_AT {
+            let open = node.open(&[node.a], 1).await.remove(0);
+            deliverers.wake([node.a]);
+            node.wait_for(&open.uid, &["sent"]).await;
+            all.push(open);
+        }
+        for _ in 0..30 {
+            all.extend(node.open(&[node.a], 1).await);
+            deliverers.wake([node.a]);
+        }
+        for open in &all {
+            node.wait_for(&open.uid, &["sent"]).await;
+        }
+        deliverers.shutdown(LIMIT).await;
+        let digests = a.heard().iter().filter(|word| matches!(word.content, Content::Digest(_))).count();
+        assert!(a.heard().len() <= STORM_AT + 3 && digests > 0, "{} messages, {digests} of them digests", a.heard().len());
     })
     .await;
 }

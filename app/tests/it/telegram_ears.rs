@@ -203,7 +203,7 @@ async fn of_two_nodes_one_listens_and_the_other_takes_over() {
     let (bot, target) = (Bot::start().await, down().await);
     let yaml = |name: &str| {
         format!(
-            "server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: {name}, lease: {{ beat: 100ms, valid: 300ms, take_over: 500ms }} }}\n{}",
+            "server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: {name}, lease: {{ beat: 400ms, valid: 1s, take_over: 1500ms }} }}\n{}",
             config(&bot, &target.url("/"), "")
         )
     };

@@ -30,17 +30,20 @@ pub(super) async fn commit(tx: &mut PgConnection, batch: &Batch) -> Sql<Committe
     Ok(committed)
 }
 
-/// What became of the batch, if its number has landed before.
+/// Takes the batch's number, or says what became of the batch if its number has landed before.
 async fn landed(tx: &mut PgConnection, batch: &Batch) -> Sql<Option<Committed>> {
-    let row = query("SELECT batch, batch_result, boot_id FROM wk_agent WHERE id = $1 FOR NO KEY UPDATE")
+    let taken = query("UPDATE wk_agent SET batch = $2, batch_result = NULL WHERE id = $1 AND boot_id = $3 AND batch < $2")
         .bind(batch.agent.0)
-        .fetch_one(&mut *tx)
+        .bind(batch.number as i64)
+        .bind(&batch.boot)
+        .execute(&mut *tx)
         .await?;
-    flat::same_life(&row.text(2)?, batch)?;
-    let newest = row.int(0)? as u64;
-    if batch.number > newest {
+    if taken.rows_affected() == 1 {
         return Ok(None);
     }
+    let row = query("SELECT batch, batch_result, boot_id FROM wk_agent WHERE id = $1").bind(batch.agent.0).fetch_one(&mut *tx).await?;
+    flat::same_life(&row.text(2)?, batch)?;
+    let newest = row.int(0)? as u64;
     let result = row.maybe_text(1)?.filter(|_| batch.number == newest);
     Ok(Some(flat::read_result(result.as_deref())?))
 }
@@ -257,13 +260,11 @@ pub(super) async fn live(tx: &mut PgConnection, live: &[(TenantId, &LiveWrite)])
     Ok(ids)
 }
 
+/// Keeps what became of the batch for whoever asks again, if there is anything to say.
 async fn finish(tx: &mut PgConnection, batch: &Batch, committed: &Committed) -> Sql<()> {
-    query("UPDATE wk_agent SET batch = $2, batch_result = $3 WHERE id = $1")
-        .bind(batch.agent.0)
-        .bind(batch.number as i64)
-        .bind(flat::write_result(committed))
-        .execute(&mut *tx)
-        .await?;
+    if let Some(result) = flat::write_result(committed) {
+        query("UPDATE wk_agent SET batch_result = $2 WHERE id = $1").bind(batch.agent.0).bind(result).execute(&mut *tx).await?;
+    }
     Ok(())
 }
 

@@ -263,6 +263,10 @@ impl Store for PostgresStore {
         write!(self, "looking anew at what waits", |tx| attempt::hasten(tx, channel, fence, now))
     }
 
+    async fn pass_on(&self, channel: ChannelId, before: Micros, fence: &Fence, now: Micros) -> Result<u64> {
+        write!(self, "passing on what waits", |tx| attempt::pass_on(tx, channel, before, fence, now))
+    }
+
     async fn tell(&self, words: &[WordWrite]) -> Result<()> {
         write!(self, "putting words in the outbox", |tx| outbox::tell(tx, words))
     }

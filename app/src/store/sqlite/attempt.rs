@@ -1,7 +1,7 @@
 //! Attempts to deliver: begun, ended, or put off; and what follows when every channel has failed.
 
 use super::super::course::EntryOut;
-use super::super::outbox::{Changed, Failure, deferral, entries};
+use super::super::outbox::{Changed, Failure, PASSED_ON_AT_ONCE, deferral, entries};
 use super::super::rows::{Columns, Sql};
 use super::super::{AttemptEnd, Attempted, Deferred, Fence};
 use super::belong::list;
@@ -110,30 +110,74 @@ async fn last_resort(tx: &mut SqliteConnection, dead: &[Changed], now: Micros) -
     .fetch_all(&mut *tx)
     .await?;
     let failed = rows.iter().map(Changed::read).collect::<Sql<Vec<_>>>()?;
-    if failed.is_empty() {
-        return Ok(());
+    let instead = instead(tx, &failed, now).await?;
+    say(tx, &failed, &instead, now).await
+}
+
+/// What this channel was to tell and nobody was told so far, for the last-resort channels that do not have it yet: none of two channels
+/// that fail together waits for the other.
+pub(super) async fn pass_on(tx: &mut SqliteConnection, channel: ChannelId, before: Micros, fence: &Fence, now: Micros) -> Sql<u64> {
+    if !holds(tx, fence).await? {
+        return Ok(0);
     }
-    query(
+    let rows = query(
+        "SELECT n.id, n.cause, n.incident_id, n.channel_id, n.tenant_id, n.event FROM wk_notice n
+         WHERE n.channel_id = $1 AND n.state IN ('due', 'held', 'sending') AND n.incident_id IS NOT NULL AND n.created_at <= $2
+           AND NOT (n.state = 'held' AND n.held = 1 AND n.next_at > $3)
+           AND NOT EXISTS (SELECT 1 FROM wk_notice o WHERE o.cause = n.cause
+                           AND (o.state = 'sent' OR o.state = 'held' AND o.held = 1 AND o.next_at > $3))
+           AND EXISTS (SELECT 1 FROM wk_channel c WHERE c.tenant_id = n.tenant_id AND c.last_resort = 1 AND c.retired_at IS NULL
+                       AND NOT EXISTS (SELECT 1 FROM wk_notice l WHERE l.cause = n.cause AND l.channel_id = c.id))
+         ORDER BY n.id LIMIT $4",
+    )
+    .bind(channel.0)
+    .bind(before.0)
+    .bind(now.0)
+    .bind(PASSED_ON_AT_ONCE)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut failed = rows.iter().map(Changed::read).collect::<Sql<Vec<_>>>()?;
+    let instead = instead(tx, &failed, now).await?;
+    // Another channel may have passed some of them on meanwhile.
+    failed.retain(|notice| instead.values().any(|cause| *cause == notice.cause));
+    say(tx, &failed, &instead, now).await?;
+    Ok(failed.len() as u64)
+}
+
+/// Puts these words in the outbox of the tenants' last-resort channels that do not have them: the new rows with their causes.
+async fn instead(tx: &mut SqliteConnection, failed: &[Changed], now: Micros) -> Sql<HashMap<i64, String>> {
+    if failed.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = query(
         "INSERT INTO wk_notice (cause, channel_id, tenant_id, incident_id, event, nth, severity, payload, cooldown, state, next_at,
              created_at)
          SELECT n.cause, c.id, n.tenant_id, n.incident_id, n.event, n.nth, n.severity, n.payload, n.cooldown, 'due', $2, n.created_at
          FROM wk_notice n JOIN wk_channel c ON c.tenant_id = n.tenant_id AND c.last_resort = 1 AND c.retired_at IS NULL
-         WHERE n.id IN (SELECT value FROM json_each($1)) ON CONFLICT (cause, channel_id) DO NOTHING",
+         WHERE n.id IN (SELECT value FROM json_each($1)) ORDER BY n.cause, c.id ON CONFLICT (cause, channel_id) DO NOTHING RETURNING id, cause",
     )
     .bind(list(&failed.iter().map(|notice| notice.id).collect::<Vec<_>>()))
     .bind(now.0)
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?;
     // Its end may wait on the channels that failed, or have been told on one that works again.
     ends_as_last_resort(tx, &failed.iter().filter_map(|notice| notice.incident).collect::<Vec<_>>()).await?;
+    rows.iter().map(|row| Ok((row.int(0)?, row.text(1)?))).collect()
+}
+
+/// Says on the timelines and on the live stream which channels have failed, and who is told instead.
+async fn say(tx: &mut SqliteConnection, failed: &[Changed], instead: &HashMap<i64, String>, now: Micros) -> Sql<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
     let rows = query(
-        "SELECT n.cause, n.state, c.name, i.uid FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id
+        "SELECT n.id, n.cause, n.state, c.name, i.uid FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id
          LEFT JOIN wk_incident i ON i.id = n.incident_id WHERE n.cause IN (SELECT value FROM json_each($1)) ORDER BY n.id",
     )
     .bind(list(&failed.iter().map(|notice| notice.cause.as_str()).collect::<Vec<_>>()))
     .fetch_all(&mut *tx)
     .await?;
-    let failures = Failure::gather(&failed, &rows)?;
+    let failures = Failure::gather(failed, &instead.keys().copied().collect(), &rows)?;
     append(tx, failures.iter().filter_map(|failure| failure.entry(now)).collect()).await?;
     let events: Vec<_> = failures.iter().map(|failure| failure.live(now)).collect();
     live(tx, &events.iter().map(|(tenant, event)| (*tenant, event)).collect::<Vec<_>>()).await?;

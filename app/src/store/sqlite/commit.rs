@@ -76,14 +76,20 @@ pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &BTr
     Ok(committed)
 }
 
-/// What became of the batch, if its number has landed before.
+/// Takes the batch's number, or says what became of the batch if its number has landed before.
 async fn landed(tx: &mut SqliteConnection, batch: &Batch) -> Sql<Option<Committed>> {
+    let taken = query("UPDATE wk_agent SET batch = $2, batch_result = NULL WHERE id = $1 AND boot_id = $3 AND batch < $2")
+        .bind(batch.agent.0)
+        .bind(batch.number as i64)
+        .bind(&batch.boot)
+        .execute(&mut *tx)
+        .await?;
+    if taken.rows_affected() == 1 {
+        return Ok(None);
+    }
     let row = query("SELECT batch, batch_result, boot_id FROM wk_agent WHERE id = $1").bind(batch.agent.0).fetch_one(&mut *tx).await?;
     flat::same_life(&row.text(2)?, batch)?;
     let newest = row.int(0)? as u64;
-    if batch.number > newest {
-        return Ok(None);
-    }
     let result = row.maybe_text(1)?.filter(|_| batch.number == newest);
     Ok(Some(flat::read_result(result.as_deref())?))
 }
@@ -171,35 +177,28 @@ async fn sights(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
         .await
 }
 
+/// Keeps what became of the batch for whoever asks again, if there is anything to say.
 async fn finish(tx: &mut SqliteConnection, batch: &Batch, committed: &Committed) -> Sql<()> {
-    query("UPDATE wk_agent SET batch = $2, batch_result = $3 WHERE id = $1")
-        .bind(batch.agent.0)
-        .bind(batch.number as i64)
-        .bind(flat::write_result(committed))
-        .execute(&mut *tx)
-        .await?;
+    if let Some(result) = flat::write_result(committed) {
+        query("UPDATE wk_agent SET batch_result = $2 WHERE id = $1").bind(batch.agent.0).bind(result).execute(&mut *tx).await?;
+    }
     Ok(())
 }
 
 pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// An INSERT of many rows at a time, in a few fixed widths, so that each is prepared once.
-pub(super) struct Bulk {
-    wide: String,
-    narrow: String,
-    single: String,
-}
+/// An INSERT of up to [`WIDEST`] rows at a time: a text for every number of rows, so that each is prepared once, and few rows are one
+/// statement.
+pub(super) struct Bulk([String; WIDEST]);
 
-/// Rows of the widths. Wider statements gain nothing measurable; SQLite's limit is 32 766 values.
-const WIDE: usize = 64;
-const NARROW: usize = 8;
+/// More rows in a statement gain nothing measurable; SQLite's limit is 32 766 values.
+const WIDEST: usize = 64;
 
 impl Bulk {
     pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
         // Unnamed parameters: SQLite looks named ones up one by one.
         let row = format!("({})", vec!["?"; columns].join(","));
-        let of = |rows: usize| format!("{head} VALUES {} {tail}", vec![row.as_str(); rows].join(","));
-        Self { wide: of(WIDE), narrow: of(NARROW), single: of(1) }
+        Self(std::array::from_fn(|before| format!("{head} VALUES {} {tail}", vec![row.as_str(); before + 1].join(","))))
     }
 
     pub(super) async fn put<T>(
@@ -208,19 +207,8 @@ impl Bulk {
         rows: &[T],
         bind: impl for<'q> Fn(Bound<'q>, &'q T) -> Bound<'q>,
     ) -> Sql<()> {
-        let (mut rest, mut take) = (rows, WIDE);
-        while !rest.is_empty() {
-            while take > rest.len() {
-                take = if take == WIDE { NARROW } else { 1 };
-            }
-            let sql = match take {
-                WIDE => self.wide.as_str(),
-                NARROW => self.narrow.as_str(),
-                _ => self.single.as_str(),
-            };
-            let (now, later) = rest.split_at(take);
-            now.iter().fold(query(sql), &bind).execute(&mut *tx).await?;
-            rest = later;
+        for rows in rows.chunks(WIDEST) {
+            rows.iter().fold(query(self.0[rows.len() - 1].as_str()), &bind).execute(&mut *tx).await?;
         }
         Ok(())
     }

@@ -43,6 +43,8 @@ const READERS: u32 = 3;
 /// How long a statement waits for another process (a backup) that holds the file. Longer stalls the commit stream unseen;
 /// shorter fails where waiting would have done.
 const BUSY: Duration = Duration::from_secs(5);
+/// So many prepared statements are kept: all that there are, in every width of those for many rows.
+const STATEMENTS: usize = 400;
 /// Page cache of the writer and of each reader in KiB (the pragma's sign says KiB). More is memory that small installations
 /// miss; less makes the move of heartbeats read pages again.
 const WRITER_CACHE: &str = "-4096";
@@ -75,6 +77,7 @@ pub(super) async fn open(path: &str) -> Result<SqliteStore> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY)
+        .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging();
     let writer = pool::options(1)
         .connect_with(options.clone().pragma("cache_size", WRITER_CACHE).pragma("journal_size_limit", WAL_KEPT))
@@ -247,6 +250,10 @@ impl Store for SqliteStore {
 
     async fn hasten(&self, channel: ChannelId, fence: &Fence, now: Micros) -> Result<()> {
         write!(self, "looking anew at what waits", |tx| attempt::hasten(tx, channel, fence, now))
+    }
+
+    async fn pass_on(&self, channel: ChannelId, before: Micros, fence: &Fence, now: Micros) -> Result<u64> {
+        write!(self, "passing on what waits", |tx| attempt::pass_on(tx, channel, before, fence, now))
     }
 
     async fn tell(&self, words: &[WordWrite]) -> Result<()> {

@@ -202,3 +202,85 @@ async fn a_last_resort_that_is_no_more_or_no_longer_one_is_not_told() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_no_channel_could_be_told_for_long_is_passed_on() {
+    each_store(|t| async move {
+        let (mut w, last, fence) = with_a_last_resort(t).await;
+        let (id, uid) = opens(&mut w).await;
+        let hook = due(&w, w.hook, sec(2)).await[0].id;
+        end(&w, hook, &w.hook_lease, again(sec(400)), sec(2)).await;
+        let pass_on = async |channel, before, fence: &Fence| w.store().pass_on(channel, before, fence, sec(301)).await.unwrap();
+        let stale = Fence { epoch: w.hook_lease.epoch + 1, ..w.hook_lease.clone() };
+        assert_eq!(pass_on(w.hook, sec(0), &w.hook_lease).await, 0, "it is not that old");
+        assert_eq!(pass_on(w.hook, sec(1), &stale).await, 0, "the channel is another's");
+        assert_eq!(due(&w, last, sec(301)).await, []);
+        assert_eq!(pass_on(w.hook, sec(1), &w.hook_lease).await, 1);
+        assert_eq!(pass_on(w.hook, sec(1), &w.hook_lease).await, 0, "once");
+        assert_eq!(pass_on(w.chat, sec(1), &w.chat_lease).await, 0, "the last resort has it");
+        let told = due(&w, last, sec(301)).await;
+        assert_eq!((told.len(), told[0].event, told[0].created_at), (1, Some(NoticeEvent::Opened), sec(1)));
+        let view = w.incident(&uid).await;
+        assert_eq!(
+            *story(&view).last().unwrap(),
+            ("channels_failed", "no channel could be told so far (hook, chat): telling last too, as a last resort")
+        );
+        assert_eq!(states(&view), [("chat", "opened", "due"), ("hook", "opened", "due"), ("last", "opened", "due")]);
+        assert_eq!(failures(&w).await.len(), 1);
+        end(&w, told[0].id, &fence, sent(), sec(302)).await;
+
+        // Its own channels are told as well when they work again, or else given up; the last resort is not asked twice.
+        end(&w, hook, &w.hook_lease, sent(), sec(400)).await;
+        fails(&w, w.chat, &w.chat_lease, 401).await;
+        assert_eq!(due(&w, last, sec(401)).await, []);
+        assert_eq!(failures(&w).await.len(), 1);
+        resolves(&mut w, id, &uid).await;
+        assert_eq!(due(&w, last, sec(402)).await[0].event, Some(NoticeEvent::Resolved), "to its end");
+        assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_muted_or_told_elsewhere_or_no_alert_is_not_passed_on() {
+    each_store(|t| async move {
+        let (mut w, last, _) = with_a_last_resort(t).await;
+        opens(&mut w).await;
+        let pass_on = async |w: &World, at| w.store().pass_on(w.hook, sec(1), &w.hook_lease, sec(at)).await.unwrap();
+        let (hook, chat) = (due(&w, w.hook, sec(2)).await[0].id, due(&w, w.chat, sec(2)).await[0].id);
+        let hold = |mute| Deferred::Held { until: sec(900), why: "silence".into(), mute };
+        w.store().defer(&[(hook, hold(true))], &w.hook_lease, sec(2)).await.unwrap();
+        assert_eq!(pass_on(&w, 800).await, 0, "somebody asked for quiet");
+        w.store().defer(&[(chat, hold(true))], &w.chat_lease, sec(2)).await.unwrap();
+        let begun = begin(&w, hook, &w.hook_lease, sec(901)).await;
+        assert!(begun, "the silence is over");
+        record(&w, hook, &w.hook_lease, &again(sec(902)), sec(901)).await;
+        end(&w, chat, &w.chat_lease, sent(), sec(901)).await;
+        assert_eq!(pass_on(&w, 1_500).await, 0, "chat has told it");
+        let report = WordWrite {
+            cause: "report/acme/daily/1".into(),
+            tenant: w.acme,
+            channels: vec![w.hook],
+            severity: Severity::Info,
+            content: Content::Test(TestWord { channel: "both".into(), kind: "webhook".into(), at: sec(1) }),
+            at: sec(1),
+        };
+        w.store().tell(&[report]).await.unwrap();
+        assert_eq!(pass_on(&w, 1_500).await, 0, "a report is no alert");
+        assert_eq!(due(&w, last, LATER).await, []);
+        assert_eq!(failures(&w).await.len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_last_resort_nothing_is_passed_on_and_nothing_said() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let (_, uid) = opens(&mut w).await;
+        let before = w.incident(&uid).await.timeline.len();
+        assert_eq!(w.store().pass_on(w.hook, sec(1), &w.hook_lease, sec(301)).await.unwrap(), 0);
+        assert_eq!(w.incident(&uid).await.timeline.len(), before);
+    })
+    .await;
+}

@@ -20,6 +20,7 @@ use watchkeeper::telemetry::{ChannelLabel, Metrics};
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::quorum::Health;
+use watchkeeper_core::retry::LAST_RESORT_AFTER;
 use watchkeeper_core::verdict::{NoticeEvent, Verdict};
 use watchkeeper_core::{ChannelId, Dur, IncidentId, Micros, MonitorId, RuleKey, Severity, TenantId};
 
@@ -123,6 +124,11 @@ impl Node {
 
     /// Deliverers with no channel yet.
     pub fn deliverers(&self) -> Deliverers {
+        self.deliverers_with(LAST_RESORT_AFTER)
+    }
+
+    /// The same, which wait for so long before the last resort is told too.
+    pub fn deliverers_with(&self, patience: Dur) -> Deliverers {
         let fences = self.fences.clone();
         Deliverers::new(DeliverContext {
             store: self.t.store.clone(),
@@ -130,6 +136,7 @@ impl Node {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             fence: Arc::new(move |scope| fences.lock().unwrap().get(scope).cloned()),
+            patience,
         })
     }
 

@@ -213,6 +213,10 @@ impl Store for ScriptedStore {
         self.script.around("hasten", self.inner.hasten(channel, fence, now)).await
     }
 
+    async fn pass_on(&self, channel: ChannelId, before: Micros, fence: &Fence, now: Micros) -> Result<u64> {
+        self.script.around("pass_on", self.inner.pass_on(channel, before, fence, now)).await
+    }
+
     async fn defer(&self, deferred: &[(i64, Deferred)], fence: &Fence, now: Micros) -> Result<()> {
         self.script.around("defer", self.inner.defer(deferred, fence, now)).await
     }

@@ -210,6 +210,13 @@ fn polled(call: &Call) -> Result<(Option<i64>, usize, u64), Refusal> {
 /// Holds a poll until there is something, its time is over, or another one breaks it off.
 async fn held(shared: &Shared, offset: Option<i64>, limit: usize, seconds: u64) -> (StatusCode, String) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    // That a client has hung up is seen a moment later; one that still waits after this is a second listener.
+    let hung_up = async {
+        while shared.inner.lock().unwrap().held.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(250), hung_up).await;
     let own = {
         let mut inner = shared.inner.lock().unwrap();
         inner.polls += 1;

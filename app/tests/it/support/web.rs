@@ -108,6 +108,7 @@ impl TestWeb {
             schedule_lag: Dur::ZERO,
             reload_problem: None,
             dead_letters: 0,
+            failing_channels: Vec::new(),
             dead_man_problem: None,
             cut_off: None,
         };
