@@ -6,10 +6,11 @@
 
 use crate::clock::{BootTime, Clock, next_beat};
 use crate::config::Config;
+use crate::cut_off::{self, CutOff};
 use crate::dead_man::Pinger;
-use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers};
+use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers, Stored};
 use crate::ears::{self, EarsContext};
-use crate::engine::{Engine, FleetUpdate, Wiring};
+use crate::engine::{CUT_OFF, Engine, FleetUpdate, Wiring};
 use crate::executor::{Executor, OBSERVED_MAX};
 use crate::lateness::Lateness;
 use crate::lease::{self, Keeper, KeeperContext, Leases, Wanted};
@@ -24,6 +25,7 @@ use crate::spec::{self, Channels, Fleet};
 use crate::store::{self, Applied, Joined, Mandate, Retention, Store, StoreError};
 use crate::talk;
 use crate::telemetry::{Metrics, SharedMetrics};
+use crate::uptime_o::Mirror;
 use crate::vantage::{Means, Vantage};
 use crate::web::{self, Control, Readiness, WebState};
 use anyhow::Context as _;
@@ -92,10 +94,12 @@ pub struct App {
     pinger: Option<Pinger>,
     dead_man_problem: watch::Receiver<Option<String>>,
     reloader: Reloader,
+    mirror: Option<Mirror>,
     listener: TcpListener,
     web: WebState,
     ready: watch::Sender<Readiness>,
     store_health: watch::Receiver<Option<String>>,
+    cut_off: Option<Arc<CutOff>>,
     retention: Retention,
 }
 
@@ -106,12 +110,14 @@ pub struct Given {
     pub store: Option<Arc<dyn Store>>,
     /// Another way to names and sockets.
     pub net: Option<Net>,
+    /// Another clock.
+    pub clock: Option<Clock>,
 }
 
 impl App {
     /// Opens, applies, binds and wires; starts nothing.
     pub async fn build(config: Config, source: Source, given: Given) -> anyhow::Result<Self> {
-        let clock = Clock::system();
+        let clock = given.clock.unwrap_or_default();
         let metrics: SharedMetrics = Arc::new(Metrics::new());
         let live = Live::default();
         let pulse = Pulse::default();
@@ -123,8 +129,17 @@ impl App {
         let boot = uuid::Uuid::new_v4().simple().to_string();
         let name = config.agent.name.clone().unwrap_or_else(host_name);
         lease::refuse_twin(&*store, &name, config.agent.lease).await?;
-        let joined =
+        // What an earlier run could not give back is given back before this one is another life of the node.
+        let journal = if store.exclusive() { None } else { cut_off::journal(&config.store.journal, &name) };
+        let recovered = match &journal {
+            Some(journal) => cut_off::recover(&name, journal, &*store).await.context("the journal could not be given back")?,
+            None => true,
+        };
+        let mut joined =
             store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
+        if let Some(journal) = journal.as_ref().filter(|_| !recovered) {
+            cut_off::give_back_as_facts(&mut joined, &name, journal, &*store).await.context("the journal could not be given back")?;
+        }
 
         // What is watched: the objects of the configuration get their ids from the store.
         let objects = spec::objects(&config).map_err(|error| anyhow::anyhow!("no randomness for push tokens: {error}"))?;
@@ -145,7 +160,9 @@ impl App {
         metrics.reload_at.set(clock.now().0 as f64 / 1e6);
 
         // Leases: what this node may decide and deliver.
-        let (wanted, wanted_rx) = watch::channel(self::wanted(&joined, &config, &channels, takes_part));
+        let mut share = self::wanted(&joined, &config, &channels, takes_part);
+        share.of_datacenter.extend(source.scope());
+        let (wanted, wanted_rx) = watch::channel(share);
         let keeping = KeeperContext {
             store: store.clone(),
             clock: clock.clone(),
@@ -162,14 +179,29 @@ impl App {
             Arc::new(move |scope: &str| leases.fence(scope))
         };
         let cx = DeliverContext {
-            store: store.clone(),
+            outbox: Arc::new(Stored(store.clone())),
             net: net.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             fence,
             patience: LAST_RESORT_AFTER,
         };
-        let deliverers = Arc::new(Deliverers::new(cx));
+        let (cut_off, deliverers) = match journal {
+            Some(journal) => {
+                let (cut_off, telling) = cut_off::begin(&name, journal, leases.clone(), &cx);
+                (Some(cut_off), Deliverers::new(cx).with(telling))
+            }
+            None => (None, Deliverers::new(cx)),
+        };
+        let deliverers = Arc::new(deliverers);
+        if let Some(cut_off) = &cut_off {
+            let deliverers = Arc::downgrade(&deliverers);
+            cut_off.wakes(move |channel| {
+                if let Some(deliverers) = deliverers.upgrade() {
+                    deliverers.wake_cut_off(channel);
+                }
+            });
+        }
 
         // The flow: schedule → executor → engine.
         let lateness = Lateness::default();
@@ -201,14 +233,18 @@ impl App {
             actions: actions.clone(),
             outbox,
             store_health: store_health_tx,
+            cut_off: cut_off.clone(),
             alive: pulse.engine(),
         };
         let engine = Engine::new(wiring);
         let _ = fleets_tx.send(FleetUpdate { fleet: fleet.clone(), retired: applied.retired }).await;
 
         // The outside: API, health, metrics, pushes; and the way to reload.
-        let listener =
-            TcpListener::bind(config.server.listen).await.with_context(|| format!("cannot listen on {}", config.server.listen))?;
+        let listener = match source.listener() {
+            Some(listener) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)),
+            None => TcpListener::bind(config.server.listen).await,
+        };
+        let listener = listener.with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let (fleet_tx, fleet_rx) = watch::channel(fleet);
         let (ready, ready_rx) = watch::channel(Readiness::default());
@@ -275,10 +311,19 @@ impl App {
             problem: dead_man_tx,
         });
 
+        // Whoever came with tables of UptimeOAgent finds results in them.
+        let mirror = match &source {
+            Source::UptimeO(tables) => {
+                Some(tables.mirror(leases.clone(), joined.datacenter, clock.clone(), live.clone(), fleet_rx.clone()))
+            }
+            Source::Path(_) | Source::Fixed => None,
+        };
+
         let (retention, check) = (config.store.retention, config.agent.check.clone());
         let reloader = Reloader {
             source,
             pending: (!takes_part).then(|| config.clone()),
+            waits_since: None,
             current: config,
             store: store.clone(),
             leases: leases.clone(),
@@ -322,10 +367,12 @@ impl App {
             pinger,
             dead_man_problem,
             reloader,
+            mirror,
             listener,
             web,
             ready,
             store_health,
+            cut_off,
             retention,
         })
     }
@@ -355,8 +402,11 @@ impl App {
         intake.extend(self.pinger.map(|pinger| part("dead_man", pinger.run(taking_in.clone()).map(Ok).boxed())));
         let (end, ending) = oneshot::channel();
         let life = vec![part("life", self.life.run(ending).map(Ok).boxed())];
+        let mirrored = CancellationToken::new();
+        let mirror = self.mirror.map(|mirror| part("mirror", mirror.run(mirrored.clone()).map(Ok).boxed()));
         let engine = vec![part("engine", self.engine.run(deciding.clone(), GRACE).boxed())];
         let housekeeping = housekeeping(self.store.clone(), self.leases.clone(), self.retention, self.clock.clone(), holding.clone());
+        let (gauges, mutes) = (self.clock.clone(), self.clock.clone());
         let warnings = Warnings {
             reload: problem,
             dead_man: self.dead_man_problem,
@@ -374,13 +424,18 @@ impl App {
             holding.clone(),
         );
         let vantage = self.vantage.run(self.net, self.check, self.announcer, holding.clone());
-        let rest = vec![
+        let outbox = deliver::show_outbox(self.store.clone(), self.metrics.clone(), gauges, holding.clone());
+        let mut rest = vec![
+            part("outbox", outbox.map(Ok).boxed()),
             part("leases", self.keeper.run(holding.clone()).boxed()),
             part("housekeeping", housekeeping.map(Ok).boxed()),
             part("readiness", readiness.map(Ok).boxed()),
             part("vantage", vantage.map(Ok).boxed()),
             part("wake", wake_deliverers(deliverers.clone(), self.store.clone(), self.leases, holding.clone()).map(Ok).boxed()),
         ];
+        rest.extend(
+            self.cut_off.map(|cut_off| part("mutes", cut_off.remember_mutes(self.store.clone(), mutes, holding.clone()).map(Ok).boxed())),
+        );
 
         let by_itself = tokio::select! {
             () = stop.cancelled() => false,
@@ -398,6 +453,9 @@ impl App {
             tracing::warn!(channels = ?late, "deliveries in hand did not end in time; they are repeated after the next start");
         }
         self.pulse.end();
+        // What the last commit held is added while the lease is still ours.
+        mirrored.cancel();
+        result = result.and(ended(mirror.into_iter().collect()).await);
         holding.cancel();
         result = result.and(ended(rest).await);
         self.store.close().await;
@@ -414,6 +472,7 @@ pub(crate) fn wanted(joined: &Joined, config: &Config, channels: &[ChannelSpec],
         shards: joined.shards.max(1),
         exclusive: config.exclusive.clone(),
         singles: budgets.chain([HOUSEKEEPING.to_owned()]).collect(),
+        of_datacenter: std::collections::BTreeSet::new(),
         takes_part,
     }
 }
@@ -515,7 +574,8 @@ async fn readiness(
             let held = held.borrow();
             if BootTime::now() >= held.good_until { Err("the leases ran out".to_owned()) } else { Ok(()) }
         };
-        let store_now = match store.borrow().as_ref() {
+        let store_now = match store.borrow().as_deref() {
+            Some(CUT_OFF) => Err(CUT_OFF.to_owned()),
             Some(_) => Err("a batch could not be committed".to_owned()),
             None => match held.borrow().error.as_ref() {
                 Some(_) => Err("the store was not reached".to_owned()),
@@ -555,7 +615,7 @@ fn descriptors() -> u64 {
 }
 
 /// The host's name, or `node`.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|n| n.trim().to_owned())
         .ok()

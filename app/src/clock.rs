@@ -3,8 +3,8 @@
 //! `now()` is the wall clock at start plus the monotonic time since, so that a step of the wall clock
 //! causes no burst of checks and no gap; the difference is slewed away slowly.
 
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use watchkeeper_core::Micros;
 
@@ -46,14 +46,21 @@ pub fn next_beat(every: Duration) -> Instant {
 const SLEW_US_PER_S: i64 = 500;
 
 /// A clock that never steps. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Clock(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
+    /// What the wall clock says.
+    read: Box<dyn Fn() -> Micros + Send + Sync>,
     wall: Micros,
     mono: Instant,
     offset_us: AtomicI64,
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Clock").field(&self.now()).finish()
+    }
 }
 
 impl Default for Clock {
@@ -65,7 +72,12 @@ impl Default for Clock {
 impl Clock {
     /// Anchored to the system's wall clock now.
     pub fn system() -> Self {
-        Self(Arc::new(Inner { wall: wall_now(), mono: Instant::now(), offset_us: AtomicI64::new(0) }))
+        Self::reading(wall_now)
+    }
+
+    /// Anchored to another wall clock.
+    pub fn reading(read: impl Fn() -> Micros + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner { wall: read(), read: Box::new(read), mono: Instant::now(), offset_us: AtomicI64::new(0) }))
     }
 
     /// UTC now.
@@ -91,7 +103,7 @@ impl Clock {
     /// Moves towards the wall clock by at most what `since_last` allows. Called every few seconds.
     pub fn slew(&self, since_last: Duration) {
         let most = i64::try_from(since_last.as_secs()).unwrap_or(1).max(1) * SLEW_US_PER_S;
-        let error = (wall_now() - self.now()).0;
+        let error = ((self.0.read)() - self.now()).0;
         self.0.offset_us.fetch_add(error.clamp(-most, most), Ordering::Relaxed);
     }
 }

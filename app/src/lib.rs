@@ -6,6 +6,7 @@ pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cut_off;
 pub mod dead_man;
 pub mod deliver;
 pub mod demo;
@@ -13,7 +14,8 @@ pub mod ears;
 pub mod engine;
 pub mod executor;
 pub mod foreign;
-pub mod lateness;
+pub mod journal;
+mod lateness;
 pub mod lease;
 pub mod life;
 pub mod live;
@@ -30,6 +32,7 @@ pub mod spec;
 pub mod store;
 pub mod talk;
 pub mod telemetry;
+pub mod uptime_o;
 pub mod vantage;
 
 /// An error with all its causes, for the one place that logs it.

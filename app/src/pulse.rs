@@ -70,12 +70,12 @@ impl Pulse {
             .map(|(name, _)| name)
     }
 
-    /// Ends the process when a loop stands still. Returns when the thread is started.
+    /// Ends the process when a loop stands still, until they end in good order. Returns when the thread is started.
     pub fn guard(&self) -> std::io::Result<()> {
         let pulse = self.clone();
         std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
             let mut looked = Instant::now();
-            loop {
+            while !pulse.0.done.load(Ordering::Relaxed) {
                 std::thread::park_timeout(LOOK_EVERY);
                 if looked.elapsed() >= FROZEN {
                     tracing::warn!("the process was frozen for {:?}; it goes on", looked.elapsed());

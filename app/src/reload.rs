@@ -1,4 +1,4 @@
-//! Reading the configuration again: on SIGHUP, on `POST /-/reload`, and when a file changes.
+//! Reading the configuration again: on SIGHUP, on `POST /-/reload`, and when a file changes, or a table that is its source.
 //!
 //! A bad configuration changes nothing and is shown in `/ready`, in a metric and in the log. A good one is applied as a
 //! whole; monitors that did not change keep their very objects, so nothing about them moves.
@@ -16,11 +16,12 @@ use crate::spec::{self, Channels, Fleet};
 use crate::store::{Fence, Joined, Mandate, Store, StoreError};
 use crate::talk::{self, Talk};
 use crate::telemetry::SharedMetrics;
+use crate::uptime_o;
 use crate::web::ReloadRequest;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub enum Source {
     /// A file or a folder of files.
     Path(PathBuf),
+    /// The tables of UptimeOAgent, and perhaps files beside them.
+    UptimeO(Arc<uptime_o::Source>),
     /// The program itself (no file was found, the demonstration, tests): there is nothing to read again.
     Fixed,
 }
@@ -41,6 +44,67 @@ impl Source {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Path(_) | Self::Fixed => "files",
+            Self::UptimeO(_) => uptime_o::SOURCE,
+        }
+    }
+
+    /// A socket for the API that it came with.
+    pub fn listener(&self) -> Option<std::net::TcpListener> {
+        match self {
+            Self::Path(_) | Self::Fixed => None,
+            Self::UptimeO(tables) => tables.listener(),
+        }
+    }
+
+    /// The words for a reload that came through, as whoever reads the log knows them.
+    const fn reloaded(&self) -> &'static str {
+        match self {
+            Self::Path(_) | Self::Fixed => "configuration reloaded",
+            Self::UptimeO(_) => "Config reloaded",
+        }
+    }
+
+    /// For how long a node that has read what is not in force goes on with what was.
+    const fn patience(&self) -> Duration {
+        match self {
+            Self::Path(_) | Self::Fixed => Duration::ZERO,
+            Self::UptimeO(_) => uptime_o::source::PATIENCE,
+        }
+    }
+
+    /// The lease scope that only nodes with this source want, one of each datacenter.
+    pub fn scope(&self) -> Option<String> {
+        match self {
+            Self::Path(_) | Self::Fixed => None,
+            Self::UptimeO(tables) => Some(tables.scope()),
+        }
+    }
+
+    /// What it says now.
+    async fn load(&self) -> Result<Config, Vec<String>> {
+        let env = |name: &str| std::env::var(name).ok();
+        match self {
+            Self::Path(path) => config::load(Some(path), &env).map_err(|bad| bad.told()),
+            Self::UptimeO(tables) => tables.load().await,
+            Self::Fixed => Err(vec!["there is no configuration file to read again".to_owned()]),
+        }
+    }
+
+    /// What it looked like from outside when it was read at the start.
+    fn at_start(&self) -> u64 {
+        match self {
+            Self::Path(path) => of_files(path),
+            Self::UptimeO(tables) => tables.last_fingerprint(of_files),
+            Self::Fixed => 0,
+        }
+    }
+
+    /// What it looks like from outside; equal means that nobody touched it.
+    async fn fingerprint(&self) -> u64 {
+        match self {
+            Self::Path(path) => of_files(path),
+            Self::UptimeO(tables) => tables.fingerprint(of_files).await,
+            Self::Fixed => 0,
         }
     }
 }
@@ -62,6 +126,8 @@ pub struct Reloader {
     pub current: Config,
     /// What was read and is not in force yet, because that is another node's to say.
     pub pending: Option<Config>,
+    /// Since when what was read here has waited for another node to put it into force.
+    pub waits_since: Option<Instant>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// What this node holds: whether it says which configuration is in force.
@@ -100,8 +166,9 @@ impl Reloader {
                 None
             }
         };
-        let mut seen = self.fingerprint();
+        let mut seen = self.source.at_start();
         let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut held = self.leases.watch();
         loop {
             let hung_up = async {
@@ -113,17 +180,17 @@ impl Reloader {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(request) = self.requests.recv() => {
-                    seen = self.fingerprint();
+                    seen = self.source.fingerprint().await;
                     let result = self.reload().await;
                     // Whoever asked may have gone away.
                     let _ = request.send(result);
                 }
                 Some(()) = hung_up => {
-                    seen = self.fingerprint();
+                    seen = self.source.fingerprint().await;
                     let _logged = self.reload().await;
                 }
                 _ = look.tick() => {
-                    let now = self.fingerprint();
+                    let now = self.source.fingerprint().await;
                     if now != seen {
                         seen = now;
                         let _logged = self.reload().await;
@@ -142,11 +209,10 @@ impl Reloader {
 
     /// Reads and applies. The answer says what changed, or every problem.
     async fn reload(&mut self) -> Result<String, Vec<String>> {
-        let Source::Path(path) = &self.source else {
-            return Err(vec!["there is no configuration file to read again".to_owned()]);
-        };
-        let env = |name: &str| std::env::var(name).ok();
-        match config::load(Some(path), &env).map_err(|bad| bad.told()) {
+        if matches!(self.source, Source::Fixed) {
+            return self.source.load().await.map(|_| String::new());
+        }
+        match self.source.load().await {
             Ok(config) => {
                 self.pending = Some(config);
                 self.settle(Told::Never).await
@@ -164,15 +230,18 @@ impl Reloader {
         let Some(config) = self.pending.clone() else { return Ok("nothing changed".to_owned()) };
         match self.apply(&config).await {
             Ok(text) => {
-                self.pending = None;
+                (self.pending, self.waits_since) = (None, None);
                 self.metrics.reload_ok.set(1);
                 self.metrics.reload_at.set(self.clock.now().0 as f64 / 1e6);
                 self.problem.send_replace(None);
-                tracing::info!("configuration reloaded: {text}");
+                tracing::info!("{}: {text}", self.source.reloaded());
                 Ok(text)
             }
             Err(StoreError::NotInForce) => {
                 let text = "another configuration is in force, as another node says; this node changes nothing until it has the same";
+                if self.is_patient() {
+                    return Err(vec![text.to_owned()]);
+                }
                 self.refused(text, vec![text.to_owned()], told)
             }
             // The store may take it the next time.
@@ -203,15 +272,31 @@ impl Reloader {
             // An outage is told by those who need the store.
             let Ok(Some(in_force)) = self.store.in_force(self.source.name()).await else { return };
             if in_force != crate::hex(&self.current.content) {
-                self.pending.get_or_insert_with(|| self.current.clone());
-                if self.fence().is_none() {
+                if self.pending.is_none() {
+                    // What is in force may be what is read here by now.
+                    self.pending = Some(self.source.load().await.unwrap_or_else(|_| self.current.clone()));
+                }
+                let agrees = self.pending.as_ref().is_some_and(|pending| crate::hex(&pending.content) == in_force);
+                if !agrees && self.fence().is_none() {
+                    if self.is_patient() {
+                        // Read anew at the next look.
+                        self.pending = None;
+                        return;
+                    }
                     self.stand_by().await;
                 }
             }
         }
         if self.pending.is_some() {
             let _logged = self.settle(Told::OnceAlready).await;
+        } else {
+            self.waits_since = None;
         }
+    }
+
+    /// Whether what was read here and is not in force may yet come into force by itself.
+    fn is_patient(&mut self) -> bool {
+        self.waits_since.get_or_insert_with(Instant::now).elapsed() < self.source.patience()
     }
 
     /// Another configuration has been put into force: nothing is watched under ours any more.
@@ -248,7 +333,8 @@ impl Reloader {
         let fleet = spec::build(config, &applied, &old, self.joined.shards, self.clock.now());
         let channels = channel_specs(config, &applied);
         let talk = talk::of(config, &applied);
-        let wanted = wanted(&self.joined, config, &channels, true);
+        let mut wanted = wanted(&self.joined, config, &channels, true);
+        wanted.of_datacenter.extend(self.source.scope());
         let kept = fleet.0.iter().filter(|(id, spec)| old.0.get(id).is_some_and(|o| Arc::ptr_eq(o, spec))).count();
         let new = fleet.0.keys().filter(|id| !old.0.contains_key(id)).count();
         let gone = old.0.keys().filter(|id| !fleet.0.contains_key(id)).count();
@@ -269,21 +355,20 @@ impl Reloader {
         }
         Ok(notes.join("; "))
     }
+}
 
-    /// What the files look like from outside; equal means that nobody touched them.
-    fn fingerprint(&self) -> u64 {
-        let Source::Path(path) = &self.source else { return 0 };
-        let mut hasher = std::hash::DefaultHasher::new();
-        let mut files = vec![path.clone()];
-        if let Ok(entries) = std::fs::read_dir(path) {
-            files.extend(entries.flatten().take(config::FILES_MAX).map(|e| e.path()));
-        }
-        files.sort();
-        for file in files {
-            touch(&file, &mut hasher);
-        }
-        hasher.finish()
+/// What the files of a path look like from outside; equal means that nobody touched them.
+fn of_files(path: &Path) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    let mut files = vec![path.to_owned()];
+    if let Ok(entries) = std::fs::read_dir(path) {
+        files.extend(entries.flatten().take(config::FILES_MAX).map(|e| e.path()));
     }
+    files.sort();
+    for file in files {
+        touch(&file, &mut hasher);
+    }
+    hasher.finish()
 }
 
 fn touch(file: &Path, hasher: &mut impl Hasher) {

@@ -71,6 +71,8 @@ pub struct MonitorSpec {
     pub agent: Option<String>,
     /// Whether a failure is confirmed before it counts: by a second path, and by a look at this node's own network.
     pub confirm: bool,
+    /// Whether the evidence of every attempt is kept.
+    pub keep_every_detail: bool,
     /// Not watched for now; its state stays.
     pub paused: bool,
     /// When the store first saw it.
@@ -197,6 +199,7 @@ pub fn build(config: &Config, applied: &Applied, previous: &Fleet, shards: u16, 
             let (policy, hours, chosen) = (policy(monitor, &channels), hours(monitor, &channels), chosen(monitor));
             let kept = previous.0.get(&identity.id).filter(|spec| {
                 spec.hash == monitor.hash
+                    && spec.keep_every_detail == monitor.keep_every_detail
                     && spec.policy == policy
                     && spec.hours == hours
                     && spec.chosen == chosen
@@ -270,6 +273,7 @@ fn monitor_spec(
         datacenters: monitor.datacenters.clone(),
         agent: monitor.agent.clone(),
         confirm: monitor.confirm,
+        keep_every_detail: monitor.keep_every_detail,
         paused: monitor.paused,
         created_at: identity.created_at,
         hash: monitor.hash,

@@ -68,6 +68,10 @@ pub struct Metrics {
     pub store_failures: Counter,
     /// Heartbeats that were dropped because the store could not take them.
     pub beats_dropped: Counter,
+    /// Size of the journal of a node that is cut off.
+    pub journal_bytes: Gauge,
+    /// Notices told while cut off that another node may have told too.
+    pub told_twice: Counter,
     /// Notices neither sent nor given up.
     pub outbox_depth: Gauge,
     /// Age of the oldest of them.
@@ -131,6 +135,8 @@ impl Metrics {
             store_commit: short(),
             store_failures: Counter::default(),
             beats_dropped: Counter::default(),
+            journal_bytes: Gauge::default(),
+            told_twice: Counter::default(),
             outbox_depth: Gauge::default(),
             outbox_oldest: Gauge::default(),
             outbox_dead: Gauge::default(),
@@ -166,6 +172,8 @@ impl Metrics {
         r.register_with_unit("store_commit", "How long a commit took", Unit::Seconds, self.store_commit.clone());
         r.register("store_failures", "Commits that failed and were tried again", self.store_failures.clone());
         r.register("heartbeats_dropped", "Heartbeats the store could not take", self.beats_dropped.clone());
+        r.register_with_unit("journal", "Size of the journal of a node that is cut off", Unit::Bytes, self.journal_bytes.clone());
+        r.register("told_twice", "Notices told while cut off that another node may have told too", self.told_twice.clone());
         r.register("outbox_depth", "Notices neither sent nor given up", self.outbox_depth.clone());
         r.register_with_unit(
             "outbox_oldest",

@@ -10,6 +10,7 @@ mod cost;
 mod crash;
 mod detect;
 mod image;
+mod insert;
 mod killing;
 // One pair of namespaces for tests and proofs.
 #[path = "../../app/tests/it/support/netns.rs"]
@@ -68,6 +69,8 @@ enum Name {
     Storm,
     /// The node's own network cut again and again: told of the node and of no target
     Unplug,
+    /// Heartbeats into PostgreSQL against a bare COPY, and bytes per heartbeat in both stores
+    Insert,
     /// Injected delays against measured phases
     Phases,
     /// The container image: size, start, health check, stop
@@ -116,7 +119,7 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Alerts, Name::Storm, Name::Unplug, Name::Phases, Name::Image];
+    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Alerts, Name::Storm, Name::Unplug, Name::Insert, Name::Phases, Name::Image];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
@@ -128,6 +131,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Alerts => alerts::prove(&setup)?,
             Name::Storm => storm::prove(&setup)?,
             Name::Unplug => unplug::prove(&setup)?,
+            Name::Insert => insert::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
         };

@@ -12,6 +12,7 @@ pub struct Postgres {
     guard: Option<Guard>,
     port: u16,
     bin: PathBuf,
+    data: PathBuf,
     root: bool,
 }
 
@@ -31,7 +32,7 @@ impl Postgres {
             run(Command::new("chmod").arg("755").arg(dir))?;
         }
         let port = free_port()?;
-        let mut this = Self { guard: None, port, bin, root };
+        let mut this = Self { guard: None, port, bin, data: data.clone(), root };
         run(this.command("initdb").args(["--no-sync", "--auth=trust", "--username=wk", "--encoding=UTF8", "--locale=C", "-D"]).arg(&data))?;
         let child = this
             .command("postgres")
@@ -54,6 +55,11 @@ impl Postgres {
     pub fn database(&self, name: &str) -> Result<String> {
         self.psql(&format!("create database {name}"))?;
         Ok(format!("postgres://wk@127.0.0.1:{}/{name}", self.port))
+    }
+
+    /// The same database by its socket, which waits for no acknowledgements as TCP may.
+    pub fn by_socket(&self, name: &str) -> String {
+        format!("postgres://wk@localhost:{}/{name}?host={}", self.port, self.data.display())
     }
 
     fn psql(&self, sql: &str) -> Result<()> {

@@ -70,6 +70,9 @@ pub struct Message {
     /// What that person said with it.
     #[serde(default)]
     pub comment: Option<String>,
+    /// The node that tells it while it is cut off from the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_off: Option<String>,
     /// Who saw it: code of each datacenter with what it sees.
     pub seen_by: BTreeMap<String, String>,
 }
@@ -197,6 +200,15 @@ pub struct TestWord {
 }
 
 impl Content {
+    /// The node that tells it while it is cut off from the store, if one does.
+    pub fn cut_off(&self) -> Option<&str> {
+        match self {
+            Self::Incident(message) => message.cut_off.as_deref(),
+            Self::Digest(digest) => digest.words.iter().find_map(|message| message.cut_off.as_deref()),
+            Self::Report(_) | Self::Node(_) | Self::Test(_) => None,
+        }
+    }
+
     /// The incident's message, if it is about one.
     pub const fn incident(&self) -> Option<&Message> {
         match self {

@@ -31,6 +31,7 @@ pub(in crate::channel) fn opened() -> Message {
         resolved_at: None,
         resolved_why: None,
         flapping: false,
+        cut_off: None,
         actor: None,
         comment: None,
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
@@ -129,6 +130,7 @@ pub(in crate::channel) fn all() -> Vec<(&'static str, Content)> {
     vec![
         ("opened", Content::Incident(opened())),
         ("opened, flapping", Content::Incident(flapping)),
+        ("opened, cut off", Content::Incident(Message { cut_off: Some("va-2".to_owned()), ..opened() })),
         ("reminded", Content::Incident(reminded())),
         ("escalated", Content::Incident(escalated())),
         ("acknowledged", Content::Incident(acknowledged())),

@@ -7,7 +7,7 @@
 use super::common::{Style, Template};
 use super::content::Content;
 use super::template::{native, stardust, v_insight, watchdog};
-use super::words::{Words, walk};
+use super::words::{Words, fill, walk};
 use crate::foreign::steers;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -110,7 +110,11 @@ pub fn text(content: &Content, style: Style, now: Micros) -> Text {
         Template::Stardust => stardust::text(content, words, now),
         Template::VInsight => v_insight::text(content, words),
     };
-    templated.unwrap_or_else(|| native::text(content, words, now))
+    let mut text = templated.unwrap_or_else(|| native::text(content, words, now));
+    if let Some(node) = content.cut_off() {
+        text.lines.push(Line::plain_of(fill(words.native.cut_off, &[("node", node)])).tidy());
+    }
+    text
 }
 
 /// The first `max` characters on one line.

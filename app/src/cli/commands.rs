@@ -10,6 +10,7 @@ use crate::config::{self, BadConfig, ChannelConfig, Config, DEFAULT_TENANT, Reac
 use crate::counted;
 use crate::net::Net;
 use crate::store;
+use crate::uptime_o::Variables;
 use crate::web::auth::token_file;
 use anyhow::{Context, anyhow};
 use secrecy::ExposeSecret;
@@ -97,14 +98,16 @@ impl ConfigArgs {
     /// The configuration and where it was found; all its problems are said at once.
     pub fn load(&self) -> Result<(Config, Option<PathBuf>), Ended> {
         let path = config::find(self.config.as_deref(), &env);
-        let config = config::load(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", shown(&bad))))?;
+        let mut config = config::load(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", shown(&bad))))?;
+        config.store.url = store_of_variables()?.unwrap_or(config.store.url);
         Ok((config, path))
     }
 
     /// Where the running server listens, and where it keeps everything; the rest of the configuration does not matter.
     fn reach(&self) -> Result<(Reach, Option<PathBuf>), Ended> {
         let path = config::find(self.config.as_deref(), &env);
-        let reach = config::reach(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", shown(&bad))))?;
+        let mut reach = config::reach(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", shown(&bad))))?;
+        reach.store = store_of_variables()?.unwrap_or(reach.store);
         Ok((reach, path))
     }
 
@@ -134,6 +137,12 @@ fn token_files(file: &Path, config: Option<&Path>, state: Option<&str>) -> Vec<P
         }
     }
     files
+}
+
+/// The store of a server that is run by variables: whatever a file says, it is that one.
+fn store_of_variables() -> Result<Option<StoreUrl>, Ended> {
+    let variables = Variables::read(&env, true).map_err(|why| Ended::Usage(anyhow!(why)))?;
+    Ok(variables.map(|variables| StoreUrl::Postgres(variables.url)))
 }
 
 /// The problems, with the lines they point at only on a terminal: a line may hold a secret, and logs are kept.

@@ -17,7 +17,9 @@ mod routes;
 pub mod serve;
 pub mod silence;
 pub mod status;
+pub mod store;
 pub mod term;
+mod uptime_o;
 pub mod waterfall;
 
 use clap::{Parser, Subcommand};
@@ -60,6 +62,11 @@ enum Command {
     /// Make API tokens
     #[command(subcommand)]
     Token(commands::TokenCommand),
+    /// Move an installation to another store
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// Make the tables of a system that this one takes the place of, where they are not there
+    SeedSchema(uptime_o::SchemaArgs),
     /// Ask a running server whether it lives, for containers
     Healthcheck(commands::ConfigArgs),
     /// Print the version
@@ -102,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::Config(command) => commands::config(command),
         Command::Channel(commands::ChannelCommand::Test(args)) => on_one_thread(commands::channel_test(args)),
         Command::Token(commands::TokenCommand::Create(args)) => on_one_thread(commands::token_create(args)),
+        Command::Store(store::StoreCommand::Copy(args)) => on_one_thread(store::copy(args)),
+        Command::SeedSchema(args) => on_one_thread(uptime_o::seed_schema(args)),
         Command::Healthcheck(args) => on_one_thread(commands::healthcheck(args)),
         Command::Version => say(&format!("watchkeeper {}\n", env!("CARGO_PKG_VERSION"))),
     };

@@ -1,21 +1,26 @@
 //! `serve`: the program as a service, from its configuration to its orderly end; `demo`: the same on a fleet of its own.
 
-use super::commands::{ConfigArgs, token_file_of};
-use super::{Ended, log};
+use super::commands::{ConfigArgs, env, token_file_of};
+use super::{Ended, log, uptime_o};
 use crate::app::{App, Given};
 use crate::clock::Clock;
 use crate::config::{self, Config, DEFAULT_TENANT};
 use crate::reload::Source;
 use crate::store::TenantScope;
+use crate::uptime_o::Variables;
 use crate::web::auth;
-use anyhow::Context as _;
-use secrecy::ExposeSecret as _;
+use anyhow::{Context as _, anyhow};
+use secrecy::{ExposeSecret as _, SecretString};
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &ConfigArgs) -> Result<(), Ended> {
+    let files = config::find(args.config.as_deref(), &env);
+    if let Some(variables) = Variables::read(&env, files.is_some()).map_err(|why| Ended::Usage(anyhow!(why)))? {
+        return uptime_o::run(variables, files);
+    }
     let (config, path) = args.load()?;
     log::begin();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -60,9 +65,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
 
 /// At the first start there is no token yet: one is made, and shown this once.
 async fn first_token(app: &App, file: &Path) -> anyhow::Result<()> {
-    let tenants = app.store.tenants().await?;
-    let Some((tenant, _)) = tenants.iter().find(|(_, slug)| slug == DEFAULT_TENANT) else { return Ok(()) };
-    if let Some(token) = auth::first_token(&*app.store, TenantScope(*tenant), file, app.now()).await? {
+    if let Some(token) = made_token(app, file).await? {
         let text = format!(
             "\n  The API token of this installation (shown this once, kept in {}):\n\n    {}\n\n",
             file.display(),
@@ -76,8 +79,22 @@ async fn first_token(app: &App, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same where standard output is the log: the token is in its file only.
+pub(super) async fn first_token_silently(app: &App, file: &Path) -> anyhow::Result<()> {
+    if made_token(app, file).await?.is_some() {
+        tracing::info!(path = %file.display(), "the API token of this installation is in {}", file.display());
+    }
+    Ok(())
+}
+
+async fn made_token(app: &App, file: &Path) -> anyhow::Result<Option<SecretString>> {
+    let tenants = app.store.tenants().await?;
+    let Some((tenant, _)) = tenants.iter().find(|(_, slug)| slug == DEFAULT_TENANT) else { return Ok(None) };
+    Ok(auth::first_token(&*app.store, TenantScope(*tenant), file, app.now()).await?)
+}
+
 /// The first SIGTERM or SIGINT stops in good order, the second at once.
-fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+pub(super) fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -90,7 +107,7 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
                 tracing::warn!("stopping at once");
                 std::process::exit(1);
             }
-            tracing::info!("stopping");
+            tracing::info!("Shutdown signal received: stopping");
             stop.cancel();
         }
     });

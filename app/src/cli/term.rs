@@ -223,6 +223,6 @@ mod tests {
 
     #[test]
     fn nothing_from_outside_moves_the_cursor() {
-        assert_eq!(safe("a\x1b[2Jb\r\nc\u{202e}d"), "a·[2Jb·\nc·d");
+        assert_eq!(safe("a\x1b[2Jb\r\nc\u{202e}d\u{2028}é"), "a·[2Jb·\nc·d·é");
     }
 }

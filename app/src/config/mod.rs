@@ -104,6 +104,13 @@ pub fn load(path: Option<&Path>, env: Env<'_>) -> Result<Config, BadConfig> {
     compile(&texts, env, problems)
 }
 
+/// The texts of a path, read and not looked at: for whoever adds some of their own.
+pub fn read_texts(path: &Path) -> Result<Vec<(String, Vec<u8>)>, BadConfig> {
+    let mut problems = Problems::default();
+    let texts = read(path, &mut problems);
+    if problems.is_empty() { Ok(texts) } else { Err(BadConfig::new(problems, &texts)) }
+}
+
 /// What a command needs that asks the running server.
 #[derive(Clone, Debug)]
 pub struct Reach {

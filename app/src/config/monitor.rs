@@ -175,6 +175,8 @@ pub struct MonitorConfig {
     pub paused: bool,
     /// What it depends on: monitors of the same tenant.
     pub depends_on: Vec<String>,
+    /// Whether the evidence of every attempt is kept, not only of those that tell something new. No file says so.
+    pub keep_every_detail: bool,
     /// Canonical configuration as JSON, secrets replaced by `***`.
     pub canonical: String,
     /// SHA-256 of the canonical configuration with secrets: equal means unchanged.
@@ -296,6 +298,7 @@ impl MonitorConfig {
             agent: own.agent.or_else(|| defaults.agent.clone()),
             paused,
             depends_on,
+            keep_every_detail: false,
             canonical: canonical::shown(node, defaults_node, SHARED.map(|k| k.name).as_slice(), probe.kind()),
             hash: canonical::hash(node, defaults_node, SHARED.map(|k| k.name).as_slice()),
             notify: own.notify,

@@ -57,6 +57,12 @@ pub const STORE: &[Key] = &[
         doc: "The database: an SQLite file (a relative path starts in the working directory), or PostgreSQL.",
     },
     Key { name: "url_file", form: "a path", default: "", doc: "A file that holds that URL." },
+    Key {
+        name: "journal",
+        form: "a path",
+        default: "watchkeeper.journal",
+        doc: "The folder in which a node keeps what it finds while PostgreSQL is out of reach (a relative path starts in the working directory).",
+    },
     Key { name: "retention", form: "a mapping", default: "", doc: "How long what is kept; daily summaries are kept for ever." },
 ];
 
@@ -139,6 +145,8 @@ impl StoreUrl {
 pub struct StoreConfig {
     /// Where.
     pub url: StoreUrl,
+    /// Where a node that is cut off from a store that others share keeps its journal.
+    pub journal: PathBuf,
     /// For how long.
     pub retention: Retention,
 }
@@ -230,7 +238,8 @@ impl StoreConfig {
         let mut days =
             |key, default: i64| kept.get(key).map_or(Some(Dur::secs(default * 86_400)), |n| decode::duration(n, range.clone(), problems));
         let (raw, hours, incidents) = (days("raw", 7), days("hours", 90), days("incidents", 400));
-        Some(Self { url: url?, retention: Retention { raw: raw?, hours: hours?, incidents: incidents? } })
+        let journal = fields.get("journal").map_or(Some("watchkeeper.journal".to_owned()), |n| decode::text(n, problems));
+        Some(Self { url: url?, journal: journal?.into(), retention: Retention { raw: raw?, hours: hours?, incidents: incidents? } })
     }
 
     /// Where everything is kept, whatever else the section says.

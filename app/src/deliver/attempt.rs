@@ -54,7 +54,7 @@ impl Deliverer {
             return Ok(Step::Full(until));
         }
         let ids: Vec<i64> = notices.iter().map(|notice| notice.id).collect();
-        let begun = self.cx().store.begin_attempt(&ids, fence, now).await?;
+        let begun = self.cx().outbox.begin_attempt(&ids, fence, now).await?;
         let covered = among(notices, &begun);
         let Some(parcel) = Parcel::of(&covered, now) else { return Ok(Step::NotOurs) };
         let hand = InHand { ids: parcel.ids.clone(), fence: fence.clone(), key: parcel.key.clone(), digest: parcel.digest };
@@ -189,7 +189,7 @@ impl Deliverer {
         loop {
             let at = self.cx().clock.now();
             let end = AttemptEnd { notices: &hand.ids, fence: &hand.fence, attempted, key: &hand.key, digest: hand.digest, at };
-            let Err(error) = self.cx().store.end_attempt(&end).await else { break };
+            let Err(error) = self.cx().outbox.end_attempt(&end).await else { break };
             self.note_outage(&error);
             let sent = matches!(attempted, Attempted::Sent { .. });
             if !sent && (self.stop.is_cancelled() || (self.cx().fence)(&hand.fence.scope).as_ref() != Some(&hand.fence)) {

@@ -12,17 +12,19 @@
 mod attempt;
 mod failing;
 mod mutes;
+mod outbox;
 mod pace;
 mod parcel;
 mod task;
 
 use crate::channel::{Channel, ChannelKind, Common};
-use crate::clock::Clock;
+use crate::clock::{Clock, next_beat};
 use crate::net::Net;
 use crate::store::{Fence, Store};
 use crate::telemetry::SharedMetrics;
 use failing::AllFailing;
 pub use failing::Failing;
+pub use outbox::{Outbox, Stored};
 use pace::{Cap, Shared};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
@@ -88,7 +90,7 @@ impl ChannelSpec {
 /// What every deliverer needs.
 pub struct DeliverContext {
     /// The outbox.
-    pub store: Arc<dyn Store>,
+    pub outbox: Arc<dyn Outbox>,
     /// The way out.
     pub net: Arc<Net>,
     /// UTC.
@@ -125,21 +127,36 @@ pub struct Deliverers {
     running: Mutex<HashMap<ChannelId, Running>>,
     /// Those whose channel is gone, until their attempt in hand has ended.
     ending: Mutex<HashMap<ChannelId, Running>>,
-    gauges: CancellationToken,
+    /// Those of the same channels that tell from the outbox of a node that is cut off.
+    cut_off: Option<Box<Self>>,
 }
 
 impl Deliverers {
     /// No channel yet; call [`Self::apply`].
     pub fn new(cx: DeliverContext) -> Self {
         let node = Arc::new(Node { cx, shared: Shared::default(), failing: AllFailing::default(), given_up: watch::Sender::new(()) });
-        let stop = CancellationToken::new();
-        tokio::spawn(show_outbox(node.clone(), stop.clone()));
-        Self { node, running: Mutex::default(), ending: Mutex::default(), gauges: stop }
+        Self { node, running: Mutex::default(), ending: Mutex::default(), cut_off: None }
+    }
+
+    /// With others that have the same channels, and tell from the outbox of a node that is cut off.
+    #[must_use]
+    pub fn with(self, cut_off: Self) -> Self {
+        Self { cut_off: Some(Box::new(cut_off)), ..self }
+    }
+
+    /// Something waits in the outbox of a node that is cut off.
+    pub fn wake_cut_off(&self, channel: ChannelId) {
+        if let Some(cut_off) = &self.cut_off {
+            cut_off.wake([channel]);
+        }
     }
 
     /// Makes the channels be these. An attempt in hand is never interrupted: a changed channel is used from the next
     /// attempt on, and a removed one ends after it.
     pub fn apply(&self, channels: Vec<ChannelSpec>) {
+        if let Some(cut_off) = &self.cut_off {
+            cut_off.apply(channels.clone());
+        }
         let mut running = lock(&self.running);
         let mut ending = lock(&self.ending);
         ending.retain(|_, old| !old.task.is_finished());
@@ -181,6 +198,9 @@ impl Deliverers {
 
     /// The channel has just been seen to work: what waits for another attempt is tried at once, as after a change of it.
     pub fn mended(&self, channel: ChannelId) {
+        if let Some(cut_off) = &self.cut_off {
+            cut_off.mended(channel);
+        }
         if let Some(one) = lock(&self.running).get(&channel) {
             one.spec.send_modify(|_| {});
             one.wake.notify_one();
@@ -215,7 +235,7 @@ impl Deliverers {
         let deadline = tokio::time::Instant::now() + grace;
         let mut all: Vec<Running> = lock(&self.running).drain().map(|(_, r)| r).collect();
         all.extend(lock(&self.ending).drain().map(|(_, r)| r));
-        self.gauges.cancel();
+        all.extend(self.cut_off.iter().flat_map(|cut_off| lock(&cut_off.running).drain().map(|(_, r)| r).collect::<Vec<_>>()));
         for one in &all {
             one.stop.cancel();
         }
@@ -238,18 +258,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Keeps the gauges of the outbox.
-async fn show_outbox(node: Arc<Node>, stop: CancellationToken) {
-    let cx = &node.cx;
+pub async fn show_outbox(store: Arc<dyn Store>, metrics: SharedMetrics, clock: Clock, stop: CancellationToken) {
     loop {
         // An outage of the store is told by those who need it; the gauges keep their last value.
-        if let Ok(depth) = cx.store.outbox_depth().await {
-            cx.metrics.outbox_depth.set(depth.waiting);
-            cx.metrics.outbox_dead.set(depth.dead);
-            cx.metrics.outbox_oldest.set(depth.oldest.map_or(0.0, |at| (cx.clock.now() - at).0.max(0) as f64 / 1e6));
+        if let Ok(depth) = store.outbox_depth().await {
+            metrics.outbox_depth.set(depth.waiting);
+            metrics.outbox_dead.set(depth.dead);
+            metrics.outbox_oldest.set(depth.oldest.map_or(0.0, |at| (clock.now() - at).0.max(0) as f64 / 1e6));
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(POLL) => {}
+        if stop.run_until_cancelled(tokio::time::sleep_until(next_beat(POLL).into())).await.is_none() {
+            return;
         }
     }
 }

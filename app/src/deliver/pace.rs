@@ -2,8 +2,8 @@
 //!
 //! Attempts are counted, not acceptances: a provider counts what it is asked, not what it takes.
 
-use super::lock;
-use crate::store::{Fence, Store, StoreError};
+use super::{Outbox, lock};
+use crate::store::{Fence, StoreError};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use watchkeeper_core::plan::{DIGEST_EVERY, Pace, STORM_WINDOW};
@@ -27,7 +27,7 @@ impl Past {
     /// True if it was read.
     pub(super) async fn learn(
         &mut self,
-        store: &dyn Store,
+        outbox: &dyn Outbox,
         channel: ChannelId,
         fence: &Fence,
         caps: &[Cap],
@@ -37,7 +37,7 @@ impl Past {
         if self.known.as_ref().is_some_and(|(lease, known)| lease == fence && *known >= window) {
             return Ok(false);
         }
-        let messages = store.recent_messages(channel, now - window).await?;
+        let messages = outbox.recent_messages(channel, now - window).await?;
         self.digest_at = messages.iter().filter(|message| message.digest).map(|message| message.at).max();
         self.sent = messages.into_iter().map(|message| message.at).collect();
         self.known = Some((fence.clone(), window));

@@ -124,6 +124,7 @@ mod tests {
             resolved_at: None,
             resolved_why: None,
             flapping: false,
+            cut_off: None,
             actor: None,
             comment: None,
             seen_by: BTreeMap::new(),

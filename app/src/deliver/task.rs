@@ -122,17 +122,17 @@ impl Deliverer {
             };
             let now = self.cx().clock.now();
             let caps = spec.caps();
-            if self.past.learn(&*self.node.cx.store, spec.id, &fence, &caps, now).await? {
+            if self.past.learn(&*self.node.cx.outbox, spec.id, &fence, &caps, now).await? {
                 self.alone.clear();
             }
-            let due = self.cx().store.due_notices(spec.id, now, READ_AT_ONCE).await?;
+            let due = self.cx().outbox.due_notices(spec.id, now, READ_AT_ONCE).await?;
             if due.is_empty() {
                 return self.until_next(&spec).await;
             }
             let mutes = self.mutes(&due, now).await?;
             let planned = self.plan(&due, &mutes, &caps, now);
             if !planned.deferred.is_empty() {
-                self.cx().store.defer(&planned.deferred, &fence, now).await?;
+                self.cx().outbox.defer(&planned.deferred, &fence, now).await?;
             }
             match self.send(&spec, &fence, &planned).await? {
                 // Something left, and what waited for it may be due now.
@@ -151,7 +151,7 @@ impl Deliverer {
         }
         let spec = self.spec.borrow().clone();
         if let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) {
-            self.cx().store.hasten(spec.id, &fence, self.cx().clock.now()).await?;
+            self.cx().outbox.hasten(spec.id, &fence, self.cx().clock.now()).await?;
         }
         (self.quiet, self.failures) = (None, 0);
         self.node.failing.over(spec.id);
@@ -168,7 +168,7 @@ impl Deliverer {
         }
         let Some(fence) = (self.cx().fence)(&scope(&spec.budget_key)) else { return Ok(()) };
         self.pass_on_at = now + PASS_ON_EVERY;
-        if self.cx().store.pass_on(spec.id, before, &fence, now).await? > 0 {
+        if self.cx().outbox.pass_on(spec.id, before, &fence, now).await? > 0 {
             self.node.given_up.send_replace(());
         }
         Ok(())
@@ -176,7 +176,7 @@ impl Deliverer {
 
     /// How long until something is due, if nothing wakes us.
     async fn until_next(&self, spec: &ChannelSpec) -> Result<Duration, StoreError> {
-        let next = self.cx().store.next_due(spec.id).await?;
+        let next = self.cx().outbox.next_due(spec.id).await?;
         Ok(next.map_or(POLL, |at| (at - self.cx().clock.now()).to_std()).clamp(POLL_LEAST, POLL))
     }
 
@@ -185,7 +185,7 @@ impl Deliverer {
         let mut mutes = HashMap::new();
         for notice in due.iter().filter(|notice| notice.incident.is_some()) {
             if let Entry::Vacant(place) = mutes.entry(notice.tenant) {
-                place.insert(Quiet::at(self.cx().store.mutes(notice.tenant, now).await?, now));
+                place.insert(Quiet::at(self.cx().outbox.mutes(notice.tenant, now).await?, now));
             }
         }
         Ok(mutes)

@@ -1,9 +1,11 @@
 //! The commit stream: while one batch is being committed, the next one forms.
 //!
 //! A batch closes at the next beat of [`CLOSE_AFTER`], at [`ROWS_MAX`] rows, or at once when it holds anything but unchanged `up`.
-//! A commit whose outcome is unclear is sent again under the same number: the store knows whether it landed.
+//! A commit whose outcome is unclear is sent again under the same number: the store knows whether it landed. Where other nodes share the
+//! store, one that stays out of reach is replaced by the journal of [`CutOff`] until it is back and has all that the journal holds.
 
 use crate::clock::next_beat;
+use crate::cut_off::{CutOff, GivenBack};
 use crate::live::Latest;
 use crate::store::{Batch, BeatRow, Committed, Decision, Joined, LiveRow, Scope, Store, StoreError};
 use crate::telemetry::SharedMetrics;
@@ -24,6 +26,8 @@ const DECISIONS_MAX: usize = 1_024;
 /// The pauses between attempts to commit while the store is out of reach.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// What `/ready` says meanwhile.
+pub const CUT_OFF: &str = "out of reach; this node is cut off and keeps a journal";
 /// A batch that the store calls broken is tried so often before the process gives up on it.
 const BROKEN_MAX: u32 = 3;
 
@@ -81,6 +85,7 @@ impl Forming {
 }
 
 /// What a commit made true.
+#[derive(Default)]
 pub struct Landed {
     /// Live events with their ids.
     pub live: Vec<(TenantId, LiveRow)>,
@@ -106,6 +111,7 @@ pub struct Stream {
     boot: String,
     number: u64,
     health: watch::Sender<Option<String>>,
+    cut_off: Option<Arc<CutOff>>,
     /// The batch that forms.
     pub forming: Forming,
     flying: Option<JoinHandle<Result<Landed, StoreError>>>,
@@ -113,9 +119,15 @@ pub struct Stream {
 
 impl Stream {
     /// A stream that goes on after the last batch that landed.
-    pub fn new(store: Arc<dyn Store>, metrics: SharedMetrics, joined: &Joined, health: watch::Sender<Option<String>>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        metrics: SharedMetrics,
+        joined: &Joined,
+        health: watch::Sender<Option<String>>,
+        cut_off: Option<Arc<CutOff>>,
+    ) -> Self {
         let (agent, boot, number) = (joined.agent, joined.boot.clone(), joined.last_batch);
-        Self { store, metrics, agent, boot, number, health, forming: Forming::default(), flying: None }
+        Self { store, metrics, agent, boot, number, health, cut_off, forming: Forming::default(), flying: None }
     }
 
     /// Whether another attempt may be folded. A store that is only slow holds the attempts back, so that their next windows coalesce;
@@ -145,6 +157,16 @@ impl Stream {
         }
     }
 
+    /// Gives the oldest batch of the journal back to the store, if it can be and nothing is on its way.
+    pub fn give_back(&mut self) {
+        let Some(cut_off) = self.cut_off.clone().filter(|cut_off| cut_off.is_active() && cut_off.reached()) else { return };
+        if self.flying.is_some() {
+            return;
+        }
+        let (store, health) = (self.store.clone(), self.health.clone());
+        self.flying = Some(tokio::spawn(async move { Ok(given_back(&cut_off, &*store, &health).await.unwrap_or_default()) }));
+    }
+
     fn launch(&mut self) {
         let mut forming = std::mem::take(&mut self.forming);
         // The next batch will be about as large as this one.
@@ -161,9 +183,12 @@ impl Stream {
                 forming.dropped
             );
         }
-        let (store, metrics, health) = (self.store.clone(), self.metrics.clone(), self.health.clone());
+        let (store, metrics, health, cut_off) = (self.store.clone(), self.metrics.clone(), self.health.clone(), self.cut_off.clone());
         self.flying = Some(tokio::spawn(async move {
-            let committed = until_landed(&*store, &forming.batch, &metrics, &health).await?;
+            let committed = match &cut_off {
+                Some(cut_off) => until_kept(cut_off, &*store, &forming.batch, &metrics, &health).await?,
+                None => until_landed(&*store, &forming.batch, &metrics, &health).await?,
+            };
             Ok(landed(forming, committed))
         }));
     }
@@ -190,6 +215,53 @@ impl Stream {
         match tokio::time::timeout(grace, all).await {
             Ok(result) => result,
             Err(_elapsed) => anyhow::bail!("the last batch could not be committed within the grace; it is lost like by a crash"),
+        }
+    }
+}
+
+/// Commits one batch, or keeps it in the journal while the store is out of reach.
+async fn until_kept(
+    cut_off: &CutOff,
+    store: &dyn Store,
+    batch: &Batch,
+    metrics: &SharedMetrics,
+    health: &watch::Sender<Option<String>>,
+) -> Result<Committed, StoreError> {
+    if !cut_off.is_active() {
+        tokio::select! {
+            committed = until_landed(store, batch, metrics, health) => return committed,
+            () = cut_off.out_of_reach() => {}
+        }
+    }
+    health.send_if_modified(|known| known.replace(CUT_OFF.to_owned()).as_deref() != Some(CUT_OFF));
+    loop {
+        let Err(error) = cut_off.keep(batch).await else { return Ok(Committed::default()) };
+        tracing::error!(%error, "the journal cannot be written; trying again until it or the store can");
+        // What is in the journal comes first: a later number would have it taken for landed.
+        while cut_off.is_active() && cut_off.reached() {
+            if given_back(cut_off, store, health).await.is_none() {
+                return until_landed(store, batch, metrics, health).await;
+            }
+        }
+        tokio::time::sleep(PAUSE_MAX).await;
+    }
+}
+
+/// One step of giving the journal back; `None` when it is empty.
+async fn given_back(cut_off: &CutOff, store: &dyn Store, health: &watch::Sender<Option<String>>) -> Option<Landed> {
+    match cut_off.give_back(store).await {
+        Ok(Some(GivenBack { batch, committed })) => {
+            let told = batch.decisions.iter().flat_map(|decision| decision.notices.iter().map(|notice| notice.channel)).collect();
+            Some(Landed { told, stale: committed.stale, ..Landed::default() })
+        }
+        Ok(None) => {
+            health.send_if_modified(|known| known.take().is_some());
+            None
+        }
+        Err(error) => {
+            tracing::error!(%error, "the journal cannot be read; trying again");
+            tokio::time::sleep(PAUSE_MAX).await;
+            Some(Landed::default())
         }
     }
 }

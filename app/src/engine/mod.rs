@@ -16,14 +16,16 @@ mod watched;
 pub mod words;
 
 use crate::clock::{Clock, next_beat};
+use crate::cut_off::CutOff;
 use crate::executor::Observed;
 use crate::lease::Leases;
 use crate::live::{Latest, Live};
-use crate::probe::Attempt;
+use crate::probe::{Attempt, BODY_HEAD_MAX};
 use crate::schedule::Command;
 use crate::spec::{Fleet, MonitorSpec};
 use crate::store::{ActionRow, BeatRow, DETAIL_MAX, DetailRow, HeardVote, Joined, PushRow, RetiredMonitor, Store, StoredState};
 use crate::telemetry::SharedMetrics;
+pub use commit::CUT_OFF;
 use commit::Stream;
 use roles::{Roles, Standing};
 use std::cmp::Reverse;
@@ -90,6 +92,8 @@ pub struct Wiring {
     pub outbox: WakeChannels,
     /// How the store is doing.
     pub store_health: watch::Sender<StoreHealth>,
+    /// What is done while a store that others share is out of reach.
+    pub cut_off: Option<Arc<CutOff>>,
     /// Called every round, for the watchdog.
     pub alive: Arc<dyn Fn() + Send + Sync>,
 }
@@ -157,7 +161,7 @@ enum Fetched {
 impl Engine {
     /// An engine that watches nothing yet.
     pub fn new(w: Wiring) -> Self {
-        let stream = Stream::new(w.store.clone(), w.metrics.clone(), &w.joined, w.store_health.clone());
+        let stream = Stream::new(w.store.clone(), w.metrics.clone(), &w.joined, w.store_health.clone(), w.cut_off.clone());
         let receiving_since = w.clock.now();
         let codes = Codes::from([(w.joined.datacenter, w.joined.datacenter_code.clone())]);
         // Nobody else can vote in a store that is ours alone.
@@ -204,6 +208,7 @@ impl Engine {
             self.note_round();
             self.fetch_ids();
             self.stream.launch_if_due();
+            self.stream.give_back();
             let wake = self.next_wake();
             let close = self.stream.close_at();
             tokio::select! {
@@ -356,7 +361,9 @@ impl Engine {
             forming.batch.folded_pushes.push(push);
         }
         if let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.roles.sees()) {
-            if keep_evidence(watched, row.at, row.outcome, row.code)
+            // Asked in any case: it remembers what it was asked about.
+            let tells_news = keep_evidence(watched, row.at, row.outcome, row.code);
+            if (tells_news || watched.spec.keep_every_detail)
                 && let Some(json) = evidence_json(attempt)
             {
                 forming.batch.details.push(DetailRow { monitor: id, datacenter: row.datacenter, at: row.at, json });
@@ -494,13 +501,19 @@ pub const fn shard_of(id: MonitorId, shards: u16) -> u16 {
     (id.0.unsigned_abs() % if shards == 0 { 1 } else { shards as u64 }) as u16
 }
 
-/// An attempt as stored evidence; what is too long loses its body head and headers first.
+/// An attempt as stored evidence; what is too long loses most of its body first, then all of it and the headers.
 fn evidence_json(attempt: &Attempt) -> Option<String> {
     let json = serde_json::to_string(attempt).ok()?;
     if json.len() <= DETAIL_MAX {
         return Some(json);
     }
     let mut smaller = attempt.clone();
+    if let Some(body) = smaller.http.as_mut().and_then(|http| http.body_head.as_mut()) {
+        body.truncate(body.floor_char_boundary(BODY_HEAD_MAX));
+        if let Some(json) = serde_json::to_string(&smaller).ok().filter(|json| json.len() <= DETAIL_MAX) {
+            return Some(json);
+        }
+    }
     if let Some(http) = &mut smaller.http {
         http.body_head = None;
         http.response_headers.clear();

@@ -214,6 +214,7 @@ pub fn message(subject: &Subject, verdict: &Verdict, codes: &Codes, told: Told<'
         opened_at: told.opened_at,
         resolved_at: told.resolved_at,
         resolved_why: told.resolved_why.map(|why| why.as_str().to_owned()),
+        cut_off: None,
         flapping: told.flapping,
         actor: told.actor.as_deref().map(on_one_line),
         comment: told.comment.as_deref().map(on_one_line),

@@ -186,6 +186,7 @@ impl Keeper {
             }
             Err(error) => error,
         };
+        self.seen.missed();
         if self.held.borrow().error.is_none() {
             tracing::warn!(error = %text, "leases could not be kept; this node stops deciding when they run out");
         }
@@ -283,7 +284,7 @@ impl Keeper {
 }
 
 /// Makes sure that no other process lives under this node's name, before this one joins under it. What a dead one has left does not
-/// move: that is known after a little more than one beat.
+/// move, or once more if its last beat was on its way: that is known when it has stood still for a little more than one beat.
 pub async fn refuse_twin(store: &dyn Store, name: &str, times: Times) -> anyhow::Result<()> {
     if store.exclusive() {
         return Ok(());
@@ -296,7 +297,8 @@ pub async fn refuse_twin(store: &dyn Store, name: &str, times: Times) -> anyhow:
         if let Some(rival) = seen.rival(&scope, "") {
             return Err(twins(name, rival));
         }
-        if seen.row(&scope).is_none_or(|row| row.holder.is_empty()) || BootTime::now().since(began) > times.beat * 3 / 2 {
+        let stands = BootTime::now().since(seen.since(&scope).unwrap_or(began));
+        if seen.row(&scope).is_none_or(|row| row.holder.is_empty()) || stands > times.beat * 3 / 2 {
             return Ok(());
         }
         tokio::time::sleep(times.beat / LOOKS_PER_BEAT).await;

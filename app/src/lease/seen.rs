@@ -9,28 +9,40 @@ use std::time::Duration;
 pub(super) struct Seen {
     rows: BTreeMap<String, Sighting>,
     take_over: Duration,
+    /// The table could not be read since it was read last: nobody could show life.
+    blind: bool,
 }
 
 struct Sighting {
     row: LeaseRow,
     since: BootTime,
-    /// Its beat has been seen to grow under this holder: a living process is behind it.
-    moved: bool,
+    /// How often its beat has been seen to grow under this holder. Once may be the last beat of a process that was killed while it was on
+    /// its way; twice is a living one.
+    moves: u32,
 }
 
 impl Seen {
     pub(super) const fn new(take_over: Duration) -> Self {
-        Self { rows: BTreeMap::new(), take_over }
+        Self { rows: BTreeMap::new(), take_over, blind: false }
     }
 
-    /// Takes note of the table as it was read at `now`.
+    /// The table could not be read.
+    pub(super) const fn missed(&mut self) {
+        self.blind = true;
+    }
+
+    /// Takes note of the table as it was read at `now`. What stood still while it could not be read has its whole time again.
     pub(super) fn note(&mut self, table: Vec<LeaseRow>, now: BootTime) {
+        let blind = std::mem::take(&mut self.blind);
         let mut before = std::mem::take(&mut self.rows);
         for row in table {
             let sighting = match before.remove(&row.scope) {
-                Some(known) if known.row == row => known,
-                Some(known) => Sighting { moved: known.row.holder == row.holder && known.row.epoch == row.epoch, row, since: now },
-                None => Sighting { row, since: now, moved: false },
+                Some(known) if known.row == row => Sighting { since: if blind { now } else { known.since }, ..known },
+                Some(known) => {
+                    let same = known.row.holder == row.holder && known.row.epoch == row.epoch;
+                    Sighting { moves: if same { known.moves.saturating_add(1) } else { 0 }, row, since: now }
+                }
+                None => Sighting { row, since: now, moves: 0 },
             };
             self.rows.insert(sighting.row.scope.clone(), sighting);
         }
@@ -57,9 +69,14 @@ impl Seen {
         under.map(|(_, sighting)| &sighting.row).filter(move |row| !self.free(row, now))
     }
 
+    /// Since when a scope's row stands as it does.
+    pub(super) fn since(&self, scope: &str) -> Option<BootTime> {
+        self.rows.get(scope).map(|sighting| sighting.since)
+    }
+
     /// Who else lives on a scope that can only be ours.
     pub(super) fn rival(&self, scope: &str, holder: &str) -> Option<&str> {
         let sighting = self.rows.get(scope)?;
-        (sighting.moved && !sighting.row.holder.is_empty() && sighting.row.holder != holder).then_some(&*sighting.row.holder)
+        (sighting.moves > 1 && !sighting.row.holder.is_empty() && sighting.row.holder != holder).then_some(&*sighting.row.holder)
     }
 }

@@ -29,6 +29,8 @@ pub struct Wanted {
     pub exclusive: BTreeSet<String>,
     /// Scopes of which there is one each: budgets of channels, housekeeping.
     pub singles: BTreeSet<String>,
+    /// Scopes of which there is one in its datacenter.
+    pub of_datacenter: BTreeSet<String>,
     /// Whether its configuration is the one in force.
     pub takes_part: bool,
 }
@@ -75,6 +77,7 @@ impl Wanted {
         for shard in shares(self.shards, &locals, &me) {
             scopes.insert(site_scope(&self.datacenter, shard));
         }
+        scopes.extend(self.of_datacenter.iter().filter(|scope| share::owner(scope, &locals) == Some(&me)).cloned());
         for shard in shares(self.shards, &active, &me) {
             scopes.insert(verdict_scope(shard));
         }
@@ -136,6 +139,7 @@ mod tests {
             shards: 16,
             exclusive: BTreeSet::new(),
             singles: BTreeSet::from(["housekeeping".to_owned(), "channel/a".to_owned()]),
+            of_datacenter: BTreeSet::new(),
             takes_part: true,
         }
     }
@@ -219,6 +223,26 @@ mod tests {
             seen.note(table, now);
             let counts = [count(&seen, "a"), count(&seen, "b")];
             assert_eq!(counts, if active == "a" { [32, 0] } else { [0, 32] });
+        }
+    }
+
+    #[test]
+    fn what_each_datacenter_has_one_of_is_its_active_nodes() {
+        let now = BootTime::now();
+        let mut seen = Seen::new(TAKE_OVER);
+        let mut table = members(&["va/a", "va/b", "ny/c"], 1);
+        table.push(row("site/va/0", "b#boot", 5));
+        seen.note(table, now);
+        for (exclusive, most) in [(BTreeSet::new(), ["a", "b"].as_slice()), (BTreeSet::from(["va".to_owned()]), &["b"])] {
+            let holds = |name: &str, datacenter: &str| {
+                let of_datacenter = BTreeSet::from([format!("mirror/{datacenter}")]);
+                let mut all = Wanted { of_datacenter, exclusive: exclusive.clone(), ..wanted(name, datacenter) };
+                all.takes_part = true;
+                scopes(&all, &seen, now).contains(&format!("mirror/{datacenter}"))
+            };
+            let holders: Vec<&str> = ["a", "b"].into_iter().filter(|name| holds(name, "va")).collect();
+            assert!(holders.len() == 1 && most.contains(&holders[0]), "{holders:?}");
+            assert!(holds("c", "ny"));
         }
     }
 

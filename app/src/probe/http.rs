@@ -16,7 +16,7 @@ mod tunnel;
 pub use config::{Config, KEYS, KIND, Version};
 pub use expect::Expect;
 
-use super::{Attempt, BODY_HEAD_MAX, Hop, HttpFacts, Probe, ProbeContext, Resolved};
+use super::{Attempt, Hop, HttpFacts, Probe, ProbeContext, Resolved};
 use crate::net::tls::{self, LazySettings, Peer};
 use crate::net::{Exchange, Fault, Limits, Protocol, exchange};
 use async_trait::async_trait;
@@ -309,7 +309,7 @@ impl Run<'_> {
                 request.headers_mut().remove(CONNECTION);
             }
         }
-        let keep = if config.expect.needs_body() { config.max_body } else { BODY_HEAD_MAX };
+        let keep = if config.expect.needs_body() { config.max_body } else { config.keep_body };
         let mut done = exchange(stream, protocol, request, Limits { deadline: self.cx.deadline, max_body: config.max_body, keep }).await;
         if let Some(first_byte) = done.first_byte {
             hop.first_byte_us = self.watch.lap(first_byte);
@@ -343,7 +343,10 @@ impl Run<'_> {
             self.certificate.or_else(|| self.peer.as_ref().and_then(|peer| if detailed { peer.facts() } else { peer.brief() }));
         // Sums to the microsecond: a lap never counts one twice, and nothing lies between two laps.
         let total_us = self.hops.iter().map(Hop::sum_us).sum();
-        let http = self.last.as_ref().and_then(|e| e.head.as_ref().map(|head| facts(head, e, &self.ask, detailed)));
+        let http = self
+            .last
+            .as_ref()
+            .and_then(|e| e.head.as_ref().map(|head| facts(head, e, &self.ask, detailed.then_some(self.probe.config.keep_body))));
         Attempt { outcome, error, hops: self.hops, total_us, http, certificate, dns: None, icmp: None, first_path: None }
     }
 }
@@ -369,7 +372,8 @@ fn version_word(version: http::Version) -> &'static str {
 const CF_CACHE_STATUS: HeaderName = HeaderName::from_static("cf-cache-status");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-fn facts(head: &Parts, done: &Exchange, ask: &Ask<'_>, detailed: bool) -> HttpFacts {
+/// What is stated of a response; with its headers and so much of its body, if details are wanted.
+fn facts(head: &Parts, done: &Exchange, ask: &Ask<'_>, detail: Option<usize>) -> HttpFacts {
     let header = |name: &HeaderName| head.headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let content_length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let mut facts = HttpFacts {
@@ -382,10 +386,10 @@ fn facts(head: &Parts, done: &Exchange, ask: &Ask<'_>, detailed: bool) -> HttpFa
         cache_status: header(&CF_CACHE_STATUS).or_else(|| header(&X_CACHE)),
         ..HttpFacts::default()
     };
-    if detailed {
+    if let Some(kept) = detail {
         facts.request_headers = secret::shown_headers(&ask.headers);
         facts.response_headers = secret::shown_headers(&head.headers);
-        let kept = &done.body[..done.body.len().min(BODY_HEAD_MAX)];
+        let kept = &done.body[..done.body.len().min(kept)];
         facts.body_head = Some(String::from_utf8_lossy(kept).into_owned());
     }
     facts

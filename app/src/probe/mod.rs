@@ -251,12 +251,12 @@ pub struct HttpFacts {
     /// Response headers, `Set-Cookie` values replaced by `***`; on failure, change or when asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub response_headers: Vec<(String, String)>,
-    /// The head of the body, at most [`BODY_HEAD_MAX`] bytes, lossy UTF-8; on failure or when asked.
+    /// The head of the body, at most `keep_body` bytes, lossy UTF-8; on failure or when asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_head: Option<String>,
 }
 
-/// So much of a body is kept as evidence. More fills the store; less hides the error text of most pages.
+/// So much of a body is kept as evidence unless the monitor says otherwise. More fills the store; less hides the error text of most pages.
 pub const BODY_HEAD_MAX: usize = 2_048;
 
 /// A certificate chain as the server presented it.

@@ -194,7 +194,11 @@ impl Scheduler {
             }
             entry.running = true;
             entry.last = Some(now);
-            let turn = Turn { scheduled: due, detail: entry.pace != Pace::Steady(Health::Up), deciding: entry.deciding() };
+            let turn = Turn {
+                scheduled: due,
+                detail: entry.spec.keep_every_detail || entry.pace != Pace::Steady(Health::Up),
+                deciding: entry.deciding(),
+            };
             entry.rechecks = entry.rechecks.saturating_add(1);
             self.executor.start(&mut self.attempts, entry.spec.clone(), turn);
         }

@@ -151,7 +151,16 @@ pub trait Store: Send + Sync {
         limit: i64,
     ) -> Result<Vec<(BeatRow, Option<String>)>>;
     /// Its history in buckets of `span` over [from, to): from rollups for closed hours and days, from raw for what is younger or finer.
-    async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>>;
+    /// With `seen_from`, of that datacenter's attempts alone.
+    async fn metrics(
+        &self,
+        scope: TenantScope,
+        monitor: MonitorId,
+        seen_from: Option<DatacenterId>,
+        from: Micros,
+        to: Micros,
+        span: Dur,
+    ) -> Result<Vec<MetricBucket>>;
     /// How long it was in which state within [from, to); before its first state it was unknown.
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes>;
     /// Incidents, newest first.

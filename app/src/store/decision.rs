@@ -3,7 +3,8 @@
 use super::Scope;
 use super::state::Fence;
 use crate::channel::content::Content;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::SmallVec;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::{RuleKey, Severity};
@@ -12,7 +13,7 @@ use watchkeeper_core::verdict::{NoticeEvent, Verdict};
 use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Dur, IncidentId, Micros, MonitorId, Outcome, TenantId};
 
 /// One commit of one node. Everything in it lands together, except decisions whose fence is stale: those are dropped and named.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// Whose.
     pub agent: AgentId,
@@ -30,10 +31,41 @@ pub struct Batch {
     pub folded_actions: Vec<i64>,
     /// Decisions in the order in which they were made.
     pub decisions: Vec<Decision>,
+    /// It comes late, from the journal of a node that was cut off: what else is to be known about it.
+    #[serde(skip)]
+    pub late: Option<Late>,
+}
+
+/// What goes with a batch that was decided while its node was cut off from the store. Decisions that another node has overtaken become
+/// entries on the timelines of what that node decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// Which node, for a person.
+    pub node: String,
+    /// Which of its notices were told meanwhile.
+    pub told: Vec<Told>,
+}
+
+/// A notice that a channel took while its node was cut off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The notice's key, with the channel.
+    pub cause: String,
+    /// Where to.
+    pub channel: ChannelId,
+    /// The message's key.
+    pub key: String,
+    /// Whether it was told with others.
+    pub digest: bool,
+    /// The provider's id of the message.
+    pub provider_id: Option<String>,
+    /// When.
+    pub at: Micros,
 }
 
 /// A heartbeat as it is stored. Times of phases in µs; -1 in `code`, `size` and `value` stands for absent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "BeatLine", try_from = "BeatLine")]
 pub struct BeatRow {
     /// Of which monitor.
     pub monitor: MonitorId,
@@ -69,8 +101,48 @@ pub struct BeatRow {
     pub flags: i32,
 }
 
+/// A heartbeat in the journal: its columns in their order, as there may be hundreds of thousands.
+#[derive(Serialize, Deserialize)]
+struct BeatLine(MonitorId, DatacenterId, Micros, AgentId, [i16; 2], i64, [i64; 6], i32, i64, i64, i32);
+
+impl From<BeatRow> for BeatLine {
+    fn from(row: BeatRow) -> Self {
+        let (outcome, why) = row.outcome.codes();
+        let phases = [row.dns_us, row.connect_us, row.tls_us, row.first_byte_us, row.transfer_us, row.total_us];
+        Self(row.monitor, row.datacenter, row.at, row.agent, [outcome, why], row.lag_us, phases, row.code, row.size, row.value, row.flags)
+    }
+}
+
+impl TryFrom<BeatLine> for BeatRow {
+    type Error = &'static str;
+
+    fn try_from(line: BeatLine) -> Result<Self, Self::Error> {
+        let BeatLine(monitor, datacenter, at, agent, [outcome, why], lag_us, phases, code, size, value, flags) = line;
+        let outcome = Outcome::from_codes(outcome, why).ok_or("an outcome of another version")?;
+        let [dns_us, connect_us, tls_us, first_byte_us, transfer_us, total_us] = phases;
+        Ok(Self {
+            monitor,
+            datacenter,
+            at,
+            agent,
+            outcome,
+            lag_us,
+            dns_us,
+            connect_us,
+            tls_us,
+            first_byte_us,
+            transfer_us,
+            total_us,
+            code,
+            size,
+            value,
+            flags,
+        })
+    }
+}
+
 /// Evidence of one beat: an [`crate::probe::Attempt`] as JSON, at most [`DETAIL_MAX`] bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DetailRow {
     /// Of which monitor.
     pub monitor: MonitorId,
@@ -86,7 +158,7 @@ pub struct DetailRow {
 pub const DETAIL_MAX: usize = 64 * 1024;
 
 /// What one fold step decided about one monitor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// What must still be ours.
     pub fences: SmallVec<[Fence; 2]>,
@@ -111,7 +183,7 @@ pub struct Decision {
 }
 
 /// A sight and where it belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SightRow {
     /// Seen from where.
     pub datacenter: DatacenterId,
@@ -122,7 +194,7 @@ pub struct SightRow {
 }
 
 /// A verdict and when its fold wants to be called again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRow {
     /// The fold, stored whole (versioned JSON in `fold`).
     pub verdict: Verdict,
@@ -131,7 +203,7 @@ pub struct VerdictRow {
 }
 
 /// The beginning of a state; ends the one before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntervalRow {
     /// When it began.
     pub start: Micros,
@@ -140,7 +212,8 @@ pub struct IntervalRow {
 }
 
 /// A change to the incident table with its entry on the timeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum IncidentWrite {
     /// It began.
     Open {
@@ -174,7 +247,8 @@ pub enum IncidentWrite {
         /// When.
         at: Micros,
         /// `recovered`, `rule_removed`, `retired`, `operator`.
-        why: &'static str,
+        #[serde(deserialize_with = "word")]
+        why: Word,
         /// Who, if a person.
         actor: Option<String>,
         /// One sentence.
@@ -200,14 +274,25 @@ pub enum IncidentWrite {
         /// When.
         at: Micros,
         /// What kind of entry.
-        kind: &'static str,
+        #[serde(deserialize_with = "word")]
+        kind: Word,
         /// One sentence.
         summary: String,
     },
 }
 
+/// A word of ours. (Under its plain name the journal could only be read from text that never goes.)
+pub type Word = &'static str;
+
+/// Reads one of the words above back.
+fn word<'de, D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
+    const WORDS: [&str; 6] = ["recovered", "rule_removed", "retired", "operator", "reminded", "escalated"];
+    let text = String::deserialize(from)?;
+    WORDS.into_iter().find(|word| *word == text).ok_or_else(|| D::Error::custom("a word of another version"))
+}
+
 /// A notice to be told; unique by (cause, channel). Inserted as `due`, ignored when it is there already.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeWrite {
     /// `incident/<uid>/<event>/<nth>`: the same again means the same notice.
     pub cause: String,

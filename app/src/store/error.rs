@@ -21,7 +21,14 @@ pub(super) fn unreadable(what: &'static str) -> Error {
 #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's list is open: what is not known to pass is not tried again")]
 fn classify(doing: &'static str, source: Error) -> StoreError {
     let again = match &source {
-        Error::Io(_) | Error::Tls(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::BeginFailed => true,
+        // A connection that ends in the middle of a handshake is words that the driver does not understand.
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::Protocol(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed
+        | Error::BeginFailed => true,
         Error::Database(error) => error.code().is_some_and(|code| passes(&code)),
         Error::InvalidArgument(text) => return StoreError::Refused(text.clone()),
         _ => false,
@@ -53,6 +60,8 @@ mod tests {
             assert!(!passes(code), "{code}");
         }
         assert!(matches!(failed("x")(Error::PoolTimedOut), StoreError::Unavailable { doing: "x", .. }));
+        let cut_off = Error::Protocol("unexpected response from SSLRequest: 0x00".into());
+        assert!(matches!(failed("x")(cut_off), StoreError::Unavailable { .. }));
         assert!(matches!(failed("x")(refused("no")), StoreError::Refused(text) if text == "no"));
         assert!(matches!(failed("x")(Error::RowNotFound), StoreError::Broken { .. }));
     }

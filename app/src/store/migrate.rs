@@ -65,6 +65,18 @@ pub(super) fn pending<'a>(ours: &'a [Migration], applied: &[(i64, String)]) -> S
     Ok(&ours[applied.len()..])
 }
 
+/// Refuses a database that is not exactly of the newest schema, for whoever only reads it.
+pub(super) fn check_newest(ours: &[Migration], applied: &[(i64, String)]) -> Sql<()> {
+    if applied.is_empty() {
+        return Err(refused("there is no installation of Watchkeeper in the store that is to be copied"));
+    }
+    let missing = pending(ours, applied)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(refused(format!("its schema is {} steps behind this program: start this program on it once, stop it, then copy", missing.len())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +87,8 @@ mod tests {
         assert_eq!(pending(SQLITE, &[]).map(<[_]>::len).ok(), Some(SQLITE.len()));
         assert_eq!(pending(&SQLITE[..1], &[(1, first.clone())]).map(<[_]>::len).ok(), Some(0));
         assert!(pending(SQLITE, &[(1, "another".into())]).is_err());
-        assert!(pending(&SQLITE[..1], &[(1, first), (2, "newer".into())]).is_err());
+        assert!(pending(&SQLITE[..1], &[(1, first.clone()), (2, "newer".into())]).is_err());
+        assert!(check_newest(&SQLITE[..1], &[(1, first.clone())]).is_ok());
+        assert!(check_newest(SQLITE, &[(1, first)]).is_err() && check_newest(SQLITE, &[]).is_err());
     }
 }

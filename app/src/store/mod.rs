@@ -8,6 +8,7 @@
 pub mod alerting;
 mod apply;
 mod contract;
+pub mod copy;
 mod course;
 mod decision;
 mod error;
@@ -15,6 +16,7 @@ mod flat;
 mod fold;
 mod history;
 mod keep;
+mod marked;
 mod migrate;
 mod object;
 mod outbox;
@@ -23,6 +25,7 @@ mod push;
 mod rows;
 mod sqlite;
 mod state;
+pub mod uptime_o;
 mod view;
 
 pub use alerting::{
@@ -31,7 +34,8 @@ pub use alerting::{
 };
 pub use contract::Store;
 pub use decision::{
-    Batch, BeatRow, Committed, DETAIL_MAX, Decision, DetailRow, IncidentWrite, IntervalRow, LiveWrite, NoticeWrite, SightRow, VerdictRow,
+    Batch, BeatRow, Committed, DETAIL_MAX, Decision, DetailRow, IncidentWrite, IntervalRow, Late, LiveWrite, NoticeWrite, SightRow, Told,
+    VerdictRow,
 };
 pub use keep::{Housekept, Retention};
 pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorObject, RetiredMonitor, TenantObjects};

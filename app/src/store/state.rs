@@ -1,6 +1,7 @@
 //! Types of the store's contract around belonging: nodes, leases, and the state that a node takes over.
 
 use super::Scope;
+use serde::{Deserialize, Serialize};
 use watchkeeper_core::rule::RuleKey;
 use watchkeeper_core::sight::{Sight, Vote};
 use watchkeeper_core::verdict::Verdict;
@@ -39,7 +40,7 @@ pub struct LeaseRow {
 }
 
 /// What a decision must find unchanged when it is written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fence {
     /// Of what.
     pub scope: Scope,

@@ -11,6 +11,7 @@ mod channels;
 mod dead_letters;
 pub mod error;
 mod health;
+pub mod health_port;
 mod incidents;
 mod metrics;
 mod periods;

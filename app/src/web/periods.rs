@@ -4,7 +4,7 @@ use super::Web;
 use super::api::{Params, Segment, own_monitor};
 use super::auth::Caller;
 use super::error::ApiError;
-use super::types::{Bucket, Counts, MonitorMetrics, Quantiles, Seconds, Time};
+use super::types::{Bucket, Counts, MonitorMetrics, Quantiles, Seconds, SeenFrom, Time};
 use crate::sketch::Sketch;
 use crate::store::{MetricBucket, StateTimes};
 use axum::extract::State;
@@ -89,21 +89,54 @@ pub(super) async fn metrics(
     let monitor = own_monitor(&web, &caller, &id).await?;
     let (from, to) = period.window(web.clock.now());
     let times = web.store.state_times(caller.scope, monitor.id, from, to).await?;
-    let buckets = web.store.metrics(caller.scope, monitor.id, from, to, period.bucket()).await?;
-    Ok(Json(summed(period, from, to, &times, &buckets)))
+    let buckets = web.store.metrics(caller.scope, monitor.id, None, from, to, period.bucket()).await?;
+    let mut all = summed(period, from, to, &times, &buckets);
+    let mut datacenters = web.store.datacenters().await?;
+    if datacenters.len() > 1 {
+        datacenters.sort_by(|a, b| a.1.cmp(&b.1));
+        for (id, datacenter) in datacenters {
+            let buckets = web.store.metrics(caller.scope, monitor.id, Some(id), from, to, period.bucket()).await?;
+            if !buckets.is_empty() {
+                all.datacenters.push(seen_from(datacenter, &buckets));
+            }
+        }
+    }
+    Ok(Json(all))
+}
+
+fn seen_from(datacenter: String, buckets: &[MetricBucket]) -> SeenFrom {
+    let Totals { attempts, sketch, .. } = Totals::of(buckets);
+    let times = StateTimes { up: Dur(attempts.up), down: Dur(attempts.down), unknown: Dur(attempts.unknown) };
+    let (availability_percent, total_us) = (uptime_percent(&times), quantiles(&sketch));
+    SeenFrom { datacenter, availability_percent, attempts, total_us, buckets: buckets.iter().map(bucket).collect() }
+}
+
+/// Everything in some buckets.
+#[derive(Default)]
+struct Totals {
+    attempts: Counts,
+    sketch: Sketch,
+    codes: BTreeMap<i32, i64>,
+}
+
+impl Totals {
+    fn of(buckets: &[MetricBucket]) -> Self {
+        let mut totals = Self::default();
+        for bucket in buckets {
+            totals.attempts.up += bucket.up;
+            totals.attempts.down += bucket.down;
+            totals.attempts.unknown += bucket.unknown;
+            totals.sketch.merge(&bucket.sketch);
+            for (code, count) in &bucket.codes {
+                *totals.codes.entry(*code).or_default() += count;
+            }
+        }
+        totals
+    }
 }
 
 fn summed(period: Period, from: Micros, to: Micros, times: &StateTimes, buckets: &[MetricBucket]) -> MonitorMetrics {
-    let (mut attempts, mut sketch, mut codes) = (Counts::default(), Sketch::default(), BTreeMap::new());
-    for bucket in buckets {
-        attempts.up += bucket.up;
-        attempts.down += bucket.down;
-        attempts.unknown += bucket.unknown;
-        sketch.merge(&bucket.sketch);
-        for (code, count) in &bucket.codes {
-            *codes.entry(*code).or_default() += count;
-        }
-    }
+    let Totals { attempts, sketch, codes } = Totals::of(buckets);
     let seconds = |d: Dur| d.0 as f64 / 1e6;
     MonitorMetrics {
         period: period.as_str().to_owned(),
@@ -116,6 +149,7 @@ fn summed(period: Period, from: Micros, to: Micros, times: &StateTimes, buckets:
         codes,
         bucket_seconds: period.bucket().0 / 1_000_000,
         buckets: buckets.iter().map(bucket).collect(),
+        datacenters: Vec::new(),
     }
 }
 

@@ -62,9 +62,15 @@ pub async fn serve(listener: TcpListener, state: WebState, stop: CancellationTok
     if !address.ip().is_loopback() && !state.store.has_tokens().await? {
         return Err(ServeError::Unprotected(address));
     }
-    let service = TowerToHyperService::new(router(state, stop.clone()));
-    let (places, tasks) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), TaskTracker::new());
     tracing::info!(%address, "serving the API");
+    accept(listener, router(state, stop.clone()), stop).await;
+    Ok(())
+}
+
+/// Serves any router, with the limits of a connection, until `stop`.
+pub(super) async fn accept(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    let service = TowerToHyperService::new(router);
+    let (places, tasks) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), TaskTracker::new());
     loop {
         // The semaphore is never closed, so a permit is only missing after `stop`.
         let Some(Ok(place)) = stop.run_until_cancelled(places.clone().acquire_owned()).await else { break };
@@ -88,7 +94,6 @@ pub async fn serve(listener: TcpListener, state: WebState, stop: CancellationTok
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
         tracing::warn!(connections = tasks.len(), "requests were still under way at the end of the grace time and are cut");
     }
-    Ok(())
 }
 
 async fn connection(stream: TcpStream, service: TowerToHyperService<axum::Router>, stop: CancellationToken) {

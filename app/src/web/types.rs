@@ -248,6 +248,23 @@ pub struct MonitorMetrics {
     pub bucket_seconds: i64,
     /// The buckets that have attempts, oldest first.
     pub buckets: Vec<Bucket>,
+    /// The same by datacenter, in the order of their codes; empty while there is only one.
+    pub datacenters: Vec<SeenFrom>,
+}
+
+/// What one datacenter saw of a monitor in a period.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeenFrom {
+    /// Its code.
+    pub datacenter: String,
+    /// Attempts that found it up among those that found it up or down, in per cent, cut to 4 decimals; null if there are none.
+    pub availability_percent: Option<f64>,
+    /// Attempts.
+    pub attempts: Counts,
+    /// Their total times.
+    pub total_us: Quantiles,
+    /// The buckets that have attempts, oldest first.
+    pub buckets: Vec<Bucket>,
 }
 
 /// One part of a monitor's history.

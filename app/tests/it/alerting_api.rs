@@ -86,6 +86,7 @@ fn watched(id: i64, tenant: TenantId, name: &str) -> (MonitorId, Arc<MonitorSpec
         datacenters: Vec::new(),
         agent: None,
         confirm: true,
+        keep_every_detail: false,
         paused: false,
         created_at: world::T0,
         hash: [0; 32],

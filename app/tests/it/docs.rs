@@ -89,3 +89,52 @@ fn every_example_loads() {
     }
     assert!(seen >= 4, "only {seen} examples were found");
 }
+
+/// The number at the beginning of a cell, with spaces between thousands: `1 200 rows/s` is 1200.
+fn number(cell: &str) -> f64 {
+    let digits: String =
+        cell.chars().take_while(|char| char.is_ascii_digit() || [' ', '.'].contains(char)).filter(|char| *char != ' ').collect();
+    digits.parse().unwrap_or_else(|_| panic!("{cell:?} begins with no number"))
+}
+
+/// The cells of the table under a heading, line by line, without its head.
+fn table<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let part = page.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no part {heading}"));
+    let lines = part.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|')).skip(2);
+    lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn the_arithmetic_of_scale_follows_from_its_inputs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = std::fs::read_to_string(root.join("SCALE.md")).unwrap();
+    let proofs = std::fs::read_to_string(root.join("PROOFS.md")).unwrap();
+    let inputs = table(&page, "Inputs");
+    for input in &inputs {
+        assert!(input[2].contains("](") || input[2].contains("a choice"), "{} names no source", input[0]);
+        for proof in input[2].split("PROOFS.md#").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(proofs.contains(&format!("\n## {proof}\n")), "{}: PROOFS.md has no part {proof}", input[0]);
+        }
+    }
+    let input = |name: &str| number(inputs.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no input {name}"))[1]);
+    let rows = table(&page, "What it takes");
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        let monitors = number(row[0]);
+        let checks = monitors / input("interval");
+        let day = checks * 86_400.0 * input("heartbeat on disk") / 1e9;
+        let wanted = [
+            checks,
+            checks * input("CPU of a check") / 1_000.0 / (input("load that is wanted") / 100.0),
+            monitors * input("memory of a monitor") / 1_048_576.0,
+            checks,
+            day,
+            day * input("kept raw"),
+            monitors / 3_600.0,
+        ];
+        for (wanted, cell) in wanted.into_iter().zip(&row[1..]) {
+            let said = number(cell);
+            assert!((said - wanted).abs() <= wanted * 0.06, "{} monitors: {cell} where {wanted:.3} follows", row[0]);
+        }
+    }
+}

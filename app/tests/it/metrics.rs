@@ -39,6 +39,7 @@ fn spec(id: i64, name: &str, kind: &'static str, target: &str) -> MonitorSpec {
         datacenters: Vec::new(),
         agent: None,
         confirm: true,
+        keep_every_detail: false,
         paused: false,
         created_at: Micros(0),
         hash: [0; 32],

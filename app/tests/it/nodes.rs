@@ -7,7 +7,6 @@ use crate::support::app::{TestApp, get, until};
 use crate::support::postgres::{self, Database};
 use crate::support::process::Program;
 use crate::support::provider::Provider;
-use crate::support::scripted::{Script, ScriptedStore};
 use crate::support::servers::{NameServer, Say, Server, drain, read_head};
 use crate::support::webhook;
 use hickory_server::proto::op::ResponseCode;
@@ -22,11 +21,11 @@ use watchkeeper::net::Net;
 use watchkeeper::store::{self, IncidentFilter, IncidentView, Store, TenantScope};
 use watchkeeper_core::Micros;
 
-const LEASE: &str = "lease: { beat: 400ms, valid: 1200ms, take_over: 2s }";
-const MONITORS: usize = 24;
+pub const LEASE: &str = "lease: { beat: 400ms, valid: 1200ms, take_over: 2s }";
+pub const MONITORS: usize = 24;
 
 /// A web service that is well or not, as the test says.
-async fn service() -> (Server, Arc<AtomicBool>) {
+pub async fn service() -> (Server, Arc<AtomicBool>) {
     let well = Arc::new(AtomicBool::new(true));
     let says = well.clone();
     let server = Server::tcp(move |mut stream| {
@@ -43,7 +42,7 @@ async fn service() -> (Server, Arc<AtomicBool>) {
 }
 
 /// What all nodes have in common: so many monitors of one service, and a webhook.
-fn fleet(service: &Server, hook: &Provider, monitors: usize) -> String {
+pub fn fleet(service: &Server, hook: &Provider, monitors: usize) -> String {
     let mut yaml = format!(
         "channels: [ {{ name: hook, webhook: {{ url: '{}/hook' }} }} ]\n\
          defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: 2, confirm: false }}\nmonitors:\n",
@@ -56,10 +55,11 @@ fn fleet(service: &Server, hook: &Provider, monitors: usize) -> String {
 }
 
 /// The head of one node's file.
-fn head(database: &Database, name: &str, datacenter: &str) -> String {
+pub fn head(database: &Database, name: &str, datacenter: &str) -> String {
     format!(
-        "server: {{ listen: 127.0.0.1:0 }}\nstore: {{ url: '{}' }}\nagent: {{ name: {name}, datacenter: {datacenter}, {LEASE} }}\n",
-        database.url
+        "server: {{ listen: 127.0.0.1:0 }}\nstore: {{ url: '{}', journal: '{}' }}\nagent: {{ name: {name}, datacenter: {datacenter}, {LEASE} }}\n",
+        database.url,
+        database.journal.path().display()
     )
 }
 
@@ -86,7 +86,7 @@ async fn shards(store: &dyn Store) -> BTreeMap<String, String> {
 }
 
 /// Waits until all shards of one datacenter are held by exactly these nodes.
-async fn held_by(store: &dyn Store, nodes: &[&str]) -> BTreeMap<String, String> {
+pub async fn held_by(store: &dyn Store, nodes: &[&str]) -> BTreeMap<String, String> {
     let wanted: BTreeSet<&str> = nodes.iter().copied().collect();
     until(&format!("{nodes:?} hold everything"), async || {
         let held = shards(store).await;
@@ -96,12 +96,12 @@ async fn held_by(store: &dyn Store, nodes: &[&str]) -> BTreeMap<String, String> 
     .await
 }
 
-async fn scope(store: &dyn Store) -> TenantScope {
+pub async fn scope(store: &dyn Store) -> TenantScope {
     TenantScope(until("the tenant", async || store.tenants().await.unwrap().first().map(|tenant| tenant.0)).await)
 }
 
 /// Waits until every monitor has a heartbeat that began after `since`.
-async fn all_seen_since(store: &dyn Store, since: Micros) {
+pub async fn all_seen_since(store: &dyn Store, since: Micros) {
     let scope = scope(store).await;
     until("a heartbeat of every monitor", async || {
         let all = store.monitors(scope, None, 100).await.unwrap();
@@ -110,12 +110,12 @@ async fn all_seen_since(store: &dyn Store, since: Micros) {
     .await;
 }
 
-async fn incidents(store: &dyn Store) -> Vec<IncidentView> {
+pub async fn incidents(store: &dyn Store) -> Vec<IncidentView> {
     store.incidents(scope(store).await, &IncidentFilter { limit: 100, ..IncidentFilter::default() }).await.unwrap()
 }
 
 /// Waits until every incident's word of this kind was taken by its channel.
-async fn all_told(store: &dyn Store, event: &str) {
+pub async fn all_told(store: &dyn Store, event: &str) {
     let scope = scope(store).await;
     until(&format!("every {event} told"), async || {
         let mut told = 0;
@@ -129,7 +129,7 @@ async fn all_told(store: &dyn Store, event: &str) {
 }
 
 /// No message came twice.
-fn told_once(hook: &Provider) {
+pub fn told_once(hook: &Provider) {
     let keys: Vec<String> = hook.finish().iter().map(|call| call.json()["key"].as_str().unwrap_or_default().to_owned()).collect();
     let different: BTreeSet<&String> = keys.iter().collect();
     assert_eq!(different.len(), keys.len(), "{keys:?}");
@@ -334,29 +334,4 @@ async fn a_second_process_under_the_same_name_ends_itself_and_says_why() {
     assert!(!first.has_ended());
     assert!(first.stop().await.success());
     store.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn while_the_database_is_away_nothing_is_forgotten_and_what_was_decided_is_told_when_it_is_back() {
-    let Some(database) = postgres::fresh_database().await else { return };
-    let ((service, well), hook) = (service().await, webhook::start(false).await);
-    let script = Script::new(None);
-    let inner = store::open(&database.url).await.unwrap();
-    let yaml = format!("{}{}", head(&database, "a", "local"), fleet(&service, &hook, MONITORS));
-    let a = TestApp::start_whole(&yaml, Arc::new(ScriptedStore { inner: inner.clone(), script: script.clone() })).await;
-    let clock = Clock::system();
-    all_seen_since(&*inner, clock.now()).await;
-    script.set_away(true);
-    until("the store is missed", async || get(a.address, "/ready").await.starts_with("HTTP/1.1 503").then_some(())).await;
-    well.store(false, Ordering::SeqCst);
-    // Checks go on for longer than a lease is good for.
-    let (asked, began) = (service.accepted(), std::time::Instant::now());
-    until("checks go on", async || (service.accepted() >= asked + 4 * MONITORS && began.elapsed() > Duration::from_secs(3)).then_some(()))
-        .await;
-    assert_eq!(hook.calls().len(), 0);
-    script.set_away(false);
-    until("an incident for each", async || (incidents(&*inner).await.len() == MONITORS).then_some(())).await;
-    all_told(&*inner, "opened").await;
-    a.stop().await;
-    told_once(&hook);
 }

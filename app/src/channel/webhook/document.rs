@@ -59,6 +59,7 @@ fn incident(message: &Message) -> Value {
         "resolved_why": message.resolved_why,
         "duration_seconds": message.resolved_at.map(|end| seconds(message.opened_at, end)),
         "flapping": message.flapping,
+        "cut_off": message.cut_off,
         "actor": message.actor,
         "comment": message.comment,
     })

@@ -52,6 +52,7 @@ pub(super) static WORDS: Words = Words {
     },
     native: Native {
         again: "{state}, once more",
+        cut_off: "Told by {node}, which is cut off from its store: others may tell it too",
         flaps: "It flaps: its end is told once things have stayed well",
         flapped: "It flapped, and things have stayed well since",
         escalated: "{state}, and nobody is on it",

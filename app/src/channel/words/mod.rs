@@ -51,6 +51,8 @@ pub(super) struct States {
 /// Words of our own form.
 pub(super) struct Native {
     pub(super) again: &'static str,
+    /// `{node}`.
+    pub(super) cut_off: &'static str,
     pub(super) flaps: &'static str,
     pub(super) flapped: &'static str,
     pub(super) escalated: &'static str,

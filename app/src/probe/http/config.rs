@@ -8,7 +8,7 @@ use crate::config::decode::{self, Fields, Key, Node, Problems, entries, integer,
 use crate::config::tagged::Kind;
 use crate::net::Family;
 use crate::net::tls::TlsOptions;
-use crate::probe::{ProbeConfig, dial, tls};
+use crate::probe::{BODY_HEAD_MAX, ProbeConfig, dial, tls};
 use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
@@ -30,6 +30,8 @@ const REQUEST_BODY_MAX: usize = 256 * 1024;
 const BODY_DEFAULT: usize = 10 << 20;
 /// At most this may be configured: a body whose text is looked at is held in memory.
 const BODY_MAX: usize = 100 << 20;
+/// At most so much of a body may be kept: with its headers it must fit into what is stored of an attempt.
+const KEPT_MAX: usize = 32 << 10;
 /// More overrides are a zone, and belong into a name server.
 const RESOLVE_MAX: usize = 32;
 /// Longer URLs are refused by most servers.
@@ -85,6 +87,12 @@ pub const KEYS: &[Key] = &[
         doc: "Addresses to use in place of what DNS says.",
     },
     Key { name: "max_body", form: "a size from 0 to 100MiB, such as 10MiB", default: "10MiB", doc: "A longer response body is a fault." },
+    Key {
+        name: "keep_body",
+        form: "a size from 0 to 32KiB",
+        default: "2KiB",
+        doc: "So much of a response body is kept with the evidence of an attempt.",
+    },
     Key { name: "expect", form: "a mapping", default: "{}", doc: "What a response must be like to count as up." },
 ];
 
@@ -153,6 +161,8 @@ pub struct Config {
     pub resolve: Vec<(String, IpAddr)>,
     /// In bytes.
     pub max_body: usize,
+    /// So much of a body is kept as evidence, in bytes.
+    pub keep_body: usize,
     /// What counts as up.
     pub expect: Expect,
 }
@@ -189,6 +199,7 @@ impl Config {
             proxy: None,
             resolve: Vec::new(),
             max_body: BODY_DEFAULT,
+            keep_body: BODY_HEAD_MAX,
             expect: Expect::default(),
         })
     }
@@ -232,6 +243,10 @@ impl Config {
         }
         if let Some(n) = fields.get("max_body").and_then(|n| parsed(n, "a size from 0 to 100MiB, such as 10MiB", problems, parse_size)) {
             self.max_body = n;
+        }
+        let kept = |text: &str| parse_size(text).filter(|n| *n <= KEPT_MAX);
+        if let Some(n) = fields.get("keep_body").and_then(|n| parsed(n, "a size from 0 to 32KiB", problems, kept)) {
+            self.keep_body = n;
         }
     }
 

@@ -7,7 +7,7 @@ use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
 use super::keep::{PARTITIONED, partition};
 use super::objects::forsaken_notices;
-use super::{BEGIN, GIVE_UP, PostgresStore, held, query, within};
+use super::{GIVE_UP, PostgresStore, held, query, within};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use watchkeeper_core::Micros;
 
@@ -17,11 +17,13 @@ pub(super) async fn expire(store: &PostgresStore, retention: Retention, now: Mic
         Expiry::Done { at } if now - *at < EXPIRE_EVERY && *at <= now => return Ok(()),
         Expiry::Done { .. } | Expiry::Under { .. } => {}
     }
-    done.deleted += within!(store, BEGIN, GIVE_UP, |tx| drop_partitions(tx, now - retention.raw))?;
-    let strays = within!(store, BEGIN, GIVE_UP, |tx| expire_strays(tx, now - retention.raw))?;
+    done.deleted += within!(store, store.begin.write.clone(), GIVE_UP, |tx| drop_partitions(tx, now - retention.raw))?;
+    let strays = within!(store, store.begin.write.clone(), GIVE_UP, |tx| expire_strays(tx, now - retention.raw))?;
     done.deleted += strays;
-    done.deleted += within!(store, BEGIN, GIVE_UP, |tx| expire_rest(tx, retention, now))?;
-    if strays >= EXPIRE_SLICE || !expire_incidents(store, now - retention.incidents, done).await? {
+    let pushes = within!(store, store.begin.write.clone(), GIVE_UP, |tx| expire_pushes(tx, now - retention.raw))?;
+    done.deleted += pushes;
+    done.deleted += within!(store, store.begin.write.clone(), GIVE_UP, |tx| expire_rest(tx, retention, now))?;
+    if strays >= EXPIRE_SLICE || pushes >= EXPIRE_SLICE || !expire_incidents(store, now - retention.incidents, done).await? {
         done.more = true;
     } else {
         *held(&store.expiry) = Expiry::Done { at: now };
@@ -62,7 +64,25 @@ async fn expire_strays(tx: &mut PgConnection, before: Micros) -> Sql<u64> {
     Ok(deleted)
 }
 
-/// Everything but heartbeats: hourly rollups, live events, pushes except each monitor's newest. Notices for channels that are no more
+/// Old pushes except each monitor's newest that says something of it. It steps from monitor to monitor by the index: what is young is
+/// not looked at, and there may be millions of it.
+async fn expire_pushes(tx: &mut PgConnection, before: Micros) -> Sql<u64> {
+    let done = query(
+        "WITH RECURSIVE m (id) AS (SELECT min(monitor_id) FROM wk_push UNION ALL
+             SELECT (SELECT min(monitor_id) FROM wk_push WHERE monitor_id > m.id) FROM m WHERE m.id IS NOT NULL)
+         DELETE FROM wk_push WHERE id = ANY (ARRAY (SELECT p.id FROM m
+             CROSS JOIN LATERAL (SELECT at FROM wk_push WHERE monitor_id = m.id AND kind <> 3 ORDER BY at DESC LIMIT 1) newest
+             CROSS JOIN LATERAL (SELECT id FROM wk_push WHERE monitor_id = m.id AND at < $1 AND at < newest.at ORDER BY at LIMIT $2) p
+             LIMIT $2))",
+    )
+    .bind(before.0)
+    .bind(EXPIRE_SLICE as i64)
+    .execute(&mut *tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Hourly rollups and live events. Notices for channels that are no more
 /// are given up here: nobody delivers to those.
 async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -> Sql<u64> {
     let rollups =
@@ -72,13 +92,6 @@ async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -
         .bind(EVENTS_MAX)
         .execute(&mut *tx)
         .await?;
-    let pushes = query(
-        "DELETE FROM wk_push WHERE at < $1
-           AND EXISTS (SELECT 1 FROM wk_push n WHERE n.monitor_id = wk_push.monitor_id AND n.at > wk_push.at AND n.kind <> 3)",
-    )
-    .bind((now - retention.raw).0)
-    .execute(&mut *tx)
-    .await?;
     forsaken_notices(tx, now).await?;
     // What was asked of an incident that ended meanwhile is void, also if its monitor is no longer decided about.
     query(
@@ -88,14 +101,14 @@ async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -
     .bind((now - EXPIRE_EVERY).0)
     .execute(&mut *tx)
     .await?;
-    Ok(rollups.rows_affected() + events.rows_affected() + pushes.rows_affected())
+    Ok(rollups.rows_affected() + events.rows_affected())
 }
 
 /// Incidents that ended before that time with all that hangs on them, words about nothing, and silences; whether all are gone. What
 /// is still to be told is kept.
 async fn expire_incidents(store: &PostgresStore, before: Micros, done: &mut Housekept) -> Sql<bool> {
     for _ in 0..INCIDENT_SLICES {
-        let (deleted, full) = within!(store, BEGIN, GIVE_UP, |tx| expire_incident_slice(tx, before))?;
+        let (deleted, full) = within!(store, store.begin.write.clone(), GIVE_UP, |tx| expire_incident_slice(tx, before))?;
         done.deleted += deleted;
         if !full {
             return Ok(true);

@@ -5,8 +5,9 @@ use super::super::history::{RawCount, Rollup, Tally, floor};
 use super::super::keep::{DAY_LATE, HOUR_LATE, ROLLUP_SLICE, ROLLUPS, RULES};
 use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
+use super::commit::close_hour;
 use super::expire::expire;
-use super::{BEGIN, GIVE_UP, PostgresStore, query, within};
+use super::{GIVE_UP, PostgresStore, query, within};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,7 @@ pub(super) const PARTITIONED: [&str; 2] = ["wk_beat", "wk_beat_detail"];
 
 pub(super) async fn housekeep(store: &PostgresStore, retention: Retention, now: Micros) -> Sql<Housekept> {
     let mut done = Housekept::default();
-    within!(store, BEGIN, GIVE_UP, |tx| partitions(tx, now))?;
+    within!(store, store.begin.write.clone(), GIVE_UP, |tx| partitions(tx, now))?;
     roll_up(store, retention, now, &mut done).await?;
     if !done.more {
         expire(store, retention, now, &mut done).await?;
@@ -53,7 +54,7 @@ pub(super) fn partition(table: &str, day: i64) -> String {
 }
 
 /// Makes one partition from what the default one holds of that day. Names and numbers are ours, so the texts are safe.
-async fn make(tx: &mut PgConnection, table: &str, day: i64, name: &str) -> Sql<()> {
+pub(super) async fn make(tx: &mut PgConnection, table: &str, day: i64, name: &str) -> Sql<()> {
     let end = day + DAY;
     // Two nodes may want the same partition: the second waits here, and finds it made.
     query(AssertSqlSafe(format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))).execute(&mut *tx).await?;
@@ -81,7 +82,8 @@ async fn roll_up(store: &PostgresStore, retention: Retention, now: Micros, done:
                 done.more = true;
                 return Ok(());
             }
-            let (taken, written) = within!(store, BEGIN, GIVE_UP, |tx| roll_up_slice(tx, span, now - late, now - kept))?;
+            let (taken, written) =
+                within!(store, store.begin.write.clone(), GIVE_UP, |tx| roll_up_slice(tx, span, now - late, now - kept))?;
             if span == HOUR {
                 done.hours += written;
             } else {
@@ -98,7 +100,7 @@ async fn roll_up(store: &PostgresStore, retention: Retention, now: Micros, done:
 /// Computes some dirty lines of that span that began at or before `before`; those that began before `kept` and are there stay as
 /// they are, because what they were computed from is no longer complete. How many marks were used up, and lines written.
 async fn roll_up_slice(tx: &mut PgConnection, span: i64, before: Micros, kept: Micros) -> Sql<(u64, u64)> {
-    let dirty = dirty(tx, span, before).await?;
+    let dirty = if span == HOUR { dirty_of_an_hour(tx, before).await? } else { dirty(tx, span, (i64::MIN, before.0)).await? };
     if dirty.is_empty() {
         return Ok((0, 0));
     }
@@ -120,19 +122,41 @@ fn columns(places: &[Place]) -> [Vec<i64>; 3] {
     [places.iter().map(|p| p.0).collect(), places.iter().map(|p| p.1).collect(), places.iter().map(|p| p.2).collect()]
 }
 
-/// What must be computed. Marks that a commit has locked are left for the next round; the others stay locked until this transaction
+/// What must be computed of the oldest hour that nobody writes heartbeats into at the moment; none does until this transaction ends.
+async fn dirty_of_an_hour(tx: &mut PgConnection, before: Micros) -> Sql<Vec<Place>> {
+    let mut after = i64::MIN;
+    loop {
+        let row = query("SELECT min(start) FROM wk_rollup_dirty WHERE span = $1 AND start > $2 AND start <= $3")
+            .bind(HOUR)
+            .bind(after)
+            .bind(before.0)
+            .fetch_one(&mut *tx)
+            .await?;
+        let Some(hour) = row.maybe_int(0)? else { return Ok(Vec::new()) };
+        if close_hour(tx, hour).await? {
+            let dirty = dirty(tx, HOUR, (hour, hour)).await?;
+            if !dirty.is_empty() {
+                return Ok(dirty);
+            }
+        }
+        after = hour;
+    }
+}
+
+/// What must be computed and began within those times. Marks that a commit has locked are left for the next round; the others stay locked until this transaction
 /// ends, so that a heartbeat that comes meanwhile marks anew. A day waits for its hours.
-async fn dirty(tx: &mut PgConnection, span: i64, before: Micros) -> Sql<Vec<Place>> {
+async fn dirty(tx: &mut PgConnection, span: i64, (first, last): (i64, i64)) -> Sql<Vec<Place>> {
     let rows = query(
-        "SELECT start, monitor_id, datacenter_id FROM wk_rollup_dirty d WHERE span = $1 AND start <= $2
+        "SELECT start, monitor_id, datacenter_id FROM wk_rollup_dirty d WHERE span = $1 AND start BETWEEN $5 AND $2
            AND ($1 = $3 OR NOT EXISTS (SELECT 1 FROM wk_rollup_dirty h WHERE h.monitor_id = d.monitor_id AND h.span = $3
                 AND h.start >= d.start AND h.start < d.start + d.span AND h.datacenter_id = d.datacenter_id))
          ORDER BY start, monitor_id, datacenter_id LIMIT $4 FOR UPDATE OF d SKIP LOCKED",
     )
     .bind(span)
-    .bind(before.0)
+    .bind(last)
     .bind(HOUR)
     .bind(ROLLUP_SLICE)
+    .bind(first)
     .fetch_all(&mut *tx)
     .await?;
     rows.iter().map(place).collect()

@@ -1,8 +1,8 @@
 //! What parts of the program note for their next life.
 
 use super::super::rows::{Columns, Sql};
-use super::clean;
-use sqlx::{PgConnection, query};
+use super::{clean, query};
+use sqlx::PgConnection;
 
 pub(super) async fn mark(tx: &mut PgConnection, name: &str) -> Sql<Option<String>> {
     let row = query("SELECT text FROM wk_mark WHERE name = $1").bind(clean(name)).fetch_optional(&mut *tx).await?;

@@ -2,35 +2,37 @@
 //!
 //! It works behind a transaction pooler: no LISTEN, no session SET, no statement that outlives its transaction, and every statement
 //! inside an explicit one. Time-outs are set for each transaction, so that a node that froze inside one cannot hold up whoever takes
-//! its scopes over. Statements stand in the sub-modules, in the same order as in `sqlite/`; here each use case gets its transaction.
+//! its scopes over; so is the schema of our tables. Statements stand in the sub-modules, in the same order as in `sqlite/`; here each use case gets its transaction.
 
 mod attempt;
 mod belong;
 mod commit;
+pub(super) mod copy;
 mod expire;
 mod incidents;
 mod keep;
+mod late;
 mod marks;
 mod objects;
+mod open;
 mod outbox;
 mod people;
 mod push;
 mod read;
 
-use super::error::{failed, refused};
+use super::error::failed;
 use super::keep::Expiry;
-use super::rows::{Columns, Sql};
+use super::marked::Marked;
+use super::rows::Sql;
 use super::{
     ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
     IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result,
     Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite,
-    migrate,
 };
 use async_trait::async_trait;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgPoolOptions};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, Postgres, SqlSafeStr};
-use std::str::FromStr;
+use sqlx::{Connection, Postgres, SqlSafeStr};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use watchkeeper_core::ids::IdBlock;
@@ -48,26 +50,15 @@ const GIVE_UP: Duration = Duration::from_secs(15);
 /// A connection is renewed after so long, so that a moved server is found again.
 const LIFETIME: Duration = Duration::from_mins(30);
 
-/// How a writing transaction begins. A statement that takes longer is broken or lacks its index; a lock that is not had in 3 s is
-/// worth another try; a node that says nothing for 4 s in the middle of a transaction has lost its leases anyway.
-const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 3000; \
-                     SET LOCAL idle_in_transaction_session_timeout = 4000";
-/// How a reading transaction begins: everything it reads is of one moment.
-const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 10000; \
-                          SET LOCAL idle_in_transaction_session_timeout = 4000";
-/// How a migration or an integrity check begins: it may take long, and waits for another node's.
-const BEGIN_LONG: &str = "BEGIN; SET LOCAL statement_timeout = 600000; SET LOCAL lock_timeout = 60000; \
-                          SET LOCAL idle_in_transaction_session_timeout = 60000";
 /// An integrity check is given up after so long.
 const LONG: Duration = Duration::from_mins(20);
-/// Nodes that start together migrate one after the other under this lock; the number is arbitrary and ours.
-const MIGRATION_LOCK: i64 = 0x5743_4b31;
-/// The oldest server that is accepted.
-const SERVER: i64 = 150_000;
-
 /// One database.
 pub(super) struct PostgresStore {
     pool: PgPool,
+    /// How its transactions begin.
+    begin: open::Begin,
+    /// Which hours of which monitors this node has marked for a rollup already.
+    marked: Mutex<Marked>,
     /// How far the deletion of old rows has come.
     expiry: Mutex<Expiry>,
 }
@@ -79,41 +70,14 @@ fn query<'q>(sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
 
 /// Connects and brings the schema up to date.
 pub(super) async fn open(url: &str) -> Result<PostgresStore> {
-    let options = PgConnectOptions::from_str(url).map_err(|_| {
-        StoreError::Refused("store.url is no PostgreSQL URL: postgres://USER:PASSWORD@HOST:PORT/DATABASE is accepted".into())
-    })?;
-    let options = options.statement_cache_capacity(0).extra_float_digits(None).application_name("watchkeeper").disable_statement_logging();
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(ACQUIRE)
-        .max_lifetime(LIFETIME)
-        .connect_with(options)
-        .await
-        .map_err(failed("connecting to the database"))?;
-    migrate(&pool).await.map_err(failed("migrating the database"))?;
-    Ok(PostgresStore { pool, expiry: Mutex::new(Expiry::Done { at: Micros(i64::MIN) }) })
-}
-
-async fn migrate(pool: &PgPool) -> Sql<()> {
-    let mut tx = pool.begin_with(BEGIN_LONG).await?;
-    let version = query("SELECT current_setting('server_version_num')::int8").fetch_one(&mut *tx).await?.int(0)?;
-    if version < SERVER {
-        return Err(refused(format!("the server is PostgreSQL {}: 15 or newer is needed", version / 10_000)));
-    }
-    query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *tx).await?;
-    query(migrate::TABLE).execute(&mut *tx).await?;
-    let rows = query("SELECT version, checksum FROM wk_migration ORDER BY version").fetch_all(&mut *tx).await?;
-    let applied = rows.iter().map(|row| Ok((row.int(0)?, row.text(1)?))).collect::<Sql<Vec<_>>>()?;
-    for step in migrate::pending(migrate::POSTGRES, &applied)? {
-        sqlx::raw_sql(step.sql).execute(&mut *tx).await?;
-        query("INSERT INTO wk_migration (version, name, checksum) VALUES ($1, $2, $3)")
-            .bind(step.version)
-            .bind(step.name)
-            .bind(step.checksum())
-            .execute(&mut *tx)
-            .await?;
-    }
-    tx.commit().await
+    let options = open::options(url)?;
+    // Not from the pool: that would tell a refusal, or a server that is not there, as its own time-out.
+    let mut connection = open::connect(&options).await?;
+    let begin = open::migrate(&mut connection).await.map_err(failed("migrating the database"))?;
+    // Whether it ends politely is of no importance.
+    let _ = connection.close().await;
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).max_lifetime(LIFETIME).connect_lazy_with(options);
+    Ok(PostgresStore { pool, begin, marked: Mutex::default(), expiry: Mutex::new(Expiry::Done { at: Micros(i64::MIN) }) })
 }
 
 /// Locks what no panic can leave half-changed: these are caches.
@@ -129,7 +93,7 @@ fn clean(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
-/// Runs `$work` in one transaction that begins with `$begin`, and gives up after `$limit`.
+/// Runs `$work` in one transaction of the store that begins with `$begin`, and gives up after `$limit`.
 macro_rules! within {
     ($self:expr, $begin:expr, $limit:expr, |$tx:ident| $work:expr) => {{
         let mut connection = $self.pool.acquire().await?;
@@ -155,7 +119,7 @@ use within;
 /// Runs `$work` in one writing transaction.
 macro_rules! write {
     ($self:ident, $doing:literal, |$tx:ident| $work:expr) => {{
-        let done = async { within!($self, BEGIN, GIVE_UP, |$tx| $work) };
+        let done = async { within!($self, $self.begin.write.clone(), GIVE_UP, |$tx| $work) };
         done.await.map_err(failed($doing))
     }};
 }
@@ -163,7 +127,7 @@ macro_rules! write {
 /// Runs `$work` in one reading transaction.
 macro_rules! read {
     ($self:ident, $doing:literal, |$tx:ident| $work:expr) => {{
-        let done = async { within!($self, BEGIN_READ, GIVE_UP, |$tx| $work) };
+        let done = async { within!($self, $self.begin.read.clone(), GIVE_UP, |$tx| $work) };
         done.await.map_err(failed($doing))
     }};
 }
@@ -220,7 +184,7 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed> {
-        write!(self, "committing a batch", |tx| commit::commit(tx, batch))
+        commit::commit(self, batch).await.map_err(failed("committing a batch"))
     }
 
     async fn push_target(&self, token: &str) -> Result<Option<MonitorId>> {
@@ -353,8 +317,16 @@ impl Store for PostgresStore {
         read!(self, "reading heartbeats", |tx| read::heartbeats(tx, scope, monitor, before, limit))
     }
 
-    async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>> {
-        read!(self, "reading metrics", |tx| read::metrics(tx, scope, monitor, from, to, span))
+    async fn metrics(
+        &self,
+        scope: TenantScope,
+        monitor: MonitorId,
+        seen_from: Option<DatacenterId>,
+        from: Micros,
+        to: Micros,
+        span: Dur,
+    ) -> Result<Vec<MetricBucket>> {
+        read!(self, "reading metrics", |tx| read::metrics(tx, scope, monitor, seen_from, from, to, span))
     }
 
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes> {
@@ -407,7 +379,7 @@ impl Store for PostgresStore {
     }
 
     async fn verify(&self) -> Result<Vec<String>> {
-        let done = async { within!(self, BEGIN_LONG, LONG, |tx| keep::verify(tx)) };
+        let done = async { within!(self, self.begin.long.clone(), LONG, |tx| keep::verify(tx)) };
         done.await.map_err(failed("checking integrity"))
     }
 

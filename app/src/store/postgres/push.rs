@@ -39,7 +39,7 @@ pub(super) async fn insert_push(tx: &mut PgConnection, push: &PushRow) -> Sql<()
 pub(super) async fn unfolded_pushes(tx: &mut PgConnection, limit: i64) -> Sql<Vec<PushRow>> {
     let rows = query(
         "SELECT id, monitor_id, kind::int8, exit::int8, ping_us, body, at FROM wk_push
-         WHERE NOT folded AND monitor_id IN (SELECT id FROM wk_monitor WHERE retired_at IS NULL) ORDER BY at, id LIMIT $1",
+         WHERE NOT folded AND (SELECT m.retired_at IS NULL FROM wk_monitor m WHERE m.id = wk_push.monitor_id) ORDER BY at, id LIMIT $1",
     )
     .bind(limit.clamp(0, PAGE_MAX))
     .fetch_all(&mut *tx)

@@ -10,7 +10,7 @@ use super::query;
 use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use std::collections::{BTreeSet, HashMap};
-use watchkeeper_core::{Dur, Micros, MonitorId, TenantId};
+use watchkeeper_core::{DatacenterId, Dur, Micros, MonitorId, TenantId};
 
 macro_rules! beat_columns {
     () => {
@@ -156,6 +156,7 @@ pub(super) async fn metrics(
     tx: &mut PgConnection,
     scope: TenantScope,
     monitor: MonitorId,
+    seen_from: Option<DatacenterId>,
     from: Micros,
     to: Micros,
     span: Dur,
@@ -163,14 +164,17 @@ pub(super) async fn metrics(
     if !owns(tx, scope, monitor).await? {
         return Ok(Vec::new());
     }
+    let place = seen_from.map(|datacenter| datacenter.0);
     let rows = query(
         "SELECT span, start, up, down, unknown, codes, sketch FROM wk_rollup
-         WHERE monitor_id = $1 AND span IN ($4, 24 * $4) AND start >= $2 AND start < $3",
+         WHERE monitor_id = $1 AND span IN ($4, 24 * $4) AND start >= $2 AND start < $3
+           AND ($5::int8 IS NULL OR datacenter_id = $5)",
     )
     .bind(monitor.0)
     .bind(from.0)
     .bind(to.0)
     .bind(HOUR)
+    .bind(place)
     .fetch_all(&mut *tx)
     .await?;
     let stored = rows.iter().map(Rollup::read).collect::<Sql<Vec<_>>>()?;
@@ -181,11 +185,12 @@ pub(super) async fn metrics(
     for (from, to) in cover.raw() {
         let mut rows = query(
             "SELECT datacenter_id, at, agent_id, outcome::int8, total_us, code::int8 FROM wk_beat
-             WHERE monitor_id = $1 AND at >= $2 AND at < $3 ORDER BY 1, 2, 3",
+             WHERE monitor_id = $1 AND at >= $2 AND at < $3 AND ($4::int8 IS NULL OR datacenter_id = $4) ORDER BY 1, 2, 3",
         )
         .bind(monitor.0)
         .bind(from)
         .bind(to)
+        .bind(place)
         .fetch(&mut *tx);
         while let Some(row) = rows.try_next().await? {
             raw.add(&row, cover.span())?;

@@ -1,10 +1,11 @@
 //! The commit stream: one batch, one transaction, bulk statements.
 
 use super::super::flat::{self, Flat};
+use super::super::marked::Marks;
 use super::super::rows::{Columns, Sql};
 use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, LiveWrite, Scope};
 use super::belong::list;
-use super::incidents;
+use super::{incidents, late};
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection, query};
@@ -12,45 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 use watchkeeper_core::TenantId;
 
-/// Which (hour, monitor, datacenter) of the newest hour are marked dirty already, so that an unchanged `up` costs no second
-/// write. Cleared when hours are computed.
-#[derive(Default)]
-pub(super) struct Marked {
-    hour: i64,
-    known: HashSet<(i64, i64)>,
-}
-
-impl Marked {
-    /// What this batch must mark: everything older than the newest hour, and what is new in it.
-    pub(super) fn unmarked(&self, batch: &Batch) -> BTreeSet<(i64, i64, i64)> {
-        let mut hours = BTreeSet::new();
-        for beat in &batch.beats {
-            let (hour, monitor, datacenter) = (flat::hour_of(beat.at), beat.monitor.0, beat.datacenter.0);
-            if hour != self.hour || !self.known.contains(&(monitor, datacenter)) {
-                hours.insert((hour, monitor, datacenter));
-            }
-        }
-        hours
-    }
-
-    /// Remembers what a commit has marked.
-    pub(super) fn add(&mut self, hours: BTreeSet<(i64, i64, i64)>) {
-        let Some((newest, _, _)) = hours.last() else { return };
-        if *newest > self.hour {
-            self.hour = *newest;
-            self.known.clear();
-        }
-        self.known
-            .extend(hours.into_iter().filter(|(hour, _, _)| *hour == self.hour).map(|(_, monitor, datacenter)| (monitor, datacenter)));
-    }
-
-    /// Forgets everything: marks were used up.
-    pub(super) fn clear(&mut self) {
-        self.known.clear();
-    }
-}
-
-pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &BTreeSet<(i64, i64, i64)>) -> Sql<Committed> {
+pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &Marks) -> Sql<Committed> {
     if let Some(landed) = landed(tx, batch).await? {
         return Ok(landed);
     }
@@ -71,6 +34,7 @@ pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &BTr
     incidents::write(tx, &flat).await?;
     incidents::notices(tx, &flat).await?;
     incidents::fold_actions(tx, batch, &flat).await?;
+    late::write(tx, batch, &flat).await?;
     let committed = Committed { live_ids: live(tx, &flat.live).await?, stale: flat.stale };
     finish(tx, batch, &committed).await?;
     Ok(committed)

@@ -6,9 +6,11 @@
 mod attempt;
 mod belong;
 mod commit;
+pub(super) mod copy;
 mod expire;
 mod incidents;
 mod keep;
+mod late;
 mod lock;
 mod marks;
 mod objects;
@@ -20,6 +22,7 @@ mod read;
 
 use super::error::failed;
 use super::keep::Expiry;
+use super::marked::Marked;
 use super::rows::{Columns, Sql};
 use super::{
     ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
@@ -29,7 +32,7 @@ use super::{
 };
 use async_trait::async_trait;
 use lock::Lock;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, Transaction};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
@@ -59,7 +62,7 @@ pub(super) struct SqliteStore {
     /// Held for as long as the store is open.
     lock: Mutex<Option<Lock>>,
     /// Which hours of which monitors are marked for a rollup already.
-    marked: Mutex<commit::Marked>,
+    marked: Mutex<Marked>,
     /// A move of heartbeats that is under way.
     moving: Mutex<Option<keep::Moving>>,
     /// How far the deletion of old rows has come.
@@ -96,21 +99,39 @@ pub(super) async fn open(path: &str) -> Result<SqliteStore> {
     })
 }
 
+/// Brings the schema up to date, each step in a transaction of its own.
 async fn migrate(writer: &SqlitePool) -> Sql<()> {
-    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::query(migrate::TABLE).execute(&mut *tx).await?;
-    let rows = sqlx::query("SELECT version, checksum FROM wk_migration ORDER BY version").fetch_all(&mut *tx).await?;
-    let applied = rows.iter().map(|row| Ok((row.int(0)?, row.text(1)?))).collect::<Sql<Vec<_>>>()?;
-    for step in migrate::pending(migrate::SQLITE, &applied)? {
-        sqlx::raw_sql(step.sql).execute(&mut *tx).await?;
-        sqlx::query("INSERT INTO wk_migration (version, name, checksum) VALUES ($1, $2, $3)")
-            .bind(step.version)
-            .bind(step.name)
-            .bind(step.checksum())
-            .execute(&mut *tx)
-            .await?;
+    loop {
+        let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+        let steps = pending(&mut tx).await?;
+        let Some(step) = steps.first() else { return tx.commit().await };
+        apply_step(&mut tx, step).await?;
+        tx.commit().await?;
     }
-    tx.commit().await
+}
+
+/// What the schema lacks.
+async fn pending(tx: &mut SqliteConnection) -> Sql<&'static [migrate::Migration]> {
+    sqlx::query(migrate::TABLE).execute(&mut *tx).await?;
+    migrate::pending(migrate::SQLITE, &applied(tx).await?)
+}
+
+/// Which migrations the file has had.
+async fn applied(tx: &mut SqliteConnection) -> Sql<Vec<(i64, String)>> {
+    let rows = sqlx::query("SELECT version, checksum FROM wk_migration ORDER BY version").fetch_all(&mut *tx).await?;
+    rows.iter().map(|row| Ok((row.int(0)?, row.text(1)?))).collect()
+}
+
+/// Applies one migration within the transaction.
+async fn apply_step(tx: &mut SqliteConnection, step: &migrate::Migration) -> Sql<()> {
+    sqlx::raw_sql(step.sql).execute(&mut *tx).await?;
+    sqlx::query("INSERT INTO wk_migration (version, name, checksum) VALUES ($1, $2, $3)")
+        .bind(step.version)
+        .bind(step.name)
+        .bind(step.checksum())
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
 }
 
 /// Locks what no panic can leave half-changed: these are caches.
@@ -342,8 +363,16 @@ impl Store for SqliteStore {
         read!(self, "reading heartbeats", |tx| read::heartbeats(tx, scope, monitor, before, limit))
     }
 
-    async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>> {
-        read!(self, "reading metrics", |tx| read::metrics(tx, scope, monitor, from, to, span))
+    async fn metrics(
+        &self,
+        scope: TenantScope,
+        monitor: MonitorId,
+        seen_from: Option<DatacenterId>,
+        from: Micros,
+        to: Micros,
+        span: Dur,
+    ) -> Result<Vec<MetricBucket>> {
+        read!(self, "reading metrics", |tx| read::metrics(tx, scope, monitor, seen_from, from, to, span))
     }
 
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes> {

@@ -208,6 +208,13 @@ fn the_small_forms_do_not_change_unseen() {
         codes: [(200, 1), (503, 2)].into(),
         bucket_seconds: 60,
         buckets: vec![Bucket { start: Time(AT), attempts: Counts::default(), total_us: Quantiles::default() }],
+        datacenters: vec![SeenFrom {
+            datacenter: "va".into(),
+            availability_percent: Some(33.3333),
+            attempts: Counts { up: 1, down: 2, unknown: 3 },
+            total_us: Quantiles::default(),
+            buckets: vec![],
+        }],
     };
     let all = [
         json(&LiveEvent::of(&row)),
@@ -263,6 +270,23 @@ fn the_small_forms_do_not_change_unseen() {
             "p95": null,
             "p99": null
           }
+        }
+      ],
+      "datacenters": [
+        {
+          "datacenter": "va",
+          "availability_percent": 33.3333,
+          "attempts": {
+            "up": 1,
+            "down": 2,
+            "unknown": 3
+          },
+          "total_us": {
+            "p50": null,
+            "p95": null,
+            "p99": null
+          },
+          "buckets": []
         }
       ]
     }

@@ -193,3 +193,32 @@ async fn a_long_past_does_not_slow_the_outbox() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn old_pushes_go_but_the_newest_that_says_something_stays() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let push =
+            |monitor, kind, seconds| PushRow { id: 0, monitor, kind, exit: None, ping_us: None, body: String::new(), at: sec(seconds) };
+        let day = 86_400;
+        for push in [
+            push(w.shop, PushKind::Ok, 0),
+            push(w.shop, PushKind::Log, 1),
+            push(w.shop, PushKind::Ok, 2),
+            push(w.shop, PushKind::Log, 3),
+            push(w.api, PushKind::Ok, 0),
+            push(w.other_shop, PushKind::Ok, 0),
+            push(w.other_shop, PushKind::Fail, 7 * day + 100),
+        ] {
+            w.store().insert_push(&push).await.unwrap();
+        }
+        w.housekeep(sec(7 * day)).await;
+        assert_eq!(w.t.number("SELECT count(*) FROM wk_push").await, 7, "none is old yet");
+        w.housekeep(sec(7 * day + 700)).await;
+        let left = "SELECT count(*) FROM wk_push WHERE at IN";
+        assert_eq!(w.t.number(&format!("{left} ({}, {})", sec(2).0, sec(3).0)).await, 2, "the newest word, and what was said after it");
+        assert_eq!(w.t.number(&format!("{left} ({})", T0.0)).await, 1, "of a monitor that has no other");
+        assert_eq!(w.t.number("SELECT count(*) FROM wk_push").await, 4);
+    })
+    .await;
+}

@@ -58,7 +58,7 @@ fn count(beats: &[BeatRow], span: Dur) -> BTreeMap<Micros, Want> {
 }
 
 async fn assert_counts(w: &World, span: Dur, from: Micros, to: Micros, beats: &[BeatRow], when: &str) {
-    let got = w.store().metrics(w.acme(), w.shop, from, to, span).await.unwrap();
+    let got = w.store().metrics(w.acme(), w.shop, None, from, to, span).await.unwrap();
     let inside: Vec<BeatRow> = beats.iter().filter(|b| b.at >= from && b.at < to).cloned().collect();
     let mut wanted = count(&inside, span);
     assert!(got.windows(2).all(|pair| pair[0].start < pair[1].start), "{when}: in order, each once");
@@ -185,7 +185,7 @@ async fn retention_deletes_the_raw_then_the_hours_and_never_the_days() {
         // Hours are kept ninety days, days for ever; and nothing recomputes what has no raw any more.
         w.housekeep(sec(200 * 86_400)).await;
         assert_counts(&w, DAY, T0, sec(200 * 86_400), &all, "days remain").await;
-        let hours = w.store().metrics(w.acme(), w.shop, T0, sec(11 * 86_400), HOUR).await.unwrap();
+        let hours = w.store().metrics(w.acme(), w.shop, None, T0, sec(11 * 86_400), HOUR).await.unwrap();
         assert!(hours.iter().all(|bucket| bucket.up + bucket.down + bucket.unknown == 0), "hours are gone");
         assert_eq!(w.store().heartbeats(w.acme(), w.shop, LATER, 10).await.unwrap(), []);
         assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
@@ -204,7 +204,7 @@ async fn late_data_of_a_day_without_raw_does_not_wipe_its_rollup() {
         // A node that was cut off for nine days brings one attempt of that hour.
         w.commit_beats(vec![w.beat(w.shop, sec(5), Outcome::Up)]).await;
         w.housekeep(sec(9 * 86_400 + 60)).await;
-        let day = w.store().metrics(w.acme(), w.shop, T0, sec(86_400), DAY).await.unwrap();
+        let day = w.store().metrics(w.acme(), w.shop, None, T0, sec(86_400), DAY).await.unwrap();
         let seen: i64 = day.iter().map(|bucket| bucket.up + bucket.down + bucket.unknown).sum();
         assert!(seen >= old.len() as i64, "{seen} of {} are left", old.len());
     })
@@ -260,6 +260,42 @@ async fn a_state_that_is_committed_twice_is_one_state() {
         let times = w.store().state_times(w.acme(), w.shop, T0, sec(10)).await.unwrap();
         assert_eq!(times, StateTimes { down: Dur::secs(10), ..StateTimes::default() });
         assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_each_datacenter_saw_stands_side_by_side() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let there = w.store().join("far", "ny", "boot-ny", T0).await.unwrap();
+        let here = beats(&w, 0, 9_000);
+        let far: Vec<BeatRow> = here
+            .iter()
+            .map(|beat| BeatRow {
+                datacenter: there.datacenter,
+                agent: there.agent,
+                outcome: Outcome::Down(Reason::HttpStatus),
+                ..beat.clone()
+            })
+            .collect();
+        w.commit_beats([here.clone(), far].concat()).await;
+        // Partly from rollups, partly from raw.
+        for kept in [false, true] {
+            if kept {
+                w.housekeep(sec(9_000)).await;
+            }
+            let count = async |seen_from| {
+                let all = w.store().metrics(w.acme(), w.shop, seen_from, T0, sec(9_000), HOUR).await.unwrap();
+                all.iter().fold((0, 0), |(up, down), bucket| (up + bucket.up, down + bucket.down))
+            };
+            let (up, down) = count(Some(here[0].datacenter)).await;
+            assert!(up > 700 && down > 0 && up + down < 900, "{up} {down}");
+            assert_eq!(count(Some(there.datacenter)).await, (0, 900));
+            assert_eq!(count(None).await, (up, down + 900), "all of it, kept: {kept}");
+            let strangers = w.store().metrics(TenantScope(w.zenith), w.shop, Some(there.datacenter), T0, sec(9_000), HOUR).await.unwrap();
+            assert_eq!(strangers, [], "another tenant sees nothing");
+        }
     })
     .await;
 }

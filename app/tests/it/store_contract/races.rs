@@ -101,9 +101,46 @@ async fn readers_and_housekeeping_do_not_disturb_the_commit_stream() {
         };
         tokio::join!(writer, reader);
         w.housekeep(sec(41 * 3_600)).await;
-        let hours = w.store().metrics(w.acme(), w.shop, T0, sec(40 * 3_600), watchkeeper_core::Dur::secs(3_600)).await.unwrap();
+        let hours = w.store().metrics(w.acme(), w.shop, None, T0, sec(40 * 3_600), watchkeeper_core::Dur::secs(3_600)).await.unwrap();
         assert!(hours.iter().all(|hour| hour.up == 100), "no mark was used up without its heartbeats");
         assert_eq!(hours.len(), 40);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_mark_that_another_node_used_up_is_made_again() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let other = w.t.as_another_node().await;
+        let kept = Retention {
+            raw: watchkeeper_core::Dur::secs(7 * 86_400),
+            hours: watchkeeper_core::Dur::secs(90 * 86_400),
+            incidents: watchkeeper_core::Dur::secs(400 * 86_400),
+        };
+        // One hour, over for long: every heartbeat comes late, while another node computes the hour again and again.
+        let batches: Vec<Batch> =
+            (0..300_i64).map(|n| Batch { beats: vec![w.beat(w.shop, sec(n * 12), Outcome::Up)], ..w.batch() }).collect();
+        let over = AtomicBool::new(false);
+        let writer = async {
+            for batch in &batches {
+                w.store().commit(batch).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            over.store(true, Ordering::Relaxed);
+        };
+        let computed = async {
+            let mut hours = 0;
+            while !over.load(Ordering::Relaxed) {
+                hours += other.housekeep(kept, sec(3 * 3_600)).await.unwrap().hours;
+            }
+            hours
+        };
+        let ((), computed) = tokio::join!(writer, computed);
+        assert!(w.t.file.is_some() || computed > 1, "the hour was computed while heartbeats came");
+        while other.housekeep(kept, sec(3 * 3_600)).await.unwrap().more {}
+        let hours = w.store().metrics(w.acme(), w.shop, None, T0, sec(3_600), watchkeeper_core::Dur::secs(3_600)).await.unwrap();
+        assert_eq!(hours.iter().map(|hour| hour.up).collect::<Vec<_>>(), [300]);
     })
     .await;
 }

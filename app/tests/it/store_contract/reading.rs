@@ -22,7 +22,7 @@ async fn the_wrong_tenant_sees_nothing() {
 
         // Each question has an answer for the owner …
         assert_eq!(s.heartbeats(w.acme(), w.shop, LATER, 10).await.unwrap().len(), 2);
-        assert!(!s.metrics(w.acme(), w.shop, T0, sec(9_000), Dur::secs(3_600)).await.unwrap().is_empty());
+        assert!(!s.metrics(w.acme(), w.shop, None, T0, sec(9_000), Dur::secs(3_600)).await.unwrap().is_empty());
         assert_ne!(s.state_times(w.acme(), w.shop, T0, sec(60)).await.unwrap().down, Dur::ZERO);
         assert!(s.monitor(w.acme(), &shop.uid).await.unwrap().is_some());
         let all = IncidentFilter { limit: 10, ..IncidentFilter::default() };
@@ -39,7 +39,7 @@ async fn the_wrong_tenant_sees_nothing() {
             assert!(s.monitor(scope, "shop").await.unwrap().is_none_or(|m| m.id == w.other_shop));
             assert_eq!(s.monitor(scope, "api").await.unwrap(), None);
             assert_eq!(s.heartbeats(scope, w.shop, LATER, 10).await.unwrap(), []);
-            let counted = s.metrics(scope, w.shop, T0, sec(9_000), Dur::secs(3_600)).await.unwrap();
+            let counted = s.metrics(scope, w.shop, None, T0, sec(9_000), Dur::secs(3_600)).await.unwrap();
             assert!(counted.iter().all(|bucket| bucket.up + bucket.down + bucket.unknown == 0), "{counted:?}");
             let times = s.state_times(scope, w.shop, T0, sec(60)).await.unwrap();
             assert_eq!((times.up, times.down), (Dur::ZERO, Dur::ZERO));

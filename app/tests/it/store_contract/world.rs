@@ -49,16 +49,26 @@ pub struct World {
 
 impl World {
     pub async fn new(t: TestStore) -> Self {
+        Self::begun(t, "boot-1").await
+    }
+
+    /// The same node after a restart.
+    pub async fn again(t: TestStore) -> Self {
+        Self::begun(t, "boot-2").await
+    }
+
+    async fn begun(t: TestStore, boot: &str) -> Self {
         let store = t.store.clone();
-        let me = store.join("node-a", "local", "boot-1", T0).await.unwrap();
+        let me = store.join("node-a", "local", boot, T0).await.unwrap();
         let applied = store.apply("files", "hash-1", &objects(), Mandate::Alone, T0).await.unwrap();
-        let holder = "node-a#boot-1".to_owned();
+        let holder = format!("node-a#{boot}");
         let ids = store.reserve_ids(1_000).await.unwrap();
         let verdict = take(&store, "verdict/0", &holder).await;
         let hook_lease = take(&store, "channel/hook", &holder).await;
         let chat_lease = take(&store, "channel/chat", &holder).await;
         let [acme, zenith] = &applied.tenants[..] else { panic!("two tenants were applied") };
         Self {
+            batch: me.last_batch,
             me,
             holder,
             acme: acme.tenant,
@@ -71,7 +81,6 @@ impl World {
             verdict,
             hook_lease,
             chat_lease,
-            batch: 0,
             ids,
             t,
         }
@@ -309,6 +318,7 @@ pub fn message(uid: &str, event: NoticeEvent, severity: Severity, at: Micros) ->
         resolved_at: (event == NoticeEvent::Resolved).then_some(at),
         resolved_why: (event == NoticeEvent::Resolved).then(|| "recovered".to_owned()),
         flapping: false,
+        cut_off: None,
         actor: None,
         comment: None,
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),

@@ -1,6 +1,7 @@
 //! The whole program inside a test, and waiting for what it does.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,36 +29,47 @@ pub struct TestApp {
 impl TestApp {
     /// Starts it on a configuration given as text. `server.listen` and the node's name are set here.
     pub async fn start(yaml: &str, store: Arc<dyn Store>) -> Self {
-        Self::build(load(yaml), Source::Fixed, Given { store: Some(store), net: None }).await
+        Self::build(load(yaml), Source::Fixed, Given { store: Some(store), ..Given::default() }).await
     }
 
     /// Starts it on a whole configuration, with its `server` and `agent`.
     pub async fn start_whole(yaml: &str, store: Arc<dyn Store>) -> Self {
         let yaml = yaml.to_owned();
         let config = config::load_texts(&[("test.yaml".to_owned(), yaml.into_bytes())], &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
-        Self::build(config, Source::Fixed, Given { store: Some(store), net: None }).await
+        Self::build(config, Source::Fixed, Given { store: Some(store), ..Given::default() }).await
+    }
+
+    /// The same by another clock.
+    pub async fn start_by(yaml: &str, store: Arc<dyn Store>, clock: Clock) -> Self {
+        let texts = [("test.yaml".to_owned(), yaml.as_bytes().to_vec())];
+        let config = config::load_texts(&texts, &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+        Self::build(config, Source::Fixed, Given { store: Some(store), clock: Some(clock), ..Given::default() }).await
     }
 
     /// The same with another way to names and sockets.
     pub async fn start_in(yaml: &str, store: Arc<dyn Store>, net: Net) -> Self {
         let texts = [("test.yaml".to_owned(), yaml.as_bytes().to_vec())];
         let config = config::load_texts(&texts, &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
-        Self::build(config, Source::Fixed, Given { store: Some(store), net: Some(net) }).await
+        Self::build(config, Source::Fixed, Given { store: Some(store), net: Some(net), ..Given::default() }).await
     }
 
     /// The same on a node with these name servers alone.
     pub async fn start_asking(yaml: &str, store: Arc<dyn Store>, servers: &[SocketAddr]) -> Self {
         let net = Net::with_name_servers(Clock::system(), servers.to_vec());
-        Self::build(load(yaml), Source::Fixed, Given { store: Some(store), net: Some(net) }).await
+        Self::build(load(yaml), Source::Fixed, Given { store: Some(store), net: Some(net), ..Given::default() }).await
     }
 
     /// Starts it on a file, which may change.
     pub async fn start_on(path: &std::path::Path, store: Arc<dyn Store>) -> Self {
         let config = config::load(Some(path), &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
-        Self::build(config, Source::Path(path.to_owned()), Given { store: Some(store), net: None }).await
+        Self::build(config, Source::Path(path.to_owned()), Given { store: Some(store), ..Given::default() }).await
     }
 
-    async fn build(config: config::Config, source: Source, given: Given) -> Self {
+    async fn build(mut config: config::Config, source: Source, given: Given) -> Self {
+        if config.store.journal == Path::new("watchkeeper.journal") {
+            // Not in the folder that all tests run in.
+            config.store.journal = std::env::temp_dir().join(format!("watchkeeper-{}", uuid::Uuid::new_v4()));
+        }
         let app = App::build(config, source, given).await.unwrap();
         let (address, store, stop) = (app.address, app.store.clone(), CancellationToken::new());
         let running = tokio::spawn(app.run(stop.clone()));

@@ -246,7 +246,7 @@ fn live(scene: Scene, place: &Place, outside: &Outside, script: &Script) -> Resu
 async fn one_life(scene: Scene, scripted: Arc<dyn Store>, inner: Arc<dyn Store>, outside: String) -> Result<(), String> {
     let text = scene.config(&outside);
     let config = config::load_texts(&[("crash.yaml".to_owned(), text.into_bytes())], &|_| None).map_err(|e| e.to_string())?;
-    let given = Given { store: Some(scripted), net: None };
+    let given = Given { store: Some(scripted), ..Given::default() };
     let app = App::build(config, Source::Fixed, given).await.map_err(|e| format!("{e:#}"))?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(app.run(stop.clone()));

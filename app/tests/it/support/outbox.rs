@@ -10,7 +10,7 @@ use watchkeeper::calendar::Window;
 use watchkeeper::channel::Message;
 use watchkeeper::channel::content::Content;
 use watchkeeper::clock::Clock;
-use watchkeeper::deliver::{DeliverContext, Deliverers, scope};
+use watchkeeper::deliver::{DeliverContext, Deliverers, Stored, scope};
 use watchkeeper::net::Net;
 use watchkeeper::store::{
     Batch, ChannelObject, Decision, Fence, IncidentView, IncidentWrite, Joined, MaintenanceObject, Mandate, MonitorObject, NoticeView,
@@ -131,7 +131,7 @@ impl Node {
     pub fn deliverers_with(&self, patience: Dur) -> Deliverers {
         let fences = self.fences.clone();
         Deliverers::new(DeliverContext {
-            store: self.t.store.clone(),
+            outbox: Arc::new(Stored(self.t.store.clone())),
             net: Arc::new(Net::system(self.clock.clone())),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -306,6 +306,7 @@ impl Node {
             resolved_at: ended.then(|| self.clock.now()),
             resolved_why: ended.then(|| "recovered".to_owned()),
             flapping: false,
+            cut_off: None,
             actor: None,
             comment: None,
             seen_by: BTreeMap::new(),

@@ -30,9 +30,99 @@ struct Server {
     _shell: Child,
 }
 
+/// A server of one test's own, which the test may stop, kill and start again; its data are synced as an installation's are.
+pub struct OwnServer {
+    folder: tempfile::TempDir,
+    bin: PathBuf,
+    user: Option<String>,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl OwnServer {
+    /// A running one, with a database; `None`, after saying so, when no PostgreSQL can be had.
+    pub async fn start() -> Option<(Self, String)> {
+        let made = || -> Result<Self, String> {
+            let bin = binaries()?;
+            let folder = tempfile::Builder::new().prefix("watchkeeper-own-pg-").tempdir().map_err(|e| e.to_string())?;
+            let user = unprivileged(folder.path())?;
+            let server = Self { folder, bin, user, port: free_port()?, child: None };
+            let mut initdb = server.command("initdb");
+            initdb.args(["-U", "watchkeeper", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(server.data());
+            let done = initdb.stdout(Stdio::null()).stderr(Stdio::null()).status().map_err(|e| e.to_string())?;
+            if done.success() { Ok(server) } else { Err("initdb failed".into()) }
+        };
+        match made() {
+            Ok(mut server) => {
+                server.up().await;
+                let url = url(server.port, "postgres");
+                Some((server, url))
+            }
+            Err(why) => {
+                skip(&why);
+                None
+            }
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// One of its programs. It ends with the thread that started it, however that ends.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        if let Some(user) = &self.user {
+            command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+        }
+        command.args(["--pdeathsig", "QUIT"]).arg(self.bin.join(program)).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it, and waits until it takes connections.
+    pub async fn up(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < START_LIMIT {
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()));
+            if ended {
+                let mut server = self.command("postgres");
+                server.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path()).args(["-p", &self.port.to_string()]);
+                server.args(["-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=32MB"]);
+                self.child = Some(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("setpriv runs"));
+            }
+            if let Ok(connection) = PgConnection::connect(&url(self.port, "postgres")).await {
+                let _ = connection.close().await;
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the server did not start within {START_LIMIT:?}");
+    }
+
+    /// Sends it a signal, by its name without `SIG`, and waits for its end.
+    pub async fn down(&mut self, signal: &str) {
+        let Some(mut child) = self.child.take() else { return };
+        assert!(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success());
+        while child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = Command::new("kill").args(["-QUIT", &child.id().to_string()]).status();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A database of one test's own; dropped with [`Database::drop_it`], or with the server.
 pub struct Database {
     pub url: String,
+    /// Where its nodes keep journals.
+    pub journal: tempfile::TempDir,
     name: String,
 }
 
@@ -42,7 +132,7 @@ pub async fn fresh_database() -> Option<Database> {
         Ok(server) => {
             let name = format!("wk_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
             admin(server, &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
-            Some(Database { url: url(server.port, &name), name })
+            Some(Database { url: url(server.port, &name), journal: tempfile::tempdir().unwrap(), name })
         }
         Err(why) => {
             skip(why);
@@ -52,6 +142,13 @@ pub async fn fresh_database() -> Option<Database> {
 }
 
 impl Database {
+    /// The same database through a transaction pooler; `None`, after saying so, when none can be had.
+    pub async fn pooled(&self) -> Option<String> {
+        let Some(Ok(server)) = SERVER.get() else { return None };
+        let port = super::pooler::in_front_of(server.port).await?;
+        Some(url(port, &self.name))
+    }
+
     /// Gives its disk space back. After a failure it is left for a look, until the process ends.
     pub async fn drop_it(self) {
         if let Some(Ok(server)) = SERVER.get() {
@@ -177,7 +274,7 @@ fn binaries() -> Result<PathBuf, String> {
 }
 
 /// The account to run as, which is given the directory; `None` when we are unprivileged ourselves.
-fn unprivileged(dir: &Path) -> Result<Option<String>, String> {
+pub fn unprivileged(dir: &Path) -> Result<Option<String>, String> {
     let mine = std::fs::metadata(dir).map_err(|e| e.to_string())?.uid();
     if mine != 0 {
         return Ok(None);
@@ -195,7 +292,8 @@ fn unprivileged(dir: &Path) -> Result<Option<String>, String> {
     Ok(Some(uid.to_string()))
 }
 
-fn free_port() -> Result<u16, String> {
+/// A port that was free a moment ago.
+pub fn free_port() -> Result<u16, String> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("no free port: {e}"))?;
     listener.local_addr().map(|address| address.port()).map_err(|e| e.to_string())
 }

@@ -20,9 +20,13 @@ impl Drop for Program {
 
 /// Writes a configuration with its own SQLite file into the folder.
 pub fn configured(folder: &Path, yaml: &str) -> PathBuf {
+    configured_on(folder, &format!("sqlite://{}", folder.join("wk.db").display()), yaml)
+}
+
+/// Writes a configuration with that store into the folder.
+pub fn configured_on(folder: &Path, store: &str, yaml: &str) -> PathBuf {
     let path = folder.join("watchkeeper.yaml");
-    let store = folder.join("wk.db");
-    let head = format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\nstore: {{ url: 'sqlite://{}' }}\n", store.display());
+    let head = format!("server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\nstore: {{ url: '{store}' }}\n");
     std::fs::write(&path, format!("{head}{yaml}")).unwrap();
     path
 }
@@ -39,6 +43,13 @@ impl Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper"));
         command.arg("serve").arg("--config").arg(config).current_dir(config.parent().unwrap());
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    /// Starts it in a folder with these variables and nothing else that configures it; standard output goes to `log`.
+    pub fn serve_by_variables(folder: &Path, variables: &[(&str, &str)], log: impl Into<Stdio>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper"));
+        command.arg("serve").current_dir(folder).env_clear().envs(variables.iter().copied());
+        Self(command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn().unwrap())
     }
 
     /// As `kill -9` does.
@@ -60,6 +71,11 @@ impl Program {
     /// As a supervisor stops it: SIGTERM, and waits for the end.
     pub async fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
         let ended = async {
             loop {
                 if let Some(status) = self.0.try_wait().unwrap() {
@@ -68,6 +84,6 @@ impl Program {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(STOP_MAX, ended).await.expect("it stops within its graces")
+        tokio::time::timeout(STOP_MAX, ended).await.expect("it ends within its graces")
     }
 }

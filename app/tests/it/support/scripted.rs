@@ -307,8 +307,16 @@ impl Store for ScriptedStore {
         self.script.around("heartbeats", self.inner.heartbeats(scope, monitor, before, limit)).await
     }
 
-    async fn metrics(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros, span: Dur) -> Result<Vec<MetricBucket>> {
-        self.script.around("metrics", self.inner.metrics(scope, monitor, from, to, span)).await
+    async fn metrics(
+        &self,
+        scope: TenantScope,
+        monitor: MonitorId,
+        seen_from: Option<DatacenterId>,
+        from: Micros,
+        to: Micros,
+        span: Dur,
+    ) -> Result<Vec<MetricBucket>> {
+        self.script.around("metrics", self.inner.metrics(scope, monitor, seen_from, from, to, span)).await
     }
 
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes> {

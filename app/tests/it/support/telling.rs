@@ -68,6 +68,7 @@ pub fn word(event: NoticeEvent) -> Message {
         flapping: false,
         actor: matches!(event, NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged).then(|| "alice".to_owned()),
         comment: (event == NoticeEvent::Acknowledged).then(|| "the <disk> is full".to_owned()),
+        cut_off: None,
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
     }
 }

@@ -94,7 +94,7 @@ fn word(of: &Value) -> Result<(), String> {
     same(
         "incident",
         incident,
-        "actor comment detail duration_seconds flapping id opened_at reason resolved_at resolved_why rule severity summary",
+        "actor comment cut_off detail duration_seconds flapping id opened_at reason resolved_at resolved_why rule severity summary",
     )?;
     same("monitor", &of["monitor"], "id kind labels name target")?;
     let ended = !incident["resolved_at"].is_null();
