@@ -253,6 +253,10 @@ impl App {
             let deliverers = deliverers.clone();
             Arc::new(move || deliverers.wake_all())
         };
+        let mended = {
+            let deliverers = deliverers.clone();
+            Arc::new(move |channel| deliverers.mended(channel))
+        };
         let web = WebState {
             store: store.clone(),
             live: live.clone(),
@@ -265,6 +269,7 @@ impl App {
                 wake_pushes: pushes,
                 wake_actions: actions.clone(),
                 wake_channels,
+                mended,
                 reload: reload_tx,
                 ready: ready_rx.clone(),
             },

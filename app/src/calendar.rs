@@ -75,14 +75,6 @@ impl Hours {
         (from < to).then_some((from, to))
     }
 
-    /// An instant as their owner reads it: `Mon 09:00 (Europe/Berlin)`.
-    pub fn shown(&self, at: Micros) -> String {
-        let zone = self.zone.iana_name().unwrap_or("UTC");
-        Timestamp::from_microsecond(at.0)
-            .map(|at| format!("{} ({zone})", at.to_zoned(self.zone.clone()).strftime("%a %H:%M")))
-            .unwrap_or_default()
-    }
-
     /// All of it on one line; the same text means the same hours.
     pub fn canonical(&self) -> String {
         let days: Vec<&str> = DAYS.iter().zip(self.days).filter(|(_, on)| *on).map(|(day, _)| *day).collect();

@@ -56,6 +56,10 @@ impl Pinger {
     pub async fn run(mut self, stop: CancellationToken) {
         // A call that the stop interrupts may have been made: that is true, the node was well.
         let calling = async {
+            // A node that has only just begun is not well yet, and has withheld nothing.
+            if self.ready.wait_for(Readiness::is_ready).await.is_err() {
+                return;
+            }
             loop {
                 if !self.ready.borrow_and_update().is_ready() {
                     self.count("withheld");

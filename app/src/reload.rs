@@ -350,6 +350,9 @@ impl Reloader {
         // The engine ends only with the process.
         let _ = self.fleets.send(FleetUpdate { fleet, retired: applied.retired }).await;
         self.current = config.clone();
+        for warning in config::warnings(config, self.clock.now()) {
+            tracing::warn!("{warning}");
+        }
         Ok(notes.join("; "))
     }
 }

@@ -59,6 +59,8 @@ pub struct MonitorSpec {
     pub sight: SightPolicy,
     /// Quorum and rules of fold 2.
     pub policy: Policy,
+    /// What chose the channels of each rule, in words.
+    pub chosen: HashMap<RuleKey, String>,
     /// At which hours a channel is told of a rule. What is not here is told at any time.
     pub hours: RouteHours,
     /// Which lease shard decides for it.
@@ -93,14 +95,13 @@ impl MonitorSpec {
     /// Until when, and why, a word about a rule is not told to a channel; `None` if it may be told now.
     pub fn not_before(&self, rule: &RuleKey, channel: ChannelId, now: Micros) -> Option<(Micros, String)> {
         let hours = self.hours.get(&(rule.clone(), channel))?;
-        let mut first: Option<(Micros, &Hours)> = None;
+        let mut first: Option<Micros> = None;
         for hours in hours {
             let opens = hours.opens_at(now)?;
-            if first.is_none_or(|(soonest, _)| opens < soonest) {
-                first = Some((opens, hours));
-            }
+            first = Some(first.map_or(opens, |soonest| soonest.min(opens)));
         }
-        first.map(|(at, hours)| (at, format!("outside the hours of its route, until {}", hours.shown(at))))
+        // When that is, whoever shows it says in the zone of whoever reads it.
+        first.map(|at| (at, "outside the hours of its route".to_owned()))
     }
 }
 
@@ -195,17 +196,19 @@ pub fn build(config: &Config, applied: &Applied, previous: &Fleet, shards: u16, 
         let channels: HashMap<&str, ChannelId> =
             tenant.channels.iter().map(|c| c.name.as_str()).zip(ids.channels.iter().copied()).collect();
         for (monitor, identity) in tenant.monitors.iter().zip(&ids.monitors) {
-            let (policy, hours) = (policy(monitor, &channels), hours(monitor, &channels));
+            let (policy, hours, chosen) = (policy(monitor, &channels), hours(monitor, &channels), chosen(monitor));
             let kept = previous.0.get(&identity.id).filter(|spec| {
                 spec.hash == monitor.hash
                     && spec.keep_every_detail == monitor.keep_every_detail
                     && spec.policy == policy
                     && spec.hours == hours
+                    && spec.chosen == chosen
                     && spec.tenant == ids.tenant
                     && spec.uid == identity.uid
             });
-            let spec =
-                kept.cloned().unwrap_or_else(|| Arc::new(monitor_spec(tenant, ids, monitor, identity, (policy, hours), shards, now)));
+            let spec = kept
+                .cloned()
+                .unwrap_or_else(|| Arc::new(monitor_spec(tenant, ids, monitor, identity, (policy, hours, chosen), shards, now)));
             fleet.insert(identity.id, spec);
         }
     }
@@ -237,12 +240,16 @@ fn hours(monitor: &MonitorConfig, channels: &HashMap<&str, ChannelId>) -> RouteH
     monitor.alerts.iter().flat_map(of_rule).collect()
 }
 
+fn chosen(monitor: &MonitorConfig) -> HashMap<RuleKey, String> {
+    monitor.alerts.iter().map(|alert| (RuleKey::new(&alert.key()), alert.chosen.words())).collect()
+}
+
 fn monitor_spec(
     tenant: &TenantConfig,
     ids: &AppliedTenant,
     monitor: &MonitorConfig,
     identity: &AppliedMonitor,
-    (policy, hours): (Policy, RouteHours),
+    (policy, hours, chosen): (Policy, RouteHours, HashMap<RuleKey, String>),
     shards: u16,
     now: Micros,
 ) -> MonitorSpec {
@@ -261,6 +268,7 @@ fn monitor_spec(
         sight: SightPolicy { down_after: monitor.down_after, up_after: monitor.up_after, vote_lasts: interval(monitor, now).times(3) },
         policy,
         hours,
+        chosen,
         shard: identity.id.0.rem_euclid(i64::from(shards.max(1))) as u16,
         datacenters: monitor.datacenters.clone(),
         agent: monitor.agent.clone(),

@@ -101,6 +101,7 @@ closed! {
         DnsMalformed = 6, "dns_malformed", "the name server's answer made no sense";
         DnsUnexpectedRcode = 7, "dns_unexpected_rcode", "the name server's response code was not the expected one";
         DnsUnexpectedAnswer = 8, "dns_unexpected_answer", "the name server's answer was not the expected one";
+        DnsNotListening = 9, "dns_not_listening", "nothing listens on the name server's port";
         TcpRefused = 20, "tcp_refused", "the connection was refused";
         TcpReset = 21, "tcp_reset", "the connection was reset";
         TcpTimeout = 22, "tcp_timeout", "the connection was not answered";

@@ -83,7 +83,8 @@ pub const fn says(outcome: Outcome) -> Says {
             | Reason::DnsUnexpectedAnswer
             | Reason::PushMissed
             | Reason::PushFailed => Says::Nothing,
-            Reason::TcpRefused
+            Reason::DnsNotListening
+            | Reason::TcpRefused
             | Reason::TcpReset
             | Reason::TcpClosed
             | Reason::TcpUnexpected

@@ -254,13 +254,15 @@ pub enum NoticeEvent {
     Escalated,
     /// Somebody is on it.
     Acknowledged,
+    /// Whoever was on it gave it back.
+    Unacknowledged,
     /// It ended.
     Resolved,
 }
 
 impl NoticeEvent {
     /// Every one of them.
-    pub const ALL: [Self; 5] = [Self::Opened, Self::Reminded, Self::Escalated, Self::Acknowledged, Self::Resolved];
+    pub const ALL: [Self; 6] = [Self::Opened, Self::Reminded, Self::Escalated, Self::Acknowledged, Self::Unacknowledged, Self::Resolved];
 
     /// The word in API, payloads and notice keys.
     pub const fn as_str(self) -> &'static str {
@@ -269,6 +271,7 @@ impl NoticeEvent {
             Self::Reminded => "reminded",
             Self::Escalated => "escalated",
             Self::Acknowledged => "acknowledged",
+            Self::Unacknowledged => "unacknowledged",
             Self::Resolved => "resolved",
         }
     }
@@ -607,10 +610,9 @@ fn operate(out: &mut Judged, policy: &Policy, incident: IncidentId, action: Acti
             standing.acknowledged = on;
             standing.remind_at = rule.and_then(|r| r.remind).filter(|_| !on).map(|pause| now + pause);
             out.incidents.push(IncidentChange::Acknowledged { id: incident, rule: key, severity, at: now, on });
-            if on {
-                let told = standing.told.clone();
-                say(out, &mut standing, NoticeEvent::Acknowledged, severity, &told);
-            }
+            let told = standing.told.clone();
+            let event = if on { NoticeEvent::Acknowledged } else { NoticeEvent::Unacknowledged };
+            say(out, &mut standing, event, severity, &told);
             out.verdict.rules[at].1 = RuleState::Open(standing);
         }
     }

@@ -593,7 +593,7 @@ impl World {
                 (NoticeEvent::Opened, Some(_)) => {
                     assert!(tried || row.fate == Fate::Suppressed(Suppressed::OverWhileHeld), "{row:?}");
                 }
-                (NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged, Some(_)) => {}
+                (NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged, Some(_)) => {}
             }
         }
     }

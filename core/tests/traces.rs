@@ -281,6 +281,18 @@ fn reminders_go_on_until_somebody_is_on_it() {
 }
 
 #[test]
+fn whoever_heard_that_somebody_is_on_it_hears_that_nobody_is_any_more() {
+    use NoticeEvent::{Acknowledged, Opened, Resolved, Unacknowledged};
+    let mut machine = machine(|r| r.channels = smallvec![ChannelId(1), ChannelId(2)]);
+    for word in "d a A a u".split_whitespace() {
+        machine.step(word);
+    }
+    let of = |channel: i64| machine.notices.iter().filter(|n| n.1 == channel).map(|n| n.3).collect::<Vec<_>>();
+    let words = [Opened, Acknowledged, Unacknowledged, Acknowledged, Resolved];
+    assert_eq!((of(1), of(2)), (words.to_vec(), words.to_vec()));
+}
+
+#[test]
 fn what_nobody_acknowledges_climbs_and_all_who_were_told_hear_the_end() {
     let steps = |r: &mut Rule| {
         r.escalate = vec![
@@ -370,7 +382,11 @@ proptest! {
             match event {
                 NoticeEvent::Opened if last_end.is_some_and(|end| *at < end + window) => flapping_since.push(*at),
                 NoticeEvent::Resolved => last_end = Some(*at),
-                NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged => {}
+                NoticeEvent::Opened
+                | NoticeEvent::Reminded
+                | NoticeEvent::Escalated
+                | NoticeEvent::Acknowledged
+                | NoticeEvent::Unacknowledged => {}
             }
         }
         for from in flapping_since {

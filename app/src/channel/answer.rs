@@ -43,7 +43,7 @@ pub fn retry_after(value: Option<&http::HeaderValue>, now: Micros) -> Option<Dur
 pub fn excerpt(body: &[u8], secrets: &[impl AsRef<str>]) -> String {
     let text = scrub(&String::from_utf8_lossy(body), secrets);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().filter(|c| !c.is_control()).take(EXCERPT_MAX).collect()
+    line.chars().filter(|c| !crate::foreign::steers(*c)).take(EXCERPT_MAX).collect()
 }
 
 /// Replaces every secret in a text. A provider may send back what it was given.

@@ -64,9 +64,12 @@ pub struct Message {
     /// It began soon after its last end: the rule flaps, and its end will be told once things have stayed well.
     #[serde(default)]
     pub flapping: bool,
-    /// Who acknowledged or ended it, if a person did.
+    /// Who acknowledged it, gave it back or ended it, if a person did.
     #[serde(default)]
     pub actor: Option<String>,
+    /// What that person said with it.
+    #[serde(default)]
+    pub comment: Option<String>,
     /// The node that tells it while it is cut off from the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_off: Option<String>,

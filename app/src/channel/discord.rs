@@ -183,7 +183,7 @@ fn color(content: &Content) -> u32 {
     };
     match content {
         Content::Incident(message) => match message.event {
-            NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated => bad(message.severity),
+            NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Unacknowledged => bad(message.severity),
             NoticeEvent::Acknowledged => VIOLET,
             NoticeEvent::Resolved if message.resolved_why.as_deref().is_none_or(|why| why == "recovered") => GREEN,
             NoticeEvent::Resolved => GREY,

@@ -33,6 +33,7 @@ pub(in crate::channel) fn opened() -> Message {
         flapping: false,
         cut_off: None,
         actor: None,
+        comment: None,
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
     }
 }
@@ -51,7 +52,13 @@ pub(in crate::channel) fn resolved() -> Message {
 
 /// Alice took it on.
 pub(in crate::channel) fn acknowledged() -> Message {
-    Message { event: NoticeEvent::Acknowledged, actor: Some("alice".to_owned()), ..opened() }
+    let (actor, comment) = (Some("alice".to_owned()), Some("the disk is full".to_owned()));
+    Message { event: NoticeEvent::Acknowledged, actor, comment, ..opened() }
+}
+
+/// … and gave it back.
+pub(in crate::channel) fn unacknowledged() -> Message {
+    Message { event: NoticeEvent::Unacknowledged, actor: Some("alice".to_owned()), ..opened() }
 }
 
 /// It lasts.
@@ -127,6 +134,7 @@ pub(in crate::channel) fn all() -> Vec<(&'static str, Content)> {
         ("reminded", Content::Incident(reminded())),
         ("escalated", Content::Incident(escalated())),
         ("acknowledged", Content::Incident(acknowledged())),
+        ("unacknowledged", Content::Incident(unacknowledged())),
         ("resolved", Content::Incident(resolved())),
         ("resolved, flapping", Content::Incident(flapped)),
         ("resolved by a person", Content::Incident(ended)),

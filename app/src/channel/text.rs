@@ -8,6 +8,7 @@ use super::common::{Style, Template};
 use super::content::Content;
 use super::template::{native, stardust, v_insight, watchdog};
 use super::words::{Words, fill, walk};
+use crate::foreign::steers;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use watchkeeper_core::{Dur, Micros};
@@ -19,7 +20,7 @@ const LINE_MAX: usize = 500;
 /// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Its characters, none of them a control character.
+    /// Its characters, none of which acts upon the others.
     pub text: String,
     /// Whether it is shown in bold where that exists.
     pub bold: bool,
@@ -56,7 +57,7 @@ impl Line {
         self.0.iter().map(|span| span.text.as_str()).collect()
     }
 
-    /// Names and error texts come from outside: control characters become spaces, and what is too long is cut.
+    /// Names and error texts come from outside: what acts upon the text around it becomes a space, and what is too long is cut.
     fn tidy(mut self) -> Self {
         let mut left = LINE_MAX;
         for span in &mut self.0 {
@@ -118,7 +119,7 @@ pub fn text(content: &Content, style: Style, now: Micros) -> Text {
 
 /// The first `max` characters on one line.
 pub(crate) fn one_line(line: &str, max: usize) -> String {
-    let mut out: String = line.chars().take(max).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut out: String = line.chars().take(max).map(|c| if steers(c) { ' ' } else { c }).collect();
     if line.chars().nth(max).is_some() {
         out.pop();
         out.push('…');
@@ -242,10 +243,10 @@ mod tests {
 
     #[test]
     fn foreign_text_stays_on_its_line_and_within_its_length() {
-        let message = Message { summary: format!("a\nb\u{7}c{}", "x".repeat(9_000)), ..sample::opened() };
+        let message = Message { summary: format!("a\n\u{202e}b\u{7}\u{2066}c{}", "x".repeat(9_000)), ..sample::opened() };
         for template in [Template::Native, Template::Watchdog, Template::Stardust, Template::VInsight] {
             let told = text(&Content::Incident(message.clone()), Style { template, ..Style::default() }, sample::NOW);
-            assert!(told.plain().contains("a b c"), "{}", told.plain());
+            assert!(told.plain().contains("a  b  c"), "{}", told.plain());
             assert!(told.lines.iter().all(|l| l.plain().chars().count() <= LINE_MAX), "{template:?}");
             assert!(told.lines.iter().any(|l| l.plain().ends_with('…')), "{template:?}");
         }

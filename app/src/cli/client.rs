@@ -1,11 +1,13 @@
 //! Asks a running server through its API, for the commands that work on one.
 //!
-//! The token is `WATCHKEEPER_TOKEN` if that is set, else the one that the first start left beside the database.
+//! The token is `WATCHKEEPER_TOKEN` if that is set, else the one that the first start left beside the database. Where that is, a
+//! relative path in the configuration does not say: it is looked for in every place where it may be, and all of them are named.
 
 use crate::clock::Clock;
 use crate::net::{Net, Request};
+use crate::web::auth::PERSON_HEADER;
 use crate::web::error::ErrorBody;
-use crate::web::types::Page;
+use crate::web::types::{Page, ReadyBody};
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -15,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use url::Url;
 
@@ -37,22 +39,32 @@ pub struct Client {
     net: Net,
     base: Url,
     token: Option<SecretString>,
+    /// Where the token came from.
+    source: String,
+    /// Who acts.
+    person: Option<String>,
 }
 
 impl Client {
     /// The server that listens on this address, asked without a token.
     pub fn open(listen: SocketAddr, clock: Clock) -> anyhow::Result<Self> {
         let base = Url::parse(&format!("http://{}", reachable(listen))).context("the listen address makes no URL")?;
-        Ok(Self { net: Net::system(clock), base, token: None })
+        Ok(Self { net: Net::system(clock), base, token: None, source: String::new(), person: None })
     }
 
-    /// The same with the token of the environment, or of that file.
-    pub fn with_token(listen: SocketAddr, file: &Path, clock: Clock) -> anyhow::Result<Self> {
-        let text = match std::env::var(TOKEN_VARIABLE) {
-            Ok(text) => text,
-            Err(_) => std::fs::read_to_string(file).map_err(|error| no_token(file, &error))?,
+    /// The same with the token of the environment, or of the first of those files that is there.
+    pub fn with_token(listen: SocketAddr, files: &[PathBuf], clock: Clock) -> anyhow::Result<Self> {
+        let (text, source) = match std::env::var(TOKEN_VARIABLE) {
+            Ok(text) => (text, TOKEN_VARIABLE.to_owned()),
+            Err(_) => read_token(files)?,
         };
-        Ok(Self { token: Some(SecretString::from(text.trim())), ..Self::open(listen, clock)? })
+        Ok(Self { token: Some(SecretString::from(text.trim())), source, ..Self::open(listen, clock)? })
+    }
+
+    /// The same in the name of a person; without one, in that of the token.
+    #[must_use]
+    pub fn acting_as(self, person: Option<String>) -> Self {
+        Self { person, ..self }
     }
 
     /// The status and body of one request; `None` sends no body.
@@ -66,6 +78,10 @@ impl Client {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).context("the token is not one")?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
+        }
+        if let Some(person) = &self.person {
+            headers
+                .insert(PERSON_HEADER, HeaderValue::from_bytes(person.as_bytes()).context("the name of who acts has control characters")?);
         }
         if body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -83,7 +99,8 @@ impl Client {
     fn value<T: DeserializeOwned>(&self, path: &str, (status, body): (StatusCode, Bytes)) -> anyhow::Result<T> {
         if !status.is_success() {
             let said = serde_json::from_slice::<ErrorBody>(&body).map_or_else(|_| "nothing more".to_owned(), |error| error.message);
-            bail!("the server on {} answered {path} with {status}: {said}", self.base.authority());
+            let whose = if status == StatusCode::UNAUTHORIZED { format!(" (the token is that of {})", self.source) } else { String::new() };
+            bail!("the server on {} answered {path} with {status}: {said}{whose}", self.base.authority());
         }
         serde_json::from_slice(&body)
             .with_context(|| format!("the server on {} answered {path} with something else than this version knows", self.base.authority()))
@@ -98,6 +115,14 @@ impl Client {
     pub async fn find<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
         let answer = self.call(Method::GET, path, &[], None).await?;
         if answer.0 == StatusCode::NOT_FOUND { Ok(None) } else { self.value(path, answer).map(Some) }
+    }
+
+    /// Whether the server does its work, and what it says of itself.
+    pub async fn ready(&self) -> anyhow::Result<ReadyBody> {
+        let (status, body) = self.call(Method::GET, "/ready", &[], None).await?;
+        // Not being ready is an answer.
+        let status = if status == StatusCode::SERVICE_UNAVAILABLE { StatusCode::OK } else { status };
+        self.value("/ready", (status, body))
     }
 
     /// The value of a POST of that body as JSON.
@@ -133,16 +158,25 @@ impl Client {
     }
 }
 
-/// Says what to do when the token file cannot be read.
-fn no_token(file: &Path, error: &std::io::Error) -> anyhow::Error {
-    let file = file.display();
-    if error.kind() == ErrorKind::NotFound {
-        anyhow!("there is no token: {file} does not exist; set {TOKEN_VARIABLE} to one made by `watchkeeper token create`")
-    } else if error.kind() == ErrorKind::PermissionDenied {
-        anyhow!("{file} may only be read by the user that runs the server; be that user, or set {TOKEN_VARIABLE}")
-    } else {
-        anyhow!("{file} cannot be read: {error}")
+/// The token of the first file that is there, and which that is; without any, what to do.
+fn read_token(files: &[PathBuf]) -> anyhow::Result<(String, String)> {
+    for file in files {
+        let name = file.display();
+        match std::fs::read_to_string(file) {
+            Ok(text) => return Ok((text, name.to_string())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                bail!("{name} may only be read by the user that runs the server; be that user, or set {TOKEN_VARIABLE}")
+            }
+            Err(error) => bail!("{name} cannot be read: {error}"),
+        }
     }
+    let looked: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    bail!(
+        "there is no token: {TOKEN_VARIABLE} is not set, and there is no {}. Name the server's configuration with --config, or set \
+         {TOKEN_VARIABLE} to a token made by `watchkeeper token create`",
+        looked.join(" nor ")
+    )
 }
 
 /// An address that listens on all interfaces is asked on loopback.
@@ -169,10 +203,12 @@ mod tests {
     #[test]
     fn a_missing_token_file_says_what_to_do() {
         let listen = "127.0.0.1:1".parse().unwrap();
-        let error = Client::with_token(listen, Path::new("/nowhere/wk.db.token"), Clock::system()).err().expect("there is no such file");
+        let files = ["/nowhere/wk.db.token", "/either/wk.db.token"].map(PathBuf::from);
+        let error = Client::with_token(listen, &files, Clock::system()).err().expect("there are no such files");
         assert_eq!(
             error.to_string(),
-            "there is no token: /nowhere/wk.db.token does not exist; set WATCHKEEPER_TOKEN to one made by `watchkeeper token create`"
+            "there is no token: WATCHKEEPER_TOKEN is not set, and there is no /nowhere/wk.db.token nor /either/wk.db.token. \
+             Name the server's configuration with --config, or set WATCHKEEPER_TOKEN to a token made by `watchkeeper token create`"
         );
     }
 }

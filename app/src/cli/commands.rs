@@ -1,5 +1,6 @@
 //! The small commands: each loads the configuration, calls one function of the library, and says what it answered.
 
+use super::client::Client;
 use super::term::Term;
 use super::{Ended, say, status};
 use crate::channel;
@@ -47,6 +48,8 @@ pub enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show who would be told of a monitor, when, and what says so; from the configuration alone
+    Routes(super::routes::Args),
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -100,13 +103,40 @@ impl ConfigArgs {
         Ok((config, path))
     }
 
-    /// How the running server is reached; the rest of the configuration does not matter.
-    pub fn reach(&self) -> Result<Reach, Ended> {
+    /// Where the running server listens, and where it keeps everything; the rest of the configuration does not matter.
+    fn reach(&self) -> Result<(Reach, Option<PathBuf>), Ended> {
         let path = config::find(self.config.as_deref(), &env);
         let mut reach = config::reach(path.as_deref(), &env).map_err(|bad| Ended::Usage(anyhow!("{}", shown(&bad))))?;
         reach.store = store_of_variables()?.unwrap_or(reach.store);
-        Ok(reach)
+        Ok((reach, path))
     }
+
+    /// The running server, asked with the token that the first start left.
+    pub fn client(&self, clock: &Clock) -> Result<Client, Ended> {
+        let (found, path) = self.reach()?;
+        let files = token_files(&token_file_of(&found.store), path.as_deref(), env("STATE_DIRECTORY").as_deref());
+        Ok(Client::with_token(found.listen, &files, clock.clone())?)
+    }
+}
+
+/// The folder of the service as docs/operations.md sets it up.
+const SERVICE_FOLDER: &str = "/var/lib/watchkeeper";
+
+/// Where the token may be whose file is called that, the likeliest first. A relative path begins where the server was started: here,
+/// beside its configuration, or in the folder of a service.
+fn token_files(file: &Path, config: Option<&Path>, state: Option<&str>) -> Vec<PathBuf> {
+    let beside = config.map(|path| if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) });
+    let folders = [Some(Path::new("")), beside, state.map(Path::new), Some(Path::new(SERVICE_FOLDER))];
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in folders.into_iter().flatten() {
+        let place = folder.join(file);
+        // Without a working directory the relative name says more than nothing.
+        let place = std::path::absolute(&place).unwrap_or(place);
+        if !files.contains(&place) {
+            files.push(place);
+        }
+    }
+    files
 }
 
 /// The store of a server that is run by variables: whatever a file says, it is that one.
@@ -132,14 +162,13 @@ pub fn token_file_of(store: &StoreUrl) -> PathBuf {
 
 /// `watchkeeper status`.
 pub async fn status(args: StatusArgs) -> Result<(), Ended> {
-    let server = args.at.reach()?;
-    let text = status::status(server.listen, &token_file_of(&server.store), args.json, Term::of_stdout(), &Clock::system()).await?;
-    say(&text)
+    let clock = Clock::system();
+    say(&status::status(&args.at.client(&clock)?, args.json, Term::of_stdout(), &clock).await?)
 }
 
 /// `watchkeeper healthcheck`.
 pub async fn healthcheck(args: ConfigArgs) -> Result<(), Ended> {
-    let server = args.reach()?;
+    let (server, _) = args.reach()?;
     say(&status::healthcheck(server.listen, &Clock::system()).await?)
 }
 
@@ -157,6 +186,7 @@ pub fn config(command: ConfigCommand) -> Result<(), Ended> {
     match command {
         ConfigCommand::Default => say(&config::default_text()),
         ConfigCommand::Check { path, json } => check(path.as_deref(), json),
+        ConfigCommand::Routes(args) => super::routes::run(&args),
     }
 }
 
@@ -166,10 +196,17 @@ fn check(path: Option<&Path>, json: bool) -> Result<(), Ended> {
     };
     match config::load(Some(&path), &env) {
         Ok(config) => {
+            let warnings = config::warnings(&config, Clock::system().now());
             let monitors: usize = config.tenants.iter().map(|t| t.monitors.len()).sum();
             let channels: usize = config.tenants.iter().map(|t| t.channels.len()).sum();
             if json {
-                return say(&format!("{}\n", serde_json::json!({ "problems": [], "monitors": monitors, "channels": channels })));
+                let one = |of: &config::Warning| serde_json::json!({ "file": &*of.at.file, "line": of.at.line, "column": of.at.column, "text": of.text });
+                let warnings: Vec<_> = warnings.iter().map(one).collect();
+                let whole = serde_json::json!({ "problems": [], "warnings": warnings, "monitors": monitors, "channels": channels });
+                return say(&format!("{whole}\n"));
+            }
+            for warning in &warnings {
+                say(&format!("warning: {warning}\n"))?;
             }
             say(&format!("{} is good: {}, {}\n", path.display(), counted(monitors, "monitor"), counted(channels, "channel")))
         }
@@ -222,6 +259,22 @@ fn find_channel<'c>(config: &'c Config, name: &str, tenant: Option<&str>) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_token_is_looked_for_wherever_the_server_may_have_been_started() {
+        let here = std::env::current_dir().unwrap();
+        let of = |file: &str, config: Option<&str>, state| token_files(Path::new(file), config.map(Path::new), state);
+        let file = "wk.db.token";
+        let service = Path::new(SERVICE_FOLDER).join(file);
+        assert_eq!(of(file, None, None), [here.join(file), service.clone()]);
+        assert_eq!(
+            of(file, Some("/srv/wk/wk.yaml"), Some("/run/wk")),
+            [here.join(file), "/srv/wk/wk.db.token".into(), "/run/wk/wk.db.token".into(), service.clone()]
+        );
+        assert_eq!(of(file, Some("/etc"), None), [here.join(file), "/etc/wk.db.token".into(), service.clone()], "a folder of files");
+        assert_eq!(of(file, Some("wk.yaml"), None), [here.join(file), service], "no place twice");
+        assert_eq!(of("/data/wk.db.token", Some("/srv/wk/wk.yaml"), None), [Path::new("/data/wk.db.token")]);
+    }
 
     #[test]
     fn a_channel_of_several_tenants_needs_the_tenant() {

@@ -4,7 +4,7 @@ use super::client::Client;
 use super::incident::as_json;
 use super::term::{Ink, View, cut, moment, safe_line};
 use super::waterfall::wrap;
-use crate::web::types::{DeadLetter, Done};
+use crate::web::types::{DeadLetter, Done, Page};
 use std::fmt::Write as _;
 
 /// A page of the API, as large as it gives.
@@ -12,8 +12,8 @@ const PAGE: &str = "500";
 
 /// Everything that was given up, newest first.
 pub async fn list(client: &Client, json: bool, view: &View) -> anyhow::Result<String> {
-    let letters = all(client).await?;
-    if json { as_json(&letters) } else { Ok(table(&letters, view)) }
+    let items = all(client).await?;
+    if json { as_json(&Page { items, next: None }) } else { Ok(table(&items, view)) }
 }
 
 /// Makes one due again.
@@ -51,8 +51,8 @@ fn table(letters: &[DeadLetter], view: &View) -> String {
         let head = format!("{id:>6}  {}  {}", safe_line(channel), safe_line(event));
         let when = format!("decided {}, given up after {attempts}", moment(created_at.0, &view.zone));
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{}  {when}", term.paint(Ink::Bold, &cut(&head, term.columns)));
-        let _ = writeln!(out, "        {}", cut(&safe_line(summary), term.columns - 8));
+        let _ = writeln!(out, "{}  {when}", term.paint(Ink::Bold, &cut(&head, term.beside(0))));
+        let _ = writeln!(out, "        {}", cut(&safe_line(summary), term.beside(8)));
         for part in last_error.iter().flat_map(|error| wrap(&safe_line(error), term.columns - 8)) {
             let _ = writeln!(out, "        {}", term.paint(Ink::Red, &part));
         }

@@ -1,24 +1,11 @@
-//! Ids as people type them: whole, or a part from the beginning or the end that fits only one.
-//!
-//! The ids of incidents begin with the time at which they opened, so those of one storm begin alike: short forms are ends.
+//! Picks one thing out of a list by a part of its id.
 
+use crate::short_id::{PART_MIN, fits};
 use anyhow::bail;
 use std::fmt::Write as _;
 
-/// A shorter part is more likely a slip than a choice.
-const PART_MIN: usize = 4;
-
-/// So much of an id's end is shown in lists: enough to tell a million apart.
-const SHORT: usize = 8;
-
 /// So many of those that fit are named.
 const NAMED_MAX: usize = 5;
-
-/// The short form of an id.
-pub fn short(uid: &str) -> &str {
-    let cut = uid.char_indices().rev().nth(SHORT - 1).map_or(0, |(at, _)| at);
-    &uid[cut..]
-}
 
 /// The one item that a part of an id means. `what` names the kind of thing, `all` gives id and a few words for a person.
 pub fn pick<'i, T>(items: &'i [T], part: &str, what: &str, all: impl Fn(&T) -> (&str, String)) -> anyhow::Result<&'i T> {
@@ -26,13 +13,7 @@ pub fn pick<'i, T>(items: &'i [T], part: &str, what: &str, all: impl Fn(&T) -> (
     if part.chars().count() < PART_MIN {
         bail!("`{part}` is too short for the id of one {what}; give {PART_MIN} characters or more, from its beginning or its end");
     }
-    let plain = part.replace('-', "");
-    let fits = |item: &&T| {
-        let uid = all(item).0.to_ascii_lowercase();
-        let bare = uid.replace('-', "");
-        uid == part || bare.starts_with(&plain) || bare.ends_with(&plain)
-    };
-    let found: Vec<&T> = items.iter().filter(fits).collect();
+    let found: Vec<&T> = items.iter().filter(|item| fits(all(item).0, &part)).collect();
     match found[..] {
         [one] => Ok(one),
         [] => bail!("there is no {what} whose id begins or ends with `{part}`"),
@@ -54,6 +35,7 @@ pub fn pick<'i, T>(items: &'i [T], part: &str, what: &str, all: impl Fn(&T) -> (
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::short_id::short;
 
     const IDS: [&str; 3] =
         ["019aa2b4-7e0c-7d3a-9c55-0d1f6c1b2a3e", "019aa2b4-7e0c-7d3a-8888-000000000001", "019bffff-0000-7000-8000-00000b1b2a3e"];

@@ -1,10 +1,11 @@
 //! `watchkeeper incident …`: what is wrong now, everything about one incident, and what a person does about it.
 
 use super::client::Client;
-use super::ids::{pick, short};
+use super::ids::pick;
 use super::page;
 use super::term::{Ink, View, cut, length, pad, safe_line};
-use crate::web::types::{Done, Incident, Monitor, Order};
+use crate::short_id::short;
+use crate::web::types::{Done, Incident, Monitor, Order, Page};
 use anyhow::Context as _;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -23,23 +24,10 @@ const LOOKED_THROUGH: usize = 5_000;
 const DONE_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What `incident list` shows, and prints as it is with `--json`.
-#[derive(Debug, Serialize)]
-pub struct Listed {
-    /// Newest first.
-    pub incidents: Vec<Incident>,
-    /// There are older ones.
-    pub more: bool,
-}
-
 /// What is open or acknowledged; with `all` also what is over, up to one page.
 pub async fn list(client: &Client, all: bool, json: bool, view: &View) -> anyhow::Result<String> {
-    let listed = if all {
-        let page = client.page("/api/v1/incidents", &[("limit", PAGE)]).await?;
-        Listed { incidents: page.items, more: page.next.is_some() }
-    } else {
-        Listed { incidents: lasting(client).await?, more: false }
-    };
+    let listed =
+        if all { client.page("/api/v1/incidents", &[("limit", PAGE)]).await? } else { Page { items: lasting(client).await?, next: None } };
     if json { as_json(&listed) } else { Ok(table(&listed, all, view)) }
 }
 
@@ -127,14 +115,14 @@ pub fn as_json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value).context("the answer makes no JSON")? + "\n")
 }
 
-fn table(listed: &Listed, all: bool, view: &View) -> String {
-    if listed.incidents.is_empty() {
+fn table(listed: &Page<Incident>, all: bool, view: &View) -> String {
+    if listed.items.is_empty() {
         return if all { "There has been no incident.\n" } else { "No incident is open.\n" }.to_owned();
     }
     let term = view.term;
     let titles = format!("{:<8}  {:<8}  {:<12}  {:>8}  {}", "id", "severity", "status", "age", "what");
     let mut out = format!("{}\n", term.paint(Ink::Bold, &titles));
-    for incident in &listed.incidents {
+    for incident in &listed.items {
         let ink = match incident.status.as_str() {
             "resolved" => Ink::Green,
             "acknowledged" => Ink::Yellow,
@@ -142,7 +130,7 @@ fn table(listed: &Listed, all: bool, view: &View) -> String {
             _ => Ink::Red,
         };
         let ago = length(view.now - incident.opened_at.0);
-        let room = term.columns.saturating_sub(8 + 2 + 8 + 2 + 12 + 2 + 8 + 2);
+        let room = term.beside(8 + 2 + 8 + 2 + 12 + 2 + 8 + 2);
         let what = format!("{} · {}: {}", incident.monitor.name, incident.rule, incident.summary);
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -154,7 +142,7 @@ fn table(listed: &Listed, all: bool, view: &View) -> String {
             cut(&safe_line(&what), room)
         );
     }
-    if listed.more {
+    if listed.next.is_some() {
         out.push_str("Older ones are not shown.\n");
     }
     out
@@ -176,13 +164,13 @@ mod tests {
             opened_at: Time(NOW - Dur::secs(190_000)),
             ..incident()
         };
-        let text = table(&Listed { incidents: vec![incident(), over], more: true }, true, &plain());
+        let text = table(&Page { items: vec![incident(), over], next: Some("older".into()) }, true, &plain());
         insta::assert_snapshot!(text, @"
         id        severity  status             age  what
         6c1b2a3e  critical  open            7m 53s  shop · down: HTTP status 503 instead of 200-299
         00000001  warning   resolved         2d 4h  shop · down: HTTP status 503 instead of 200-299
         Older ones are not shown.
         ");
-        assert_eq!(table(&Listed { incidents: vec![], more: false }, false, &plain()), "No incident is open.\n");
+        assert_eq!(table(&Page { items: vec![], next: None }, false, &plain()), "No incident is open.\n");
     }
 }

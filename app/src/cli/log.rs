@@ -4,7 +4,7 @@
 //! begin another line, move the cursor or turn the reading direction is written as an escape: nobody outside can write a line of
 //! his own. A log that cannot be written (a full disk, a reader that went away) is lost, and nothing else: watching goes on.
 
-use super::term::misleads;
+use crate::foreign::steers;
 use serde_json::{Map, Value as Json};
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -142,7 +142,7 @@ impl<'w> FormatFields<'w> for OneLine {
         let mut text = String::new();
         DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
         for c in text.chars() {
-            if misleads(c) {
+            if steers(c) {
                 write!(writer, "{}", c.escape_default())?;
             } else {
                 writer.write_char(c)?;
@@ -185,7 +185,7 @@ mod tests {
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.trim_end().chars().all(|c| !misleads(c)), "{text:?}");
+        assert!(text.trim_end().chars().all(|c| !steers(c)), "{text:?}");
         assert!(text.contains("the job says: late\\r\\n2026-01-01 ERROR shop is down"), "{text}");
         assert!(text.contains("é 日本"), "what is only foreign stays readable: {text}");
     }

@@ -13,6 +13,7 @@ mod log;
 mod page;
 mod people;
 mod probe;
+mod routes;
 pub mod serve;
 pub mod silence;
 pub mod status;

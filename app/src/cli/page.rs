@@ -3,10 +3,10 @@
 //! It is read at three in the morning: the first line alone says what is wrong with what, and every question that follows has
 //! its place. Pure: what the API said goes in, text comes out. It shows facts and decides nothing.
 
-use super::ids::short;
 use super::term::{Ink, Term, View, cut, length, moment, moment_near, pad, safe_line};
 use super::waterfall::{self, wrap};
 use crate::probe::Attempt;
+use crate::short_id::short;
 use crate::web::types::{Entry, Incident, Monitor, Notice};
 use std::fmt::Write as _;
 use watchkeeper_core::Dur;
@@ -15,10 +15,10 @@ use watchkeeper_core::Dur;
 const LABEL: usize = 10;
 /// Columns of the kind of an entry of the timeline.
 const KIND: usize = 14;
-/// Columns of a channel's name at most: longer ones are cut, so that there is room for why.
+/// Columns of a channel's name at most, on a terminal: longer ones are cut, so that there is room for why.
 const CHANNEL_MAX: usize = 20;
 /// Columns of the word that was to be told.
-const EVENT: usize = 12;
+const EVENT: usize = 14;
 
 /// The whole page, ending with a newline.
 pub fn draw(incident: &Incident, monitor: Option<&Monitor>, view: &View) -> String {
@@ -36,10 +36,16 @@ pub fn draw(incident: &Incident, monitor: Option<&Monitor>, view: &View) -> Stri
     }
     title(&mut out, "Who was told, who was not, and why", view.term);
     let notices = incident.notices.as_deref().unwrap_or_default();
-    if notices.is_empty() {
-        line(&mut out, "  nobody: the rule names no channel");
+    for text in incident.routed_by.iter().map(|chosen| format!("whom to tell: {}", safe_line(chosen))) {
+        for part in wrap(&text, view.term.columns - 2) {
+            line(&mut out, &format!("  {part}"));
+        }
     }
-    let widest = notices.iter().map(|notice| notice.channel.chars().count()).max().unwrap_or_default().min(CHANNEL_MAX);
+    if notices.is_empty() {
+        line(&mut out, "  nobody: that is no channel at all");
+    }
+    let widest = notices.iter().map(|notice| notice.channel.chars().count()).max().unwrap_or_default();
+    let widest = if view.term.table.is_some() { widest.min(CHANNEL_MAX) } else { widest };
     for notice in notices {
         told(&mut out, notice, widest, incident, view);
     }
@@ -115,6 +121,9 @@ fn now(monitor: &Monitor, view: &View) -> String {
     if let Some(why) = monitor.why.as_deref().filter(|_| monitor.health != "up") {
         let _ = write!(text, " ({why})");
     }
+    if !monitor.flapping.is_empty() {
+        let _ = write!(text, ", flapping ({})", monitor.flapping.join(", "));
+    }
     for mute in &monitor.mutes {
         let comment = mute.comment.as_deref().map(|comment| format!(" ({comment})")).unwrap_or_default();
         let id = if mute.by == "silence" { short(&mute.id) } else { &mute.id };
@@ -177,7 +186,7 @@ fn told(out: &mut String, notice: &Notice, widest: usize, incident: &Incident, v
             let after = soon(at.0 - notice.created_at.0);
             ("✔", Ink::Green, format!("told at {}, {after} after it was decided{}", near(at), why("; held before: ")))
         }
-        "held" => ("‖", Ink::Yellow, format!("held{}{}", next(" until "), why(": "))),
+        "held" => ("‖", Ink::Yellow, format!("held{}{}", why(": "), next("; looked at again at "))),
         "suppressed" => ("–", Ink::Dim, format!("not told{}", why(": "))),
         "dead" => ("✖", Ink::Red, format!("given up after {attempts}{}; see watchkeeper dead-letters", error(": "))),
         "sending" => ("…", Ink::Yellow, format!("is being sent, {attempts} begun{}", error(", the last failed: "))),

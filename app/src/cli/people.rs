@@ -1,7 +1,7 @@
 //! Arguments of the commands with which people act on a running server, and what they come to.
 
 use super::client::Client;
-use super::commands::{ConfigArgs, token_file_of};
+use super::commands::{ConfigArgs, env};
 use super::term::View;
 use super::{Ended, dead_letters, incident, say, silence};
 use crate::clock::Clock;
@@ -18,7 +18,7 @@ pub enum IncidentCommand {
         /// Also what is over
         #[arg(long)]
         all: bool,
-        /// Print one JSON object
+        /// Print what the API says
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -28,7 +28,7 @@ pub enum IncidentCommand {
     Show {
         /// Its id, or a part of it from the beginning or the end
         id: String,
-        /// Print one JSON object
+        /// Print what the API says
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -50,7 +50,25 @@ pub struct ActArgs {
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
     #[command(flatten)]
+    person: Person,
+    #[command(flatten)]
     at: ConfigArgs,
+}
+
+/// Who acts, for what others are shown.
+#[derive(Debug, clap::Args)]
+pub struct Person {
+    /// Your name, as others are told it beside the token's; the user of this system if not given
+    #[arg(long = "as", value_name = "NAME", env = "WATCHKEEPER_AS")]
+    name: Option<String>,
+}
+
+impl Person {
+    /// The name that was given, else that of the system's user: whoever became another one is who they were before.
+    fn name(self) -> Option<String> {
+        let user = || ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(env).find(|name| !name.trim().is_empty());
+        self.name.or_else(user)
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -59,7 +77,7 @@ pub enum SilenceCommand {
     Add(SilenceArgs),
     /// Show those that last
     List {
-        /// Print one JSON list
+        /// Print what the API says
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -69,6 +87,8 @@ pub enum SilenceCommand {
     End {
         /// Its id, or a part of it from the beginning or the end
         id: String,
+        #[command(flatten)]
+        person: Person,
         #[command(flatten)]
         at: ConfigArgs,
     },
@@ -105,7 +125,9 @@ pub struct SilenceArgs {
     /// Why
     #[arg(long, value_name = "TEXT")]
     comment: String,
-    /// Print one JSON object
+    #[command(flatten)]
+    person: Person,
+    /// Print what the API says
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -131,7 +153,7 @@ enum DeadLettersCommand {
 
 #[derive(Debug, clap::Args)]
 struct DeadLettersListArgs {
-    /// Print one JSON list
+    /// Print what the API says
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -152,10 +174,8 @@ struct RetryArgs {
 
 /// The server of that configuration, and who reads.
 fn server(at: &ConfigArgs) -> Result<(Client, View), Ended> {
-    let found = at.reach()?;
     let clock = Clock::system();
-    let view = View::of_stdout(clock.now());
-    Ok((Client::with_token(found.listen, &token_file_of(&found.store), clock)?, view))
+    Ok((at.client(&clock)?, View::of_stdout(clock.now())))
 }
 
 /// `watchkeeper incident …`.
@@ -178,6 +198,7 @@ pub async fn incident(command: IncidentCommand) -> Result<(), Ended> {
 
 async fn act(args: ActArgs, action: Action) -> Result<String, Ended> {
     let (client, _) = server(&args.at)?;
+    let client = client.acting_as(args.person.name());
     Ok(incident::act(&client, &args.id, action, args.comment).await?)
 }
 
@@ -187,15 +208,15 @@ pub async fn silence(command: SilenceCommand) -> Result<(), Ended> {
         SilenceCommand::Add(args) => {
             let asked = asked(&args)?;
             let (client, view) = server(&args.at)?;
-            silence::add(&client, &asked, args.json, &view).await?
+            silence::add(&client.acting_as(args.person.name()), &asked, args.json, &view).await?
         }
         SilenceCommand::List { json, at } => {
             let (client, view) = server(&at)?;
             silence::list(&client, json, &view).await?
         }
-        SilenceCommand::End { id, at } => {
+        SilenceCommand::End { id, person, at } => {
             let (client, _) = server(&at)?;
-            silence::end(&client, &id).await?
+            silence::end(&client.acting_as(person.name()), &id).await?
         }
     };
     say(&text)

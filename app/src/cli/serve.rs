@@ -3,6 +3,7 @@
 use super::commands::{ConfigArgs, env, token_file_of};
 use super::{Ended, log, uptime_o};
 use crate::app::{App, Given};
+use crate::clock::Clock;
 use crate::config::{self, Config, DEFAULT_TENANT};
 use crate::reload::Source;
 use crate::store::TenantScope;
@@ -46,6 +47,9 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         tracing::info!(path = %path.display(), "configuration read from {}", path.display());
     } else {
         tracing::info!("no configuration found; starting with the defaults and nothing to watch");
+    }
+    for warning in config::warnings(&config, Clock::system().now()) {
+        tracing::warn!("{warning}");
     }
     let token_file = token_file_of(&config.store.url);
     let app = App::build(config, path.map_or(Source::Fixed, Source::Path), Given::default()).await?;

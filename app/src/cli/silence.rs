@@ -1,11 +1,16 @@
 //! `watchkeeper silence …`: nobody is told of what it matches, until it ends.
 
 use super::client::Client;
-use super::ids::{pick, short};
+use super::ids::pick;
 use super::incident::as_json;
 use super::term::{Ink, View, cut, length, moment, moment_near, pad, safe_line};
-use crate::web::types::{Done, Match, NewSilence, Page, Silence};
+use crate::config::decode::nearest;
+use crate::short_id::short;
+use crate::web::types::{Done, Match, Monitor, NewSilence, Page, Silence};
 use std::fmt::Write as _;
+
+/// A page of the API, as large as it gives.
+const PAGE: &str = "500";
 
 /// Asks for a silence.
 pub async fn add(client: &Client, asked: &NewSilence, json: bool, view: &View) -> anyhow::Result<String> {
@@ -15,17 +20,25 @@ pub async fn add(client: &Client, asked: &NewSilence, json: bool, view: &View) -
     }
     let monitors = match made.monitors {
         None => String::new(),
-        Some(0) => ", about no monitor that is watched now: check the spelling".to_owned(),
+        Some(0) => format!(", about no monitor that is watched now{}", meant(client, &made.about).await?),
         Some(n) => format!(", about {}", crate::counted(n, "monitor")),
     };
     let (id, end) = (short(&made.uid), moment(made.ends_at.0, &view.zone));
     Ok(format!("silence {id} until {end}: {}{monitors}\n", about(&made.about)))
 }
 
+/// What may have been meant by a silence that is about nothing: the nearest name to the first that no monitor has.
+async fn meant(client: &Client, about: &Match) -> anyhow::Result<String> {
+    let monitors: Vec<Monitor> = client.all("/api/v1/monitors", &[("limit", PAGE)], "after").await?;
+    let mut named = about.monitors.iter().filter(|name| !name.contains('*'));
+    let near = named.find_map(|name| nearest(name, monitors.iter().map(|monitor| monitor.name.as_str())));
+    Ok(near.map_or_else(|| ": check the spelling".to_owned(), |name| format!("; did you mean {}?", safe_line(&name))))
+}
+
 /// Those that last.
 pub async fn list(client: &Client, json: bool, view: &View) -> anyhow::Result<String> {
-    let silences = lasting(client).await?;
-    if json { as_json(&silences) } else { Ok(table(&silences, view)) }
+    let items = lasting(client).await?;
+    if json { as_json(&Page { items, next: None }) } else { Ok(table(&items, view)) }
 }
 
 /// Ends one, by its id or a part of it.
@@ -68,7 +81,7 @@ fn table(silences: &[Silence], view: &View) -> String {
     for silence in silences {
         let until = moment_near(silence.ends_at.0, view.now, &view.zone);
         let left = length(silence.ends_at.0 - view.now);
-        let room = term.columns.saturating_sub(8 + 2 + 14 + 2 + 8 + 2);
+        let room = term.beside(8 + 2 + 14 + 2 + 8 + 2);
         let words = format!("{}, by {}: {}", about(&silence.about), silence.author, silence.comment);
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{}  {}  {left:>8}  {}", pad(short(&silence.uid), 8), pad(&until, 14), cut(&safe_line(&words), room));

@@ -1,7 +1,7 @@
 //! `watchkeeper status`: what a running server holds to be true, as a table a person likes to read; `healthcheck` for
 //! containers; `token create`.
 //!
-//! What is wrong comes first: the summary, then open incidents, then monitors from down to up. Every state has a word and a
+//! What is wrong comes first: what the node says of itself, the summary, then open incidents, then monitors from down to up. Every state has a word and a
 //! shape of its own, so that it can be read without colour.
 
 use super::client::Client;
@@ -10,13 +10,12 @@ use super::term::{Ink, Term, cut, length, pad, safe_line, time};
 use crate::clock::Clock;
 use crate::store::{Store, TenantScope};
 use crate::web::auth::{Role, create_token};
-use crate::web::types::{HealthBody, Heartbeat, Incident, Monitor};
+use crate::web::types::{HealthBody, Heartbeat, Incident, Monitor, ReadyBody};
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 use watchkeeper_core::Micros;
 
 /// A page of the API, as large as it gives.
@@ -28,6 +27,8 @@ const NAME_SHARE: (usize, usize) = (2, 5);
 /// What `status` shows, and prints as it is with `--json`.
 #[derive(Debug, Serialize)]
 pub struct Status {
+    /// What `/ready` says: whether the node that answered does its work, and what somebody should look at.
+    pub node: ReadyBody,
     /// Monitors by state.
     pub summary: Summary,
     /// Open and acknowledged incidents, newest first.
@@ -58,10 +59,10 @@ pub struct Summary {
 }
 
 /// Asks the server and shows what it says: a table, or one JSON object.
-pub async fn status(listen: SocketAddr, token_file: &Path, json: bool, term: Term, clock: &Clock) -> anyhow::Result<String> {
-    let client = Client::with_token(listen, token_file, clock.clone())?;
+pub async fn status(client: &Client, json: bool, term: Term, clock: &Clock) -> anyhow::Result<String> {
+    let node = client.ready().await?;
     let monitors: Vec<Monitor> = client.all("/api/v1/monitors", &[("limit", PAGE)], "after").await?;
-    let status = Status { summary: summary(&monitors), incidents: incident::lasting(&client).await?, monitors };
+    let status = Status { node, summary: summary(&monitors), incidents: incident::lasting(client).await?, monitors };
     if json {
         let text = serde_json::to_string_pretty(&status).context("the status makes no JSON")?;
         return Ok(text + "\n");
@@ -146,7 +147,15 @@ fn summary(monitors: &[Monitor]) -> Summary {
 }
 
 fn render(status: &Status, now: Micros, term: Term) -> String {
-    let mut out = head(status, term);
+    let mut out = String::new();
+    let told = [(&status.node.problems, "✖ not well", Ink::Red), (&status.node.warnings, "! warning", Ink::Yellow)];
+    for (said, mark, ink) in told {
+        for text in said {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{}: {}", term.paint(ink, mark), safe_line(text));
+        }
+    }
+    out.push_str(&head(status, term));
     if !status.incidents.is_empty() {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\n{}", term.paint(Ink::Bold, "Open incidents"));
@@ -204,7 +213,7 @@ fn incident_line(incident: &Incident, now: Micros, term: Term, out: &mut String)
         (Some(_) | None, _) => String::new(),
     };
     // Mark, severity, its age and the blanks between.
-    let room = term.columns.saturating_sub(2 + 10 + 8 + 2);
+    let room = term.beside(2 + 10 + 8 + 2);
     let told = cut(&format!("{what}{status}: {}", safe_line(&incident.summary)), room);
     let severity = term.paint(ink, &format!("! {:<9}", cut(&incident.severity, 9)));
     // Writing to a String cannot fail.
@@ -215,9 +224,9 @@ fn monitor_table(monitors: &[Monitor], now: Micros, term: Term, out: &mut String
     let mut rows: Vec<(Shown, &Monitor)> = monitors.iter().map(|m| (Shown::of(m), m)).collect();
     rows.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
     let longest = monitors.iter().map(|m| m.name.chars().count()).max().unwrap_or_default();
-    let name = longest.clamp(7, term.columns * NAME_SHARE.0 / NAME_SHARE.1);
+    let name = longest.min(term.table.map_or(usize::MAX, |columns| columns * NAME_SHARE.0 / NAME_SHARE.1)).max(7);
     // Mark and state, since, last, and the blanks between.
-    let room = term.columns.saturating_sub(10 + 1 + name + 2 + 8 + 2 + 8 + 2);
+    let room = term.beside(10 + 1 + name + 2 + 8 + 2 + 8 + 2);
     let titles = format!("{:<10} {:<name$}  {:>8}  {:>8}  {}", "  state", "monitor", "since", "last", "why, or what");
     // Writing to a String cannot fail.
     let _ = writeln!(out, "\n{}", term.paint(Ink::Bold, titles.trim_end()));
@@ -227,15 +236,20 @@ fn monitor_table(monitors: &[Monitor], now: Micros, term: Term, out: &mut String
         let since = monitor.since.map_or_else(|| "–".to_owned(), |since| length(now - since.0));
         let last = monitor.last.as_ref().and_then(took).map_or_else(|| "–".to_owned(), time);
         let shown_name = pad(&cut(&safe_line(&monitor.name), name), name);
-        let muted = muted(monitor, now);
-        let last_column = match (&monitor.why, muted) {
-            (Some(why), Some(muted)) if shown != Shown::Up => cut(&format!("{}; {muted}", safe_line(why)), room),
-            (Some(why), None) if shown != Shown::Up => cut(&safe_line(why), room),
-            (Some(_) | None, Some(muted)) => term.paint(Ink::Dim, &cut(&muted, room)),
-            (Some(_) | None, None) => term.paint(Ink::Dim, &cut(&safe_line(&monitor.target), room)),
+        let bad = [monitor.why.clone().filter(|_| shown != Shown::Up), flapping(monitor)].into_iter().flatten().map(|why| safe_line(&why));
+        let bad: Vec<String> = bad.collect();
+        let last_column = match (bad.is_empty(), muted(monitor, now)) {
+            (false, muted) => cut(&bad.into_iter().chain(muted).collect::<Vec<_>>().join("; "), room),
+            (true, Some(muted)) => term.paint(Ink::Dim, &cut(&muted, room)),
+            (true, None) => term.paint(Ink::Dim, &cut(&safe_line(&monitor.target), room)),
         };
         let _ = writeln!(out, "{state} {shown_name}  {since:>8}  {last:>8}  {last_column}");
     }
+}
+
+/// That it flaps, which is why it may be well now and an incident of it goes on.
+fn flapping(monitor: &Monitor) -> Option<String> {
+    (!monitor.flapping.is_empty()).then(|| format!("flapping: {}", monitor.flapping.join(", ")))
 }
 
 /// What keeps it from being told, and for how much longer: of several, what lasts longest.
@@ -261,7 +275,7 @@ mod tests {
     use watchkeeper_core::Dur;
 
     const NOW: Micros = Micros(1_770_000_000_000_000);
-    const PLAIN: Term = Term { columns: 80, colour: false };
+    const PLAIN: Term = Term::plain(80);
 
     fn ago(seconds: i64) -> Time {
         Time(NOW - Dur::secs(seconds))
@@ -297,6 +311,7 @@ mod tests {
             health: health.into(),
             since: Some(ago(187)),
             why: why.map(str::to_owned),
+            flapping: vec![],
             last: total_us.map(beat),
             mutes: vec![],
             origin: "wk.yaml:1".into(),
@@ -321,13 +336,15 @@ mod tests {
             resolved_why: None,
             acknowledged_by: None,
             acknowledged_at: None,
+            routed_by: None,
             timeline: None,
             notices: None,
         }
     }
 
     fn status(monitors: Vec<Monitor>, incidents: Vec<Incident>) -> Status {
-        Status { summary: summary(&monitors), incidents, monitors }
+        let node = ReadyBody { ready: true, problems: vec![], warnings: vec![] };
+        Status { node, summary: summary(&monitors), incidents, monitors }
     }
 
     #[test]
@@ -344,6 +361,7 @@ mod tests {
         };
         let monitors = vec![
             monitor("a", "up", None, Some(2_134)),
+            Monitor { flapping: vec!["down".into()], ..monitor("mail", "degraded", None, Some(2_134)) },
             Monitor { mutes: vec![mute("maintenance", None)], ..monitor("b", "up", None, Some(2_134)) },
             Monitor { mutes: vec![mute("silence", Some("ann"))], ..monitor("db", "down", Some("tcp_refused"), Some(1_000)) },
             paused,
@@ -353,7 +371,7 @@ mod tests {
         let taken = Incident { status: "acknowledged".into(), acknowledged_by: Some("ann".into()), ..incident("db", "warning") };
         let text = render(&status(monitors, vec![incident("shop", "critical"), taken]), NOW, PLAIN);
         insta::assert_snapshot!(text, @"
-        6 monitors: 2 down, 1 unknown, 2 up, 1 paused; 2 open incidents, 1 acknowledged; 2 muted
+        7 monitors: 2 down, 1 degraded, 1 unknown, 2 up, 1 paused; 2 open incidents, 1 acknowledged; 2 muted
 
         Open incidents
         ! critical     2d 4h  shop · down: the connection was refused
@@ -362,6 +380,7 @@ mod tests {
           state    monitor     since      last  why, or what
         ✖ down     db          3m 7s   1.00 ms  tcp_refused; silenced 1h more by ann: d…
         ✖ down     shop        3m 7s    143 ms  tcp_refused
+        ◐ degraded mail        3m 7s   2.13 ms  flapping: down
         ? unknown  zone        3m 7s         –  no_route
         ‖ paused   old             –         –  https://old.example.org/
         ● up       a           3m 7s   2.13 ms  https://a.example.org/
@@ -370,12 +389,39 @@ mod tests {
     }
 
     #[test]
+    fn what_the_node_says_of_itself_comes_before_everything() {
+        let node = ReadyBody {
+            ready: false,
+            problems: vec!["leases: no beat for 5 s".into()],
+            warnings: vec!["2 notices could not be delivered; see watchkeeper dead-letters".into()],
+        };
+        let text = render(&Status { node, ..status(vec![monitor("a", "up", None, None)], vec![]) }, NOW, PLAIN);
+        let begins = "✖ not well: leases: no beat for 5 s\n\
+                      ! warning: 2 notices could not be delivered; see watchkeeper dead-letters\n\
+                      1 monitor: 1 up; no open incident\n";
+        assert!(text.starts_with(begins), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_cut_in_a_pipe_and_a_wide_terminal_is_used() {
+        let why = format!("{}!", "y".repeat(300));
+        let of = |term| {
+            let over = status(vec![monitor(&"x".repeat(120), "down", Some(&why), None)], vec![incident(&"x".repeat(120), "warning")]);
+            render(&over, NOW, term)
+        };
+        let piped = of(Term { table: None, ..PLAIN });
+        assert!(!piped.contains('…') && piped.contains(&format!("{why}\n")) && piped.contains(&"x".repeat(120)), "{piped}");
+        let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
+        assert_eq!((widest(&of(PLAIN)), widest(&of(Term { table: Some(200), ..PLAIN }))), (80, 200));
+    }
+
+    #[test]
     fn a_long_name_leaves_room_and_control_characters_do_nothing() {
         let name = format!("{}\x1b[2J\nb", "x".repeat(200));
         let text =
             render(&status(vec![monitor(&name, "down", Some(&"y".repeat(300)), Some(1))], vec![incident(&name, "warning")]), NOW, PLAIN);
         for line in text.lines() {
-            assert!(line.chars().count() <= PLAIN.columns, "{} columns: {line}", line.chars().count());
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(!text.contains('\x1b'));
     }

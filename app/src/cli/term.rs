@@ -1,14 +1,15 @@
 //! What the terminal can show: its width, and colour only where a person sees it; and how times and texts are written on it.
 
+use crate::foreign::steers;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use watchkeeper_core::{Dur, Micros};
 
-/// Without a terminal, and as the least on one: what every terminal, mail and bug report can hold.
+/// Pictures and running text without a terminal: what every terminal, mail and bug report can hold.
 const COLUMNS_DEFAULT: usize = 80;
-/// Wider bars are harder to compare, not easier.
+/// Wider bars are harder to compare, and longer lines harder to read.
 const COLUMNS_MAX: usize = 132;
 /// Narrower than this the texts no longer fit and would be cut into nonsense.
 const COLUMNS_MIN: usize = 60;
@@ -16,8 +17,11 @@ const COLUMNS_MIN: usize = 60;
 /// How to paint.
 #[derive(Clone, Copy, Debug)]
 pub struct Term {
-    /// Columns to use.
+    /// Columns for pictures and running text.
     pub columns: usize,
+    /// Columns for tables: all that the terminal has. None in a pipe or a file, where nothing is cut: whatever reads it may look for
+    /// what would be missing.
+    pub table: Option<usize>,
     /// Whether colours are shown.
     pub colour: bool,
 }
@@ -82,8 +86,19 @@ impl Term {
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         let terminal = std::io::stdout().is_terminal();
-        let columns = if terminal { terminal_size::terminal_size().map(|(w, _)| usize::from(w.0)) } else { None };
-        Self { columns: columns.unwrap_or(COLUMNS_DEFAULT).clamp(COLUMNS_MIN, COLUMNS_MAX), colour: terminal && !dumb && !refused }
+        let known = || terminal_size::terminal_size().map_or(COLUMNS_DEFAULT, |(width, _)| usize::from(width.0));
+        let table = terminal.then(|| known().max(COLUMNS_MIN));
+        Self { columns: table.unwrap_or(COLUMNS_DEFAULT).min(COLUMNS_MAX), table, colour: terminal && !dumb && !refused }
+    }
+
+    /// Without colour, of so many columns.
+    pub const fn plain(columns: usize) -> Self {
+        Self { columns, table: Some(columns), colour: false }
+    }
+
+    /// What is left of a table's row beside so many columns; all that is needed where nothing is cut.
+    pub fn beside(self, taken: usize) -> usize {
+        self.table.map_or(usize::MAX, |columns| columns.saturating_sub(taken))
     }
 
     /// Text in a colour, or as it is.
@@ -115,14 +130,9 @@ pub fn bar(start_eighths: usize, len_eighths: usize) -> (usize, String) {
     (cell, format!("{}{}", "█".repeat(eighths / 8), PART[eighths % 8]))
 }
 
-/// Makes text from outside safe to print: nothing in it but its line ends moves the cursor or turns the reading direction.
+/// Makes text from outside safe to print: nothing that acts upon the terminal, or upon the text around it, reaches it.
 pub fn safe(text: &str) -> String {
-    text.chars().map(|c| if misleads(c) && c != '\n' { '·' } else { c }).collect()
-}
-
-/// Whether a character makes a line look like something else: controls, line separators, and marks of reading direction (UAX 9).
-pub fn misleads(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    text.chars().map(|c| if steers(c) && c != '\n' { '·' } else { c }).collect()
 }
 
 /// Cuts to a width, with a mark that it was cut.

@@ -43,7 +43,7 @@ fn verdict(out: &mut String, attempt: &Attempt, what: &str, term: Term) {
         Outcome::Down(reason) => ("✘ down", Ink::Red, Some((reason.sentence(), reason.as_str()))),
         Outcome::Unknown(blind) => ("? unknown", Ink::Yellow, Some((blind.sentence(), blind.as_str()))),
     };
-    let what = cut(&safe(what), term.columns.saturating_sub(26));
+    let what = cut(&safe(what), term.beside(26));
     line(out, &format!("{}  {what}  {}", term.paint(ink, mark), term.paint(Ink::Bold, &time(attempt.total_us))));
     if let Some((sentence, word)) = why {
         line(out, &format!("  {sentence} {}", term.paint(Ink::Dim, &format!("({word})"))));
@@ -61,7 +61,7 @@ fn headline(out: &mut String, hop: &Hop, nth: Option<usize>, term: Term) {
     let address = hop.address.clone().unwrap_or_default();
     let number = nth.map(|n| format!("{n} ")).unwrap_or_default();
     let rest = number.len() + status.chars().count() + address.len() + 6;
-    let url = cut(&safe(&hop.url), term.columns.saturating_sub(rest).max(8));
+    let url = cut(&safe(&hop.url), term.beside(rest).max(8));
     let mut parts = vec![term.paint(Ink::Bold, &format!("{number}{url}"))];
     parts.extend([term.paint(Ink::Dim, &safe(&address)), status].into_iter().filter(|part| !part.is_empty()));
     line(out, &format!("  {}", parts.join("  ")));
@@ -135,7 +135,7 @@ fn chain(out: &mut String, facts: &CertificateFacts, term: Term) {
     }
     for (nth, certificate) in facts.chain.iter().enumerate() {
         let label = if nth == 0 { "certificate" } else { "issued by" };
-        labelled(out, label, &format!("{}  {}", cut(&safe(&certificate.subject), term.columns - 50), days(certificate, term)), term);
+        labelled(out, label, &format!("{}  {}", cut(&safe(&certificate.subject), term.beside(50)), days(certificate, term)), term);
     }
     if let Some(leaf) = facts.chain.first() {
         labelled(out, "for", &safe(&leaf.names.join(", ")), term);
@@ -162,7 +162,7 @@ fn said(out: &mut String, attempt: &Attempt, term: Term) {
     line(out, "");
     line(out, &term.paint(Ink::Dim, "  the server said"));
     for text in safe(body).lines().filter(|l| !l.trim().is_empty()).take(SAID_LINES_MAX) {
-        line(out, &format!("    {}", cut(text.trim_end(), term.columns - 4)));
+        line(out, &format!("    {}", cut(text.trim_end(), term.beside(4))));
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
     use crate::probe::HttpFacts;
     use watchkeeper_core::Reason;
 
-    const PLAIN: Term = Term { columns: 80, colour: false };
+    const PLAIN: Term = Term::plain(80);
 
     fn hop(url: &str, phases: [u64; 5], status: Option<u16>) -> Hop {
         let [dns_us, connect_us, tls_us, first_byte_us, transfer_us] = phases;
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for columns in [60, 80, 132] {
-            let picture = draw(&redirected(), &"x".repeat(300), Term { columns, colour: false });
+            let picture = draw(&redirected(), &"x".repeat(300), Term::plain(columns));
             for line in picture.lines() {
                 assert!(line.chars().count() <= columns, "{columns}: {line}");
             }

@@ -1,6 +1,7 @@
 //! Alert rules: the trigger is the kind, severity and route stand beside it.
 
 use super::decode::{self, Fields, Key, Node, Pos, Problems};
+use super::routes::Chosen;
 use super::tagged::{Family, Kind};
 use super::telling::{BESIDE, Telling};
 use crate::calendar::Hours;
@@ -183,6 +184,8 @@ pub struct AlertConfig {
     pub hold: Dur,
     /// Who is told, each with its place.
     pub notify: Option<Vec<(String, Pos)>>,
+    /// What chose them.
+    pub chosen: Chosen,
     /// At which hours a channel is told of it; at any of these. A channel that is not here is told at any time.
     pub hours: BTreeMap<String, Vec<Arc<Hours>>>,
     /// Reminders, escalation, cooldown, flapping.
@@ -199,6 +202,7 @@ impl AlertConfig {
             severity: kind.usual_severity(),
             hold: Dur::ZERO,
             notify: None,
+            chosen: Chosen::default(),
             hours: BTreeMap::new(),
             telling: Telling::default(),
         }
@@ -220,7 +224,17 @@ impl AlertConfig {
         let telling = Telling::decode(common, problems);
         let kind = tagged.kind?;
         let severity = severity?.unwrap_or_else(|| kind.usual_severity());
-        Some(Self { at: tagged.at.clone(), kind, name: name?, severity, hold: hold?, notify: notify?, hours: BTreeMap::new(), telling })
+        Some(Self {
+            at: tagged.at.clone(),
+            kind,
+            name: name?,
+            severity,
+            hold: hold?,
+            notify: notify?,
+            chosen: Chosen::default(),
+            hours: BTreeMap::new(),
+            telling,
+        })
     }
 }
 

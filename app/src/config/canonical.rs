@@ -54,6 +54,9 @@ pub(super) fn fleet_hash(tenants: &[TenantConfig], exclusive: &BTreeSet<String>,
         }
         for monitor in &tenant.monitors {
             hash.update(monitor.hash);
+            for rule in &monitor.alerts {
+                put(&mut hash, 'z', rule.chosen.words().as_bytes());
+            }
             if places {
                 put(&mut hash, 'o', monitor.at.to_string().as_bytes());
             }

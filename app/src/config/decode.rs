@@ -426,7 +426,11 @@ pub fn duration(
     range: std::ops::RangeInclusive<watchkeeper_core::Dur>,
     problems: &mut Problems,
 ) -> Option<watchkeeper_core::Dur> {
-    let form = format!("a duration from {} to {}, such as 10s, 1m30s or 850ms", show_duration(*range.start()), show_duration(*range.end()));
+    // What is recommended must be accepted.
+    let fits = |example: &&str| parse_duration(example).is_some_and(|length| range.contains(&length));
+    let examples: Vec<&str> = ["10s", "1m30s", "850ms", "1h", "14d"].into_iter().filter(fits).take(3).collect();
+    let such_as = examples.join(", ");
+    let form = format!("a duration from {} to {}, such as {such_as}", show_duration(*range.start()), show_duration(*range.end()));
     parsed(node, &form, problems, |t| parse_duration(t).filter(|d| range.contains(d)))
 }
 

@@ -3,14 +3,16 @@
 //! Everything at the top of a file belongs to the tenant `default`; `tenants:` adds more. A tenant may be spread over
 //! files. No name reaches across tenants.
 
+use super::alert::AlertConfig;
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
 use super::maintenance::{self, MaintenanceConfig};
 use super::monitor::{self, MonitorConfig, Shared};
 use super::reports::{REPORTS_MAX, ReportConfig};
-use super::routes::{self, Route};
+use super::routes::{self, Chosen, Route, Usual};
 use super::{canonical, named, parents, tagged};
 use crate::channel::{self, ChannelKind};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use watchkeeper_core::Severity;
 use watchkeeper_core::matcher::Subject;
 
 /// Keys of one of `tenants`.
@@ -38,6 +40,10 @@ pub struct TenantConfig {
     pub channels: Vec<ChannelConfig>,
     /// What is watched.
     pub monitors: Vec<MonitorConfig>,
+    /// Whom rules tell that do not say it.
+    pub(super) routes: Vec<Route>,
+    /// Whom those tell that no route is about.
+    pub(super) usual: Usual,
     /// When words are held because work was announced.
     pub maintenance: Vec<MaintenanceConfig>,
     /// Reports that are made of it.
@@ -114,13 +120,16 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
     let named: Vec<&Node> = defaults_node.iter().chain(heirs.iter().copied()).collect();
     known_matches(&part.sections, &monitor_names, &named, problems);
     known_channels(&names, named.into_iter().chain(routes_nodes), problems);
-    let usual = defaults.notify.unwrap_or_else(|| channels.iter().map(|c| (c.name.clone(), c.at.clone())).collect());
+    let usual = match defaults.notify {
+        Some(notify) => Usual { notify, chosen: Chosen::Defaults },
+        None => Usual { notify: channels.iter().map(|c| (c.name.clone(), c.at.clone())).collect(), chosen: Chosen::All },
+    };
     for monitor in &mut monitors {
         route(monitor, &routes, &usual);
     }
     let reports = reports(&part.sections, &names, &channels, problems);
     let announce = if part.slug == DEFAULT_TENANT { announced(&part.sections, &names, problems) } else { Vec::new() };
-    TenantConfig { slug: part.slug, channels, monitors, maintenance, reports, announce }
+    TenantConfig { slug: part.slug, channels, monitors, routes, usual, maintenance, reports, announce }
 }
 
 fn channels(sections: &[Fields<'_>], problems: &mut Problems) -> (Vec<ChannelConfig>, Names) {
@@ -303,25 +312,44 @@ fn known_matches(sections: &[Fields<'_>], monitors: &Names, heirs: &[&Node], pro
 }
 
 /// Gives every rule its channels: its own, else the monitor's, else those of the routes, else those of `defaults`, else all.
-fn route(monitor: &mut MonitorConfig, routes: &[Route], usual: &[(String, Pos)]) {
+fn route(monitor: &mut MonitorConfig, routes: &[Route], usual: &Usual) {
     for rule in &mut monitor.alerts {
-        if rule.notify.is_none() {
+        if rule.notify.is_some() {
+            rule.chosen = Chosen::Rule;
+        } else if monitor.notify.is_some() {
             rule.notify.clone_from(&monitor.notify);
+            rule.chosen = Chosen::Monitor;
+        } else {
+            by_routes(&monitor.name, &monitor.labels, monitor.probe.kind(), routes, usual, rule);
         }
-        if rule.notify.is_none() {
-            let key = rule.key();
-            let subject = Subject {
-                monitor: &monitor.name,
-                labels: &monitor.labels,
-                kind: monitor.probe.kind(),
-                rule: Some(&key),
-                severity: Some(rule.severity),
-            };
-            routes::resolve(routes, &subject, rule);
-        }
-        let notify = rule.notify.get_or_insert_with(|| usual.to_vec());
-        let mut seen = std::collections::HashSet::new();
-        notify.retain(|(name, _)| seen.insert(name.clone()));
+        each_once(rule);
     }
     monitor.hash = canonical::with_routes(monitor.hash, &monitor.alerts);
+}
+
+fn by_routes(name: &str, labels: &BTreeMap<String, String>, kind: &str, routes: &[Route], usual: &Usual, rule: &mut AlertConfig) {
+    let key = rule.key();
+    let subject = Subject { monitor: name, labels, kind, rule: Some(&key), severity: Some(rule.severity) };
+    routes::resolve(routes, usual, &subject, rule);
+}
+
+impl TenantConfig {
+    /// A rule of one of its monitors as it would be told if it were of that severity.
+    pub fn told_at(&self, monitor: &MonitorConfig, rule: &AlertConfig, severity: Severity) -> AlertConfig {
+        let mut rule = AlertConfig { severity, ..rule.clone() };
+        match rule.chosen {
+            Chosen::Rule | Chosen::Monitor => {}
+            Chosen::Routes(_) | Chosen::Defaults | Chosen::All => {
+                by_routes(&monitor.name, &monitor.labels, monitor.probe.kind(), &self.routes, &self.usual, &mut rule);
+                each_once(&mut rule);
+            }
+        }
+        rule
+    }
+}
+
+/// Several routes may name one channel.
+fn each_once(rule: &mut AlertConfig) {
+    let mut seen = std::collections::HashSet::new();
+    rule.notify.get_or_insert_default().retain(|(name, _)| seen.insert(name.clone()));
 }

@@ -23,6 +23,7 @@ mod sections;
 pub mod tagged;
 mod telling;
 pub mod tree;
+mod warnings;
 
 pub use alert::{AlertConfig, AlertKind};
 pub use decode::Pos;
@@ -32,9 +33,11 @@ pub use monitor::MonitorConfig;
 pub use reference::{default_text, reference_text};
 pub use report::BadConfig;
 pub use reports::ReportConfig;
+pub use routes::Chosen;
 pub use sections::{Agent, Server, StoreConfig, StoreUrl};
 pub use telling::{StepConfig, Telling};
 pub use tree::Env;
+pub use warnings::{Warning, warnings};
 
 use crate::config::decode::{Fields, Key, Node, Problems, Value};
 use std::collections::BTreeSet;
@@ -55,6 +58,8 @@ pub struct Config {
     pub tenants: Vec<TenantConfig>,
     /// Codes of the datacenters in which one node does everything.
     pub exclusive: BTreeSet<String>,
+    /// Files in which there is nothing.
+    pub empty: Vec<Pos>,
     /// SHA-256 over all objects with their secrets and places: equal means that nothing about channels and monitors changed.
     pub hash: [u8; 32],
     /// The same without their places: what nodes that share the work must have in common.
@@ -143,10 +148,18 @@ pub fn load_texts(texts: &[(String, Vec<u8>)], env: Env<'_>) -> Result<Config, B
 }
 
 fn compile(texts: &[(String, Vec<u8>)], env: Env<'_>, mut problems: Problems) -> Result<Config, BadConfig> {
-    let roots: Vec<Node> = texts.iter().filter_map(|(name, bytes)| tree::parse(name, bytes, env, &mut problems)).collect();
+    let (mut roots, mut empty) = (Vec::new(), Vec::new());
+    for (name, bytes) in texts {
+        let before = problems.told();
+        match tree::parse(name, bytes, env, &mut problems) {
+            Some(root) => roots.push(root),
+            None if problems.told() == before => empty.push(whole_file(Path::new(name))),
+            None => {}
+        }
+    }
     let config = from_roots(&roots, &mut problems);
     match config {
-        Some(config) if problems.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() => Ok(Config { empty, ..config }),
         Some(_) | None => Err(BadConfig::new(problems, texts)),
     }
 }
@@ -210,7 +223,7 @@ fn from_roots(roots: &[Node], problems: &mut Problems) -> Option<Config> {
     let exclusive = datacenters::exclusive(&tops, problems);
     let hash = canonical::fleet_hash(&tenants, &exclusive, true);
     let content = canonical::fleet_hash(&tenants, &exclusive, false);
-    Some(Config { server: server?, store: store?, agent: agent?, tenants, exclusive, hash, content })
+    Some(Config { server: server?, store: store?, agent: agent?, tenants, exclusive, empty: Vec::new(), hash, content })
 }
 
 /// One mapping of what several files say under a key; a key that two of them give is a problem naming both places.

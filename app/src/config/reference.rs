@@ -308,6 +308,8 @@ It is looked for at `--config`, at the path in `WATCHKEEPER_CONFIG`, at `/etc/wa
 
 - `watchkeeper config check [PATH]` tells every problem at once, each with file, line and column, what was found and what is
   accepted, and exits with 2 if there is one. A file that is loaded again while Watchkeeper runs changes nothing if it has any.
+  What loads but is probably not meant is a `warning:`, there and in the log. `watchkeeper config routes MONITOR` shows who would be
+  told of a monitor, when, and what says so.
 - `${NAME}` and `${NAME:-default}` are replaced in values (not in keys) after the file was parsed, so a value is never read as
   YAML; `$$` stands for `$`. A variable that is not set and has no default is a problem. What a variable leaves empty counts
   as not given.

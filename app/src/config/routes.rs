@@ -64,13 +64,80 @@ pub(super) const ROUTES_MAX: usize = 1_000;
 /// More patterns in one list are refused: each is held against every monitor, and a label says the same shorter.
 const PATTERNS_MAX: usize = 1_000;
 
+/// What chose the channels of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Chosen {
+    /// `notify` of the rule.
+    Rule,
+    /// `notify` of its monitor.
+    Monitor,
+    /// The routes that are about it, each with what it is about, and its place.
+    Routes(Vec<(String, Pos)>),
+    /// `notify` of `defaults`.
+    Defaults,
+    /// Nothing says it: every channel of the tenant.
+    #[default]
+    All,
+}
+
+impl Chosen {
+    /// In words, for whoever asks later why they were told: without places, which move with every line that is added to a file.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Rule => "`notify` of the rule".to_owned(),
+            Self::Monitor => "`notify` of the monitor".to_owned(),
+            Self::Routes(routes) => {
+                let about: Vec<&str> = routes.iter().map(|(about, _)| about.as_str()).collect();
+                format!("{} about {}", if about.len() == 1 { "the route" } else { "the routes" }, about.join(", and about "))
+            }
+            Self::Defaults => "`notify` of `defaults`".to_owned(),
+            Self::All => "no `notify` or route says it, so every channel".to_owned(),
+        }
+    }
+
+    /// The same with the places of routes, for whoever reads the file.
+    pub fn with_places(&self) -> String {
+        match self {
+            Self::Routes(routes) => {
+                let placed: Vec<String> = routes.iter().map(|(about, at)| format!("the route at {at} about {about}")).collect();
+                placed.join(", and ")
+            }
+            Self::Rule | Self::Monitor | Self::Defaults | Self::All => self.words(),
+        }
+    }
+}
+
+/// What a matcher is about, in words.
+pub(super) fn about(matcher: &Matcher) -> String {
+    let Matcher { monitors, labels, kinds, rules, severities } = matcher;
+    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let severities: Vec<String> = severities.iter().map(|severity| severity.as_str().to_owned()).collect();
+    let parts = [("", monitors), ("label ", &labels), ("kind ", kinds), ("rule ", rules), ("severity ", &severities)];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|(_, words)| !words.is_empty()).map(|(word, words)| format!("{word}{}", words.join(", "))).collect();
+    if parts.is_empty() { "everything".to_owned() } else { parts.join("; ") }
+}
+
+/// Whom rules tell that nothing else is about.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Usual {
+    /// Names and places.
+    pub(super) notify: Vec<(String, Pos)>,
+    /// [`Chosen::Defaults`] or [`Chosen::All`].
+    pub(super) chosen: Chosen,
+}
+
 /// One route.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
-    matcher: Matcher,
+    /// Where it stands.
+    pub(super) at: Pos,
+    /// What it is about.
+    pub(super) matcher: Matcher,
     hours: Option<Arc<Hours>>,
     notify: Vec<(String, Pos)>,
-    goes_on: bool,
+    /// Whether those after it are looked at too.
+    pub(super) goes_on: bool,
 }
 
 impl Route {
@@ -87,7 +154,7 @@ impl Route {
         if let (Some(matcher), Some(severities)) = (&mut matcher, severities) {
             matcher.severities = severities;
         }
-        Some(Self { matcher: matcher?, hours: hours?, notify: notify?, goes_on: goes_on? })
+        Some(Self { at: node.at.clone(), matcher: matcher?, hours: hours?, notify: notify?, goes_on: goes_on? })
     }
 }
 
@@ -152,14 +219,14 @@ pub(super) fn zone(fields: &Fields<'_>, problems: &mut Problems) -> Option<jiff:
     fields.get("zone").map_or(Some(jiff::tz::TimeZone::UTC), |n| decode::parsed(n, form, problems, calendar::zone))
 }
 
-/// Gives a rule its channels, and each channel its hours, by the routes of its tenant. `false` if no route is about it.
-pub(super) fn resolve(routes: &[Route], subject: &Subject<'_>, rule: &mut AlertConfig) -> bool {
+/// Gives a rule without channels of its own those of the routes that are about it, or the usual ones, each with its hours.
+pub(super) fn resolve(routes: &[Route], usual: &Usual, subject: &Subject<'_>, rule: &mut AlertConfig) {
     let mut notify: Vec<(String, Pos)> = Vec::new();
     let mut hours: BTreeMap<String, Vec<Arc<Hours>>> = BTreeMap::new();
     let mut always = BTreeSet::new();
-    let mut matched = false;
+    let mut matched = Vec::new();
     for route in routes.iter().filter(|route| route.matcher.matches(subject)) {
-        matched = true;
+        matched.push((about(&route.matcher), route.at.clone()));
         for (name, at) in &route.notify {
             match &route.hours {
                 Some(found) => hours.entry(name.clone()).or_default().push(found.clone()),
@@ -171,13 +238,15 @@ pub(super) fn resolve(routes: &[Route], subject: &Subject<'_>, rule: &mut AlertC
             break;
         }
     }
-    if matched {
-        // A channel that one of the routes tells at any time is told at any time.
-        hours.retain(|name, _| !always.contains(name));
-        rule.notify = Some(notify);
-        rule.hours = hours;
+    if matched.is_empty() {
+        (notify, rule.chosen) = (usual.notify.clone(), usual.chosen.clone());
+    } else {
+        rule.chosen = Chosen::Routes(matched);
     }
-    matched
+    // A channel that one of the routes tells at any time is told at any time.
+    hours.retain(|name, _| !always.contains(name));
+    rule.hours = hours;
+    rule.notify = Some(notify);
 }
 
 /// Every monitor and rule that a `match` names without `*` exists. It looks at the tree, so that all problems come out at once.

@@ -196,6 +196,17 @@ impl Deliverers {
         Running { spec: sender, wake, stop, task }
     }
 
+    /// The channel has just been seen to work: what waits for another attempt is tried at once, as after a change of it.
+    pub fn mended(&self, channel: ChannelId) {
+        if let Some(cut_off) = &self.cut_off {
+            cut_off.mended(channel);
+        }
+        if let Some(one) = lock(&self.running).get(&channel) {
+            one.spec.send_modify(|_| {});
+            one.wake.notify_one();
+        }
+    }
+
     /// Something was committed for these channels, or a lease came to us: look now.
     pub fn wake(&self, channels: impl IntoIterator<Item = ChannelId>) {
         let running = lock(&self.running);

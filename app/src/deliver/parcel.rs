@@ -126,6 +126,7 @@ mod tests {
             flapping: false,
             cut_off: None,
             actor: None,
+            comment: None,
             seen_by: BTreeMap::new(),
         };
         DueNotice {

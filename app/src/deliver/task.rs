@@ -144,7 +144,7 @@ impl Deliverer {
         }
     }
 
-    /// A channel that was changed is another provider, or the same one mended: what it had asked for is over.
+    /// A channel that was changed, or was seen to work, is another provider or the same one mended: what it had asked for is over.
     async fn look_anew(&mut self) -> Result<(), StoreError> {
         if !self.spec.has_changed().unwrap_or(false) {
             return Ok(());

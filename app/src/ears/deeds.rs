@@ -4,7 +4,9 @@
 
 use super::EarsContext;
 use crate::channel::telegram::{PRESSED_ACKNOWLEDGE, PRESSED_SILENCE};
-use crate::config::decode::parse_duration;
+use crate::config::decode::{nearest, parse_duration};
+use crate::foreign::steers;
+use crate::short_id;
 use crate::store::{IncidentFilter, IncidentView, MonitorView, PAGE_MAX, Result, Silence, TenantScope};
 use sha2::{Digest as _, Sha256};
 use watchkeeper_core::matcher::{Matcher, literal};
@@ -21,8 +23,6 @@ pub(super) const SILENCE_MOST: Dur = Dur::secs(30 * 86_400);
 const COMMENT_MAX: usize = 200;
 /// A monitor's name in a command has at most so many words. More would read the store for each.
 const NAME_WORDS_MAX: usize = 12;
-/// An incident is named by at least so much of its id. Fewer match half of them.
-const PREFIX_LEAST: usize = 4;
 /// So many open incidents are looked at. More would make one question read a storm; the rest is counted as more.
 const OPEN_MAX: usize = PAGE_MAX as usize;
 /// So many are named in an answer. More is longer than a message.
@@ -93,11 +93,16 @@ pub(super) enum Said {
     /// It would be over already.
     SilenceOver,
     NoIncident(String),
+    /// Several incidents fit a part of an id: these, each with its whole id.
     Ambiguous {
-        prefix: String,
-        count: usize,
+        part: String,
+        open: Open,
     },
-    NoMonitor(String),
+    /// Nothing is called that; perhaps another monitor was meant.
+    NoMonitor {
+        what: String,
+        near: Option<String>,
+    },
     AckUsage,
     SilenceUsage,
     BadLength(String),
@@ -117,7 +122,7 @@ pub(super) struct Status {
 /// Incidents that are open, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Open {
-    /// At most [`NAMED_MAX`], each with so much of its id as tells it from all others.
+    /// At most [`NAMED_MAX`], each with its id.
     pub named: Vec<(String, IncidentView)>,
     /// How many are not among them.
     pub more: usize,
@@ -141,8 +146,8 @@ impl Deeds<'_> {
         match command {
             Command::Help => Ok(Said::Help),
             Command::Status => self.status().await.map(Said::Status),
-            Command::Incidents => self.open().await.map(|open| Said::Incidents(named(&open))),
-            Command::Acknowledge(prefix) => self.acknowledge(&prefix).await,
+            Command::Incidents => self.open().await.map(|open| Said::Incidents(named(&open, short_id::short))),
+            Command::Acknowledge(part) => self.acknowledge(&part).await,
             Command::Silence(rest) => self.silence(&rest).await,
         }
     }
@@ -172,23 +177,30 @@ impl Deeds<'_> {
     async fn status(&self) -> Result<Status> {
         let order = [Health::Down, Health::Unknown, Health::Pending, Health::Degraded, Health::Up];
         let mut status = Status { counts: order.map(|health| (health, 0)).to_vec(), ..Status::default() };
+        self.each_monitor(|MonitorView { paused, health, .. }| {
+            if *paused {
+                status.paused += 1;
+            } else if let Some((_, count)) = status.counts.iter_mut().find(|(h, _)| h == health) {
+                *count += 1;
+            }
+        })
+        .await?;
+        status.open = named(&self.open().await?, short_id::short);
+        Ok(status)
+    }
+
+    /// Looks at every monitor of our tenants, a page at a time.
+    async fn each_monitor(&self, mut look: impl FnMut(&MonitorView)) -> Result<()> {
         for scope in &self.scopes {
             let mut after: Option<String> = None;
             loop {
                 let page = self.cx.store.monitors(*scope, after.as_deref(), PAGE_MAX).await?;
-                for MonitorView { paused, health, .. } in &page {
-                    if *paused {
-                        status.paused += 1;
-                    } else if let Some((_, count)) = status.counts.iter_mut().find(|(h, _)| h == health) {
-                        *count += 1;
-                    }
-                }
+                page.iter().for_each(&mut look);
                 let Some(last) = page.last().filter(|_| page.len() as i64 == PAGE_MAX) else { break };
                 after = Some(last.name.clone());
             }
         }
-        status.open = named(&self.open().await?);
-        Ok(status)
+        Ok(())
     }
 
     /// Open incidents of all our tenants, newest first.
@@ -205,18 +217,23 @@ impl Deeds<'_> {
         Ok(open)
     }
 
-    async fn acknowledge(&self, prefix: &str) -> Result<Said> {
-        let wanted = bare(prefix);
-        if wanted.len() < PREFIX_LEAST || prefix.contains(' ') {
+    async fn acknowledge(&self, part: &str) -> Result<Said> {
+        if part.chars().count() < short_id::PART_MIN || part.contains(' ') {
             return Ok(Said::AckUsage);
         }
-        let open = self.open().await?;
-        let mut fitting = open.iter().filter(|(_, incident)| bare(&incident.uid).starts_with(&wanted));
-        match (fitting.next(), fitting.count()) {
-            (None, _) => Ok(Said::NoIncident(prefix.to_owned())),
-            (Some((scope, incident)), 0) => self.acknowledge_one(*scope, incident).await,
-            (Some(_), more) => Ok(Said::Ambiguous { prefix: prefix.to_owned(), count: more + 1 }),
+        let fitting = self.fitting(part).await?;
+        match &fitting[..] {
+            [] => Ok(Said::NoIncident(part.to_owned())),
+            [(scope, incident)] => self.acknowledge_one(*scope, incident).await,
+            [..] => Ok(ambiguous(part, &fitting)),
         }
+    }
+
+    /// Open incidents whose id begins or ends so.
+    async fn fitting(&self, part: &str) -> Result<Vec<(TenantScope, IncidentView)>> {
+        let mut open = self.open().await?;
+        open.retain(|(_, incident)| short_id::fits(&incident.uid, part));
+        Ok(open)
     }
 
     async fn acknowledge_one(&self, scope: TenantScope, incident: &IncidentView) -> Result<Said> {
@@ -225,7 +242,7 @@ impl Deeds<'_> {
             return Ok(Said::AcknowledgedBefore { monitor });
         }
         let now = self.cx.clock.now();
-        if !self.cx.store.insert_action(scope, &incident.uid, Action::Acknowledge, &self.author, now).await? {
+        if !self.cx.store.insert_action(scope, &incident.uid, Action::Acknowledge, &self.author, None, now).await? {
             return Ok(Said::Over);
         }
         self.cx.actions.notify_one();
@@ -245,17 +262,21 @@ impl Deeds<'_> {
                 }
             }
         }
-        let wanted = bare(first);
-        if wanted.len() < PREFIX_LEAST {
-            return Ok(Said::NoMonitor((*first).to_owned()));
+        let fitting = self.fitting(first).await?;
+        match &fitting[..] {
+            [] => self.no_monitor(&words).await,
+            [(scope, incident)] => self.silence_for(*scope, &incident.monitor, Some(incident.rule.clone()), &words[1..]).await,
+            [..] => Ok(ambiguous(first, &fitting)),
         }
-        let open = self.open().await?;
-        let mut fitting = open.iter().filter(|(_, incident)| bare(&incident.uid).starts_with(&wanted));
-        match (fitting.next(), fitting.count()) {
-            (None, _) => Ok(Said::NoMonitor(words.join(" "))),
-            (Some((scope, incident)), 0) => self.silence_for(*scope, &incident.monitor, Some(incident.rule.clone()), &words[1..]).await,
-            (Some(_), more) => Ok(Said::Ambiguous { prefix: (*first).to_owned(), count: more + 1 }),
-        }
+    }
+
+    /// Nothing is called that. What was meant may be the first word alone, or several of them.
+    async fn no_monitor(&self, words: &[&str]) -> Result<Said> {
+        let mut names = Vec::new();
+        self.each_monitor(|monitor| names.push(monitor.name.clone())).await?;
+        let mut tried = (1..=words.len().min(NAME_WORDS_MAX)).rev().map(|count| words[..count].join(" "));
+        let near = tried.find_map(|tried| nearest(&tried, names.iter().map(String::as_str)));
+        Ok(Said::NoMonitor { what: words.join(" "), near })
     }
 
     /// With the words behind the name: a length if the first is one, and a comment.
@@ -268,7 +289,7 @@ impl Deeds<'_> {
                 None => return Ok(Said::BadLength((*word).to_owned())),
             },
         };
-        let comment: String = comment.join(" ").chars().filter(|c| !c.is_control()).take(COMMENT_MAX).collect();
+        let comment: String = comment.join(" ").chars().filter(|c| !steers(*c)).take(COMMENT_MAX).collect();
         self.quiet(scope, monitor, rule, self.at + length, comment).await
     }
 
@@ -298,9 +319,9 @@ impl Deeds<'_> {
     }
 }
 
-/// An id without its dashes, for comparing what people type.
-fn bare(id: &str) -> String {
-    id.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect()
+/// Which of them is meant cannot be said: all of them, with their whole ids.
+fn ambiguous(part: &str, fitting: &[(TenantScope, IncidentView)]) -> Said {
+    Said::Ambiguous { part: part.to_owned(), open: named(fitting, |uid| uid) }
 }
 
 /// A UUID (version 8: made of anything) that the same key makes again.
@@ -311,54 +332,16 @@ fn uid_of(key: &str) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
-/// The newest incidents, each with the shortest beginning of its id that no other open one has. Ids begin with the time, so those
-/// of one storm have much in common.
-fn named(open: &[(TenantScope, IncidentView)]) -> Open {
-    let mut ids: Vec<String> = open.iter().map(|(_, incident)| incident.uid.clone()).collect();
-    ids.sort_unstable();
-    let common = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
-    let short = |uid: &str| {
-        let place = ids.partition_point(|id| id.as_str() < uid);
-        let before = place.checked_sub(1).and_then(|before| ids.get(before)).map_or(0, |id| common(id, uid));
-        let after = ids.get(place + 1).map_or(0, |id| common(id, uid));
-        let mut length = (before.max(after) + 1).max(8).min(uid.len());
-        if uid.as_bytes().get(length - 1) == Some(&b'-') {
-            length = (length + 1).min(uid.len());
-        }
-        uid.get(..length).unwrap_or(uid).to_owned()
-    };
+/// The newest incidents, each under that form of its id.
+fn named(open: &[(TenantScope, IncidentView)], form: impl Fn(&str) -> &str) -> Open {
     let more = open.len().saturating_sub(NAMED_MAX);
-    let named = open.iter().take(NAMED_MAX).map(|(_, incident)| (short(&incident.uid), incident.clone())).collect();
+    let named = open.iter().take(NAMED_MAX).map(|(_, incident)| (form(&incident.uid).to_owned(), incident.clone())).collect();
     Open { named, more }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use watchkeeper_core::{IncidentId, Severity};
-
-    fn incident(uid: &str, opened_at: i64) -> IncidentView {
-        IncidentView {
-            uid: uid.to_owned(),
-            id: IncidentId(opened_at),
-            monitor_uid: String::new(),
-            monitor: "shop".to_owned(),
-            rule: "down".to_owned(),
-            status: "open".to_owned(),
-            severity: Severity::Critical,
-            opened_at: Micros(opened_at),
-            resolved_at: None,
-            resolved_why: None,
-            reason: None,
-            summary: String::new(),
-            value: None,
-            acknowledged_by: None,
-            acknowledged_at: None,
-            timeline: vec![],
-            notices: vec![],
-        }
-    }
-
     #[test]
     fn commands_are_understood_and_those_of_others_are_not_ours() {
         let of = |text: &str| parse(text, Some("watch_bot"), false);
@@ -375,20 +358,6 @@ mod tests {
         assert_eq!(parse("/status@watch_bot", None, false), None);
         assert_eq!(of("/"), None);
         assert_eq!(of(""), None);
-    }
-
-    #[test]
-    fn ids_are_shown_as_short_as_they_are_told_apart() {
-        let uids = [
-            "019aa2b4-7e0c-7d3a-9c55-0d1f6c1b2a3e",
-            "019aa2b4-7e0c-7d3b-9c55-0d1f6c1b2a3e",
-            "019aa2b4-8e0c-7d3a-9c55-0d1f6c1b2a3e",
-            "119aa2b4-7e0c-7d3a-9c55-0d1f6c1b2a3e",
-        ];
-        let open =
-            uids.iter().zip(1..).map(|(uid, at)| (TenantScope(watchkeeper_core::TenantId(1)), incident(uid, at))).collect::<Vec<_>>();
-        let shown: Vec<String> = named(&open).named.into_iter().map(|(short, _)| short).collect();
-        assert_eq!(shown, ["019aa2b4-7e0c-7d3a", "019aa2b4-7e0c-7d3b", "019aa2b4-8", "119aa2b4"]);
     }
 
     #[test]

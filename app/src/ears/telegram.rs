@@ -11,6 +11,7 @@ use super::words;
 use crate::channel::Language;
 use crate::channel::telegram::{Chat, Config, html};
 use crate::deliver;
+use crate::foreign::steers;
 use crate::store::{StoreError, TenantScope};
 use crate::telemetry::ResultLabel;
 use futures_util::FutureExt as _;
@@ -360,9 +361,7 @@ const AUTHOR_MAX: usize = 64;
 fn author(from: Option<&User>) -> String {
     let none = User::default();
     let from = from.unwrap_or(&none);
-    let clean = |text: &str| -> String {
-        text.chars().filter(|c| !c.is_control() && !is_format(*c)).take(AUTHOR_MAX).collect::<String>().trim().to_owned()
-    };
+    let clean = |text: &str| -> String { text.chars().filter(|c| !steers(*c)).take(AUTHOR_MAX).collect::<String>().trim().to_owned() };
     let (first, user) = (clean(&from.first_name), from.username.as_deref().map(clean).filter(|u| !u.is_empty()));
     match (first.is_empty(), user) {
         (false, Some(user)) => format!("Telegram: {first} (@{user})"),
@@ -370,11 +369,6 @@ fn author(from: Option<&User>) -> String {
         (true, Some(user)) => format!("Telegram: @{user}"),
         (true, None) => "Telegram".to_owned(),
     }
-}
-
-/// Characters that turn the direction of the text around them, or are not seen.
-const fn is_format(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

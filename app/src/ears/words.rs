@@ -35,6 +35,7 @@ struct Words {
     no_incident: &'static str,
     ambiguous: &'static str,
     no_monitor: &'static str,
+    near: &'static str,
     ack_usage: &'static str,
     silence_usage: &'static str,
     bad_length: &'static str,
@@ -65,9 +66,10 @@ static EN: Words = Words {
     silenced: "🔕 {name} is silenced until {until}",
     silenced_rule: "🔕 {name} ({rule}) is silenced until {until}",
     silence_over: "That silence would be over already",
-    no_incident: "No open incident begins with {what}",
-    ambiguous: "{count} open incidents begin with {what}: write more of the id",
+    no_incident: "No open incident's id begins or ends with {what}",
+    ambiguous: "{count} open incidents fit {what}: write more of the id",
     no_monitor: "There is no monitor and no open incident named {what}",
+    near: "{sentence}; did you mean {near}?",
     ack_usage: "Write /ack and at least 4 characters of the incident's id; /incidents lists them",
     silence_usage: "Write /silence, a monitor's name or an incident's id, and if you like a length such as 2h and a comment",
     bad_length: "{what} is no length from {least} to {most}, such as 30m, 2h or 1d",
@@ -98,9 +100,10 @@ static RU: Words = Words {
     silenced: "🔕 {name}: тишина до {until}",
     silenced_rule: "🔕 {name} ({rule}): тишина до {until}",
     silence_over: "Эта тишина уже закончилась бы",
-    no_incident: "Нет открытого инцидента, который начинается с {what}",
-    ambiguous: "С {what} начинаются {count} открытых инцидентов: напишите больше знаков",
+    no_incident: "Нет открытого инцидента, номер которого начинается или кончается на {what}",
+    ambiguous: "Открытых инцидентов, подходящих под {what}: {count}; напишите больше знаков",
     no_monitor: "Нет ни монитора, ни открытого инцидента с именем {what}",
+    near: "{sentence}; может быть, {near}?",
     ack_usage: "Напишите /ack и не меньше 4 знаков номера инцидента; список – /incidents",
     silence_usage: "Напишите /silence, имя монитора или номер инцидента и, если нужно, длительность (2h) и комментарий",
     bad_length: "{what} – не длительность от {least} до {most}, например 30m, 2h или 1d",
@@ -127,14 +130,14 @@ pub(super) fn say(said: &Said, language: Language, now: Micros) -> Text {
         Said::Status(status) => status_lines(status, language, now),
         Said::Incidents(open) if open.named.is_empty() => lines(words.none_open.to_owned(), Vec::new()),
         Said::Incidents(open) => lines(fill(words.open, &[("count", &total(open).to_string())]), open_lines(open, language, now)),
+        Said::Ambiguous { open, .. } => lines(sentence(said, language), open_lines(open, language, now)),
         Said::Acknowledged { .. }
         | Said::AcknowledgedBefore { .. }
         | Said::Over
         | Said::Silenced { .. }
         | Said::SilenceOver
         | Said::NoIncident(_)
-        | Said::Ambiguous { .. }
-        | Said::NoMonitor(_)
+        | Said::NoMonitor { .. }
         | Said::AckUsage
         | Said::SilenceUsage
         | Said::BadLength(_)
@@ -161,8 +164,11 @@ fn sentence(said: &Said, language: Language) -> String {
         }
         Said::SilenceOver => words.silence_over.to_owned(),
         Said::NoIncident(what) => fill(words.no_incident, &[("what", what)]),
-        Said::Ambiguous { prefix, count } => fill(words.ambiguous, &[("what", prefix), ("count", &count.to_string())]),
-        Said::NoMonitor(what) => fill(words.no_monitor, &[("what", what)]),
+        Said::Ambiguous { part, open } => fill(words.ambiguous, &[("what", part), ("count", &total(open).to_string())]),
+        Said::NoMonitor { what, near } => {
+            let sentence = fill(words.no_monitor, &[("what", what)]);
+            near.as_ref().map_or_else(|| sentence.clone(), |near| fill(words.near, &[("sentence", &sentence), ("near", near)]))
+        }
         Said::AckUsage => words.ack_usage.to_owned(),
         Said::SilenceUsage => words.silence_usage.to_owned(),
         Said::BadLength(what) => fill(
@@ -244,6 +250,38 @@ mod tests {
             let html = crate::channel::telegram::html(&say(&said, language, Micros(0)));
             assert!(!html.replacen("<b>", "", 1).replacen("</b>", "", 1).contains('<'), "{html}");
         }
+    }
+
+    #[test]
+    fn of_several_incidents_that_fit_each_is_named() {
+        let incident = |uid: &str, monitor: &str| {
+            let view = IncidentView {
+                uid: uid.to_owned(),
+                id: watchkeeper_core::IncidentId(1),
+                monitor_uid: String::new(),
+                monitor: monitor.to_owned(),
+                rule: "down".to_owned(),
+                status: "open".to_owned(),
+                severity: Severity::Critical,
+                opened_at: Micros(0),
+                resolved_at: None,
+                resolved_why: None,
+                reason: None,
+                summary: "it broke".to_owned(),
+                value: None,
+                acknowledged_by: None,
+                acknowledged_at: None,
+                routed_by: None,
+                timeline: vec![],
+                notices: vec![],
+            };
+            (uid.to_owned(), view)
+        };
+        let open = Open { named: vec![incident("019a-1", "shop"), incident("019a-2", "db")], more: 0 };
+        let said = Said::Ambiguous { part: "019a".to_owned(), open };
+        let answer = say(&said, Language::En, Micros(60_000_000)).plain();
+        assert!(answer.starts_with("2 open incidents fit 019a: write more of the id\n🔴 019a-1 shop: it broke"), "{answer}");
+        assert!(answer.contains("\n🔴 019a-2 db: it broke"), "{answer}");
     }
 
     #[test]

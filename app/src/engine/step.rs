@@ -6,7 +6,7 @@ use super::words::{self, Subject, Told};
 use crate::channel::content::Content;
 use crate::probe::Attempt;
 use crate::spec::MonitorSpec;
-use crate::store::{Decision, IncidentWrite, IntervalRow, LiveWrite, NoticeWrite, OpenIncident, VerdictRow};
+use crate::store::{Decision, IncidentWrite, IntervalRow, NoticeWrite, OpenIncident, VerdictRow};
 use smallvec::SmallVec;
 use watchkeeper_core::ids::IdBlock;
 use watchkeeper_core::quorum::{Health, Quorum};
@@ -18,8 +18,8 @@ use watchkeeper_core::{Dur, IncidentId, Micros, MonitorId, TenantId};
 pub(super) enum Cause<'a> {
     /// An attempt here or elsewhere, and when it began.
     Attempt(Micros, &'a Attempt),
-    /// A person, by name.
-    Person(&'a str),
+    /// A person, by name, and what was said with it.
+    Person(&'a str, Option<&'a str>),
     /// The clock, or a new configuration.
     Time,
 }
@@ -73,14 +73,15 @@ impl Step<'_> {
     const fn attempt(&self) -> Option<(Micros, &Attempt)> {
         match self.cause {
             Cause::Attempt(at, attempt) => Some((at, attempt)),
-            Cause::Person(_) | Cause::Time => None,
+            Cause::Person(..) | Cause::Time => None,
         }
     }
 
-    fn actor(&self) -> Option<String> {
+    /// Who is behind it, and what was said with it.
+    fn person(&self) -> (Option<String>, Option<String>) {
         match self.cause {
-            Cause::Person(name) => Some(name.to_owned()),
-            Cause::Attempt(..) | Cause::Time => None,
+            Cause::Person(name, comment) => (Some(name.to_owned()), comment.map(str::to_owned)),
+            Cause::Attempt(..) | Cause::Time => (None, None),
         }
     }
 
@@ -117,23 +118,19 @@ impl Step<'_> {
                     reason: known.reason.clone(),
                     value,
                     summary,
+                    routed_by: self.spec.and_then(|spec| spec.chosen.get(&known.rule).cloned()),
                     evidence: self.attempt().and_then(|(_, a)| super::evidence_json(a)),
                 });
                 open.push(known);
             }
             IncidentChange::Acknowledged { id, rule: _, severity, at, on } => {
-                let actor = self.actor();
+                let (actor, comment) = self.person();
                 let Some(known) = open.iter_mut().find(|o| o.id == id) else { return };
                 known.acknowledged_by = actor.clone().filter(|_| on);
-                let summary = words::acknowledged(on, actor.as_deref());
-                let told = Told { actor: actor.clone(), ..Told::about(known, NoticeEvent::Acknowledged, severity, summary.clone()) };
-                if on {
-                    self.tell(id, at, &told, said, verdict, decision);
-                } else {
-                    // Nobody is told of it, but pages that are open show it.
-                    let kind = "incident_unacknowledged".to_owned();
-                    decision.live.push(LiveWrite { kind, ..words::live_incident(self.subject, &told, at) });
-                }
+                let event = if on { NoticeEvent::Acknowledged } else { NoticeEvent::Unacknowledged };
+                let summary = words::acknowledged(on).to_owned();
+                let told = Told { actor: actor.clone(), comment, ..Told::about(known, event, severity, known.summary.clone()) };
+                self.tell(id, at, &told, said, verdict, decision);
                 decision.incidents.push(IncidentWrite::Acknowledge { id, at, on, actor, summary });
             }
             IncidentChange::Lasts { id, rule: _, severity, at, event, settled } => {
@@ -144,13 +141,14 @@ impl Step<'_> {
             }
             IncidentChange::Resolved { id, rule: _, severity, at, why } => {
                 let Some(known) = open.iter().position(|o| o.id == id).map(|i| open.remove(i)) else { return };
-                let actor = self.actor();
+                let (actor, comment) = self.person();
                 let summary = words::resolved(why, at - known.opened_at, actor.as_deref());
                 let told = Told {
                     detail: Some(known.summary.clone()),
                     resolved_at: Some(at),
                     resolved_why: Some(why),
                     actor: actor.clone(),
+                    comment,
                     ..Told::about(&known, NoticeEvent::Resolved, severity, summary.clone())
                 };
                 self.tell(id, at, &told, said, verdict, decision);

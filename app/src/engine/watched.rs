@@ -273,7 +273,7 @@ impl Watched {
         let before = self.verdict.clone();
         let judged = judge(&self.verdict, &self.spec.policy, Event::Operator(done.incident, done.action), place.now, ids);
         let changed = judged.verdict != before || !judged.incidents.is_empty();
-        let mut decision = self.decide(judged, place, Cause::Person(&done.actor), false);
+        let mut decision = self.decide(judged, place, Cause::Person(&done.actor, done.comment.as_deref()), false);
         decision.action = Some(done.id);
         changed.then_some(decision)
     }

@@ -5,6 +5,7 @@
 use super::watched::Codes;
 use crate::channel::Message;
 use crate::config::decode::show_duration;
+use crate::foreign::on_one_line;
 use crate::spec::MonitorSpec;
 use crate::store::{LiveWrite, OpenIncident, RetiredMonitor};
 use crate::web::types::Time;
@@ -99,10 +100,9 @@ pub fn opened(
     }
 }
 
-/// That somebody has taken an incident on, or given it back.
-pub fn acknowledged(on: bool, actor: Option<&str>) -> String {
-    let who = actor.unwrap_or("somebody");
-    if on { format!("{who} is on it") } else { format!("{who} is no longer on it") }
+/// That somebody has taken an incident on, or given it back, as its timeline says it beside the name.
+pub const fn acknowledged(on: bool) -> &'static str {
+    if on { "taken on" } else { "given back" }
 }
 
 /// That an incident lasts. `was` is why it opened.
@@ -166,8 +166,10 @@ pub struct Told<'a> {
     pub resolved_why: Option<ResolvedWhy>,
     /// It began soon after its last end.
     pub flapping: bool,
-    /// Who acknowledged or ended it.
+    /// Who acknowledged it, gave it back or ended it.
     pub actor: Option<String>,
+    /// What that person said with it.
+    pub comment: Option<String>,
 }
 
 impl<'a> Told<'a> {
@@ -186,11 +188,12 @@ impl<'a> Told<'a> {
             resolved_why: None,
             flapping: false,
             actor: None,
+            comment: None,
         }
     }
 }
 
-/// The message of a notice.
+/// The message of a notice. Here what a target, a job or a person said becomes a part of what others are told, on one line.
 pub fn message(subject: &Subject, verdict: &Verdict, codes: &Codes, told: Told<'_>) -> Message {
     let code = |datacenter| codes.get(datacenter).cloned().unwrap_or_else(|| format!("#{}", datacenter.0));
     let seen_by = verdict.votes.iter().map(|(datacenter, vote)| (code(datacenter), vote.health.as_str().to_owned())).collect();
@@ -206,14 +209,15 @@ pub fn message(subject: &Subject, verdict: &Verdict, codes: &Codes, told: Told<'
         rule: told.rule.to_string(),
         severity: told.severity,
         reason: told.reason,
-        summary: told.summary,
-        detail: told.detail,
+        summary: on_one_line(&told.summary),
+        detail: told.detail.as_deref().map(on_one_line),
         opened_at: told.opened_at,
         resolved_at: told.resolved_at,
         resolved_why: told.resolved_why.map(|why| why.as_str().to_owned()),
         cut_off: None,
         flapping: told.flapping,
-        actor: told.actor,
+        actor: told.actor.as_deref().map(on_one_line),
+        comment: told.comment.as_deref().map(on_one_line),
         seen_by,
     }
 }
@@ -235,7 +239,7 @@ pub fn live_incident(subject: &Subject, told: &Told<'_>, at: Micros) -> LiveWrit
         data: json!({
             "incident": told.incident, "monitor": subject.uid, "name": subject.name, "rule": told.rule.as_str(),
             "severity": told.severity.as_str(), "summary": told.summary, "opened_at": Time(told.opened_at),
-            "resolved_at": told.resolved_at.map(Time), "actor": told.actor,
+            "resolved_at": told.resolved_at.map(Time), "actor": told.actor, "comment": told.comment,
         }),
     }
 }

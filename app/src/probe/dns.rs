@@ -317,7 +317,11 @@ async fn exchange(stream: &mut TcpStream, wire: &Wire, first_byte: &mut Option<I
 }
 
 fn udp_fault(error: &std::io::Error, server: SocketAddr) -> Fault {
-    use std::io::ErrorKind::{HostUnreachable, NetworkUnreachable};
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    // The host says that nothing listens there (ICMP port unreachable): no connection is refused where there is none.
+    if error.kind() == ConnectionRefused {
+        return Fault::down(Reason::DnsNotListening, format!("{server} answered that nothing listens there over UDP"));
+    }
     // A datagram socket learns of a missing route before anything is sent.
     if matches!(error.kind(), NetworkUnreachable | HostUnreachable) {
         return Fault::unknown(Blind::NoRoute, format!("asking {server}: this node has no route to it"));

@@ -166,6 +166,8 @@ pub struct ActionRow {
     pub action: Action,
     /// Who.
     pub actor: String,
+    /// What was said with it.
+    pub comment: Option<String>,
     /// When.
     pub at: Micros,
 }

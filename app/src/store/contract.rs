@@ -101,16 +101,24 @@ pub trait Store: Send + Sync {
 
     /// What may mute this tenant's notices now.
     async fn mutes(&self, tenant: TenantId, now: Micros) -> Result<Mutes>;
-    /// Adds a silence; one that is there already is left alone. [`super::StoreError::Refused`] when [`super::SILENCES_MAX`] of this tenant have
-    /// not ended.
-    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<()>;
+    /// Adds a silence, and the live event that says so; one that is there already is left alone (`None`).
+    /// [`super::StoreError::Refused`] when [`super::SILENCES_MAX`] of this tenant have not ended.
+    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<Option<LiveRow>>;
     /// Silences that have not ended before `since`, newest first, at most `limit`.
     async fn silences(&self, scope: TenantScope, since: Micros, limit: i64) -> Result<Vec<Silence>>;
-    /// Ends a silence now; what mutes hold back is looked at again at once (or as soon as its route's hours allow). False if there is none
-    /// that lasts. Maintenance windows that `apply` changes have the same effect.
-    async fn end_silence(&self, scope: TenantScope, uid: &str, now: Micros) -> Result<bool>;
-    /// Records what a person did about an open incident. False if there is no such open incident.
-    async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool>;
+    /// Ends a silence now, with the live event that says so; what mutes hold back is looked at again at once (or as soon as its route's
+    /// hours allow). `None` if there is none that lasts. Maintenance windows that `apply` changes have the same effect.
+    async fn end_silence(&self, scope: TenantScope, uid: &str, actor: &str, now: Micros) -> Result<Option<LiveRow>>;
+    /// Records what a person did about an open incident, and said with it. False if there is no such open incident.
+    async fn insert_action(
+        &self,
+        scope: TenantScope,
+        incident_uid: &str,
+        action: Action,
+        actor: &str,
+        comment: Option<&str>,
+        now: Micros,
+    ) -> Result<bool>;
     /// Adds a person's words to an incident's timeline. False if there is no such incident.
     async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool>;
     /// Actions that no batch has folded yet, oldest first, also on incidents that have ended meanwhile.

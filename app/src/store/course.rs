@@ -3,7 +3,8 @@
 //! Nothing follows the end of an incident: what comes later changes nothing and has no entry.
 
 use super::rows::{Columns, Sql};
-use super::{IncidentWrite, LiveWrite};
+use super::{IncidentWrite, LiveWrite, Silence};
+use crate::channel::text::iso;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use watchkeeper_core::{IncidentId, Micros};
@@ -132,6 +133,25 @@ pub(super) fn place<'a>(entries: Vec<EntryOut<'a>>, mut revs: BTreeMap<i64, i64>
 pub(super) fn channels_failed(at: Micros, incident: Option<&str>, event: &str, failed: &[String], instead: &[String]) -> LiveWrite {
     let data = serde_json::json!({ "incident": incident, "event": event, "channels": failed, "last_resort": instead });
     LiveWrite { at, kind: "channels_failed".to_owned(), data }
+}
+
+/// The live event of a silence that was asked for.
+pub(super) fn silence_created(silence: &Silence) -> LiveWrite {
+    of_silence("silence_created", silence, &silence.author, silence.starts_at)
+}
+
+/// The live event of a silence that a person has ended. That one has run out is no event: its end was told with its beginning.
+pub(super) fn silence_ended(silence: &Silence, actor: &str) -> LiveWrite {
+    of_silence("silence_ended", silence, actor, silence.ends_at)
+}
+
+fn of_silence(kind: &str, silence: &Silence, actor: &str, at: Micros) -> LiveWrite {
+    let Silence { uid, matcher, starts_at, ends_at, author, comment } = silence;
+    let data = serde_json::json!({
+        "silence": uid, "match": matcher, "starts_at": iso(*starts_at), "ends_at": iso(*ends_at), "author": author,
+        "comment": comment, "actor": actor,
+    });
+    LiveWrite { at, kind: kind.to_owned(), data }
 }
 
 #[cfg(test)]

@@ -235,6 +235,8 @@ pub enum IncidentWrite {
         value: Option<i64>,
         /// One sentence.
         summary: String,
+        /// What chose whom to tell.
+        routed_by: Option<String>,
         /// JSON: an [`crate::probe::Attempt`] and the votes; what was seen.
         evidence: Option<String>,
     },
@@ -321,7 +323,7 @@ pub struct NoticeWrite {
 pub struct LiveWrite {
     /// When.
     pub at: Micros,
-    /// `monitor_state`, `incident_opened`, `incident_resolved`; `channels_failed` is written by the store itself.
+    /// `monitor_state`, `incident_opened`, …; `channels_failed`, `silence_created` and `silence_ended` are written by the store itself.
     pub kind: String,
     /// The event's data as the API sends it.
     pub data: serde_json::Value,

@@ -43,6 +43,7 @@ pub(super) struct IncidentOut<'a> {
     pub reason: Option<&'a str>,
     pub value: Option<i64>,
     pub summary: &'a str,
+    pub routed_by: Option<&'a str>,
     pub course: Course,
 }
 
@@ -169,7 +170,7 @@ fn verdict(monitor: i64, tenant: i64, row: &super::VerdictRow) -> VerdictOut {
 }
 
 fn incident<'a>(flat: &mut Flat<'a>, opened: &mut HashMap<i64, usize>, decision: &Decision, write: &'a IncidentWrite) {
-    if let IncidentWrite::Open { id, uid, rule, severity, at, deciding_at, reason, value, summary, evidence: _ } = write {
+    if let IncidentWrite::Open { id, uid, rule, severity, at, deciding_at, reason, value, summary, routed_by, evidence: _ } = write {
         opened.insert(id.0, flat.opened.len());
         flat.opened.push(IncidentOut {
             id: id.0,
@@ -183,6 +184,7 @@ fn incident<'a>(flat: &mut Flat<'a>, opened: &mut HashMap<i64, usize>, decision:
             reason: reason.as_deref(),
             value: *value,
             summary,
+            routed_by: routed_by.as_deref(),
             course: Course::default(),
         });
     }

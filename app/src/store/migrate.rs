@@ -20,6 +20,7 @@ pub(super) const SQLITE: &[Migration] = &[
     Migration { version: 2, name: "alerting", sql: include_str!("migrations/sqlite/0002_alerting.sql") },
     Migration { version: 3, name: "together", sql: include_str!("migrations/sqlite/0003_together.sql") },
     Migration { version: 4, name: "nodes", sql: include_str!("migrations/sqlite/0004_nodes.sql") },
+    Migration { version: 5, name: "words", sql: include_str!("migrations/sqlite/0005_words.sql") },
 ];
 
 /// The schema of PostgreSQL.
@@ -28,6 +29,7 @@ pub(super) const POSTGRES: &[Migration] = &[
     Migration { version: 2, name: "alerting", sql: include_str!("migrations/postgres/0002_alerting.sql") },
     Migration { version: 3, name: "together", sql: include_str!("migrations/postgres/0003_together.sql") },
     Migration { version: 4, name: "nodes", sql: include_str!("migrations/postgres/0004_nodes.sql") },
+    Migration { version: 5, name: "words", sql: include_str!("migrations/postgres/0005_words.sql") },
 ];
 
 /// The table that says which were applied; the same text on both stores.

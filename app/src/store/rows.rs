@@ -1,6 +1,7 @@
 //! Rows read back into the types of the contract, for both drivers. Every number comes as `i64`: queries cast where a column is smaller.
 
 use super::error::unreadable;
+use super::fold;
 use super::{
     ActionRow, BeatRow, DeadLetter, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView, NoticeView, OpenIncident,
     PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
@@ -11,7 +12,7 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::{RuleKey, Severity};
-use watchkeeper_core::verdict::{Action, NoticeEvent};
+use watchkeeper_core::verdict::{Action, NoticeEvent, RuleState, Standing, Verdict};
 use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Dur, IncidentId, Micros, MonitorId, Outcome, TenantId};
 
 /// A driver's result with our type.
@@ -89,7 +90,7 @@ pub(super) fn outcome(kind: i64, why: i64) -> Sql<Outcome> {
     Outcome::from_codes(kind as i16, why as i16).ok_or_else(|| unreadable("a heartbeat's outcome is of a newer version"))
 }
 
-/// A monitor from: id, uid, name, kind, target, labels, paused, origin, config, health, since, why, created_at.
+/// A monitor from: id, uid, name, kind, target, labels, paused, origin, config, health, since, why, created_at, fold.
 pub(super) fn monitor(row: &impl Columns) -> Sql<MonitorView> {
     let health = row.maybe_int(9)?;
     Ok(MonitorView {
@@ -106,12 +107,19 @@ pub(super) fn monitor(row: &impl Columns) -> Sql<MonitorView> {
         since: row.maybe_int(10)?.map(Micros),
         why: row.maybe_text(11)?,
         created_at: Micros(row.int(12)?),
+        flapping: row.maybe_text(13)?.as_deref().and_then(fold::verdict).map(|verdict| flapping(&verdict)).unwrap_or_default(),
         last: None,
     })
 }
 
+/// The rules of which the incident flaps.
+fn flapping(verdict: &Verdict) -> Vec<String> {
+    let flaps = |state: &RuleState| matches!(state, RuleState::Open(Standing { flap: Some(_), .. }));
+    verdict.rules.iter().filter(|(_, state)| flaps(state)).map(|(key, _)| key.to_string()).collect()
+}
+
 /// An incident from: uid, id, monitor uid, monitor name, rule, status, severity, opened_at, resolved_at, resolved_why, reason, summary,
-/// value, acknowledged_by, acknowledged_at.
+/// value, acknowledged_by, acknowledged_at, routed_by.
 pub(super) fn incident(row: &impl Columns) -> Sql<IncidentView> {
     Ok(IncidentView {
         uid: row.text(0)?,
@@ -129,6 +137,7 @@ pub(super) fn incident(row: &impl Columns) -> Sql<IncidentView> {
         value: row.maybe_int(12)?,
         acknowledged_by: row.maybe_text(13)?,
         acknowledged_at: row.maybe_int(14)?.map(Micros),
+        routed_by: row.maybe_text(15)?,
         timeline: Vec::new(),
         notices: Vec::new(),
     })
@@ -240,7 +249,7 @@ pub(super) fn maintenance(row: &impl Columns) -> Sql<MaintenanceObject> {
     Ok(MaintenanceObject { name: row.text(0)?, matcher: row.text(1)?, window: row.text(2)?, origin: row.text(3)? })
 }
 
-/// An action from: id, incident, monitor, action, actor, at.
+/// An action from: id, incident, monitor, action, actor, at, comment.
 pub(super) fn action(row: &impl Columns) -> Sql<ActionRow> {
     let action = Action::parse(&row.text(3)?);
     Ok(ActionRow {
@@ -250,6 +259,7 @@ pub(super) fn action(row: &impl Columns) -> Sql<ActionRow> {
         action: action.ok_or_else(|| unreadable("an action is of a newer version"))?,
         actor: row.text(4)?,
         at: Micros(row.int(5)?),
+        comment: row.maybe_text(6)?,
     })
 }
 

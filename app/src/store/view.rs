@@ -33,6 +33,8 @@ pub struct MonitorView {
     pub since: Option<Micros>,
     /// Why, while failing or blind.
     pub why: Option<String>,
+    /// Rules of it that flap.
+    pub flapping: Vec<String>,
     /// When the store first saw it.
     pub created_at: Micros,
     /// Its newest heartbeat.
@@ -72,6 +74,8 @@ pub struct IncidentView {
     pub acknowledged_by: Option<String>,
     /// When they did.
     pub acknowledged_at: Option<Micros>,
+    /// What chose whom to tell, in words; not known of incidents of earlier versions.
+    pub routed_by: Option<String>,
     /// Its timeline; empty in lists.
     pub timeline: Vec<TimelineEntry>,
     /// What was told to whom; empty in lists.
@@ -101,7 +105,7 @@ pub struct TimelineEntry {
 pub struct NoticeView {
     /// The channel's name.
     pub channel: String,
-    /// `opened`, `reminded`, `escalated`, `acknowledged`, `resolved`.
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `unacknowledged`, `resolved`.
     pub event: String,
     /// `due`, `held`, `sending`, `sent`, `dead`, `suppressed`.
     pub state: String,

@@ -68,7 +68,8 @@ pub fn error_type(reason: Reason, code: i64) -> Option<&'static str> {
         | Reason::DnsTimeout
         | Reason::DnsMalformed
         | Reason::DnsUnexpectedRcode
-        | Reason::DnsUnexpectedAnswer => Some("DNS_ERROR"),
+        | Reason::DnsUnexpectedAnswer
+        | Reason::DnsNotListening => Some("DNS_ERROR"),
         Reason::TcpTimeout | Reason::TcpReadTimeout | Reason::TlsTimeout | Reason::HttpFirstByteTimeout | Reason::IcmpTimeout => {
             Some("TIMEOUT")
         }

@@ -3,8 +3,8 @@
 use super::Web;
 use super::auth::{Caller, Role};
 use super::error::ApiError;
-use super::mutes::Open;
-use super::types::{Heartbeat, Monitor, Page, Time};
+use super::types::{Heartbeat, Monitor, Mute, Page, Time};
+use crate::mutes::InForce;
 use crate::store::MonitorView;
 use axum::Extension;
 use axum::Json;
@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use watchkeeper_core::Micros;
+use watchkeeper_core::matcher::Subject;
 
 /// Items of a page when nobody says how many.
 const LIMIT_DEFAULT: i64 = 100;
@@ -88,9 +89,9 @@ pub(super) async fn monitors(
     let mut views = web.store.monitors(caller.scope, after, limit + 1).await?;
     let more = cut(&mut views, limit);
     let next = views.last().filter(|_| more).map(|last| last.name.clone());
-    let open = open_mutes(&web, &caller).await?;
+    let held = in_force(&web, &caller).await?;
     let items = views.into_iter().map(|view| {
-        let mutes = open.of(&view);
+        let mutes = mutes_of(&view, &held);
         Monitor::of(view, mutes, false)
     });
     Ok(Json(Page { items: items.collect(), next }))
@@ -105,14 +106,20 @@ pub(super) async fn monitor(
     let view = own_monitor(&web, &caller, &id).await?;
     // Whoever only reads must not be able to report in a job's name.
     let push_token = if caller.role >= Role::Operator { web.store.push_token(caller.scope, view.id).await? } else { None };
-    let mutes = open_mutes(&web, &caller).await?.of(&view);
+    let mutes = mutes_of(&view, &in_force(&web, &caller).await?);
     Ok(Json(Monitor { push_token, ..Monitor::of(view, mutes, true) }))
 }
 
-/// What mutes the caller's monitors now.
-async fn open_mutes(web: &Web, caller: &Caller) -> Result<Open, ApiError> {
+/// The caller's mutes that are in force.
+async fn in_force(web: &Web, caller: &Caller) -> Result<Vec<InForce>, ApiError> {
     let now = web.clock.now();
-    Ok(Open::at(web.store.mutes(caller.scope.0, now).await?, now))
+    Ok(InForce::of(web.store.mutes(caller.scope.0, now).await?, now))
+}
+
+/// Those that mute the whole monitor; mutes of single rules are not among them.
+fn mutes_of(monitor: &MonitorView, held: &[InForce]) -> Vec<Mute> {
+    let subject = Subject { monitor: &monitor.name, labels: &monitor.labels, kind: &monitor.kind, rule: None, severity: None };
+    held.iter().filter(|held| held.is_about(&subject)).map(Mute::of).collect()
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,7 @@
 use super::Web;
 use super::error::ApiError;
 use crate::config::StoreUrl;
+use crate::foreign::steers;
 use crate::store::{Store, StoreError, TenantScope};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -32,6 +33,12 @@ const TOKEN_BYTES: usize = 32;
 
 /// So much of a token's text is kept readable, to tell tokens apart in a list; the rest still has 220 unknown bits.
 const SHOWN_CHARS: usize = TOKEN_PREFIX.len() + 6;
+
+/// The header that says which person acts with a token that several share.
+pub const PERSON_HEADER: &str = "x-watchkeeper-as";
+
+/// A person's name has at most so many characters: it stands in the first line of messages. Fewer would cut full names.
+const PERSON_MAX: usize = 60;
 
 /// A longer header is refused before it is hashed: no token is that long, and hashing megabytes for strangers costs.
 const HEADER_MAX: usize = 256;
@@ -73,7 +80,7 @@ pub struct Caller {
     pub scope: TenantScope,
     /// What may be done.
     pub role: Role,
-    /// The token's name: the author of what is done with it.
+    /// The author of what is done: the token's name, and before it the person's, where one is named.
     pub name: String,
 }
 
@@ -170,7 +177,18 @@ async fn authenticate(web: &Web, headers: &HeaderMap) -> Result<Caller, ApiError
         tracing::warn!(token.name = %row.name, role = %row.role, "a token has a role that this version does not know");
         return Err(ApiError::unauthorized());
     };
-    Ok(Caller { scope: TenantScope(row.tenant), role, name: row.name })
+    Ok(Caller { scope: TenantScope(row.tenant), role, name: author(&row.name, headers)? })
+}
+
+/// `ann (first start)`: a person may say who they are, and nobody has checked it; the token beside the name is what was checked.
+fn author(token: &str, headers: &HeaderMap) -> Result<String, ApiError> {
+    let Some(value) = headers.get(PERSON_HEADER) else { return Ok(token.to_owned()) };
+    let name = std::str::from_utf8(value.as_bytes()).map(str::trim).unwrap_or_default();
+    let good = (1..=PERSON_MAX).contains(&name.chars().count()) && !name.contains(steers);
+    if !good {
+        return Err(ApiError::bad_request(format!("`{PERSON_HEADER}` is not a name; accepted are 1 to {PERSON_MAX} characters in UTF-8")));
+    }
+    Ok(if name == token { name.to_owned() } else { format!("{name} ({token})") })
 }
 
 /// Lets a request pass that carries a token of at least `least`, and tells the handler whose it is.
@@ -227,6 +245,22 @@ mod tests {
         assert_eq!(of("Bearer"), None);
         assert_eq!(of(&format!("Bearer {}", "a".repeat(300))), None);
         assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_person_is_named_beside_the_token_and_never_in_its_place() {
+        let of = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(PERSON_HEADER, axum::http::HeaderValue::from_bytes(value).unwrap());
+            author("first start", &headers).ok()
+        };
+        assert_eq!(author("first start", &HeaderMap::new()).unwrap(), "first start");
+        assert_eq!(of(b" ann ").as_deref(), Some("ann (first start)"));
+        assert_eq!(of("Анна К.".as_bytes()).as_deref(), Some("Анна К. (first start)"));
+        assert_eq!(of(b"first start").as_deref(), Some("first start"));
+        for bad in [&b" "[..], b"\xff", "a\u{202e}b".as_bytes(), &[b'x'; 61]] {
+            assert_eq!(of(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

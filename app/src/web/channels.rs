@@ -45,8 +45,8 @@ pub(super) async fn channels(
     Json(Page { items, next: None })
 }
 
-/// `POST /api/v1/alert-channels/{name}/test`: one message now, without retry and without the outbox. 502 says what the
-/// provider did not like.
+/// `POST /api/v1/alert-channels/{name}/test`: one message now, without retry and without the outbox; if it is taken, what
+/// waits for the channel is tried at once. 502 says what the provider did not like.
 pub(super) async fn test(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
@@ -59,7 +59,10 @@ pub(super) async fn test(
         return Err(ApiError::too_many(format!("a channel is tested {TESTS_PER_MINUTE} times a minute at most")));
     }
     match channel::send_test(&web.net, &web.clock, &found.config.name, &found.config.kind, found.config.common.style).await {
-        Ok(accepted) => Ok(Json(ChannelTested { channel: name, provider_id: accepted.provider_id })),
+        Ok(accepted) => {
+            (web.control.mended)(found.id);
+            Ok(Json(ChannelTested { channel: name, provider_id: accepted.provider_id }))
+        }
         Err(refused) => Err(ApiError::new(
             StatusCode::BAD_GATEWAY,
             match refused.class {

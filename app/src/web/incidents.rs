@@ -135,7 +135,7 @@ async fn act(web: &Web, caller: &Caller, id: &str, action: Action, order: Order)
     admit(web, caller)?;
     let id = without_nul(id)?;
     let comment = order.comment.as_deref().map(|text| written(text, "comment")).transpose()?;
-    if !web.store.insert_action(caller.scope, id, action, &caller.name, web.clock.now()).await? {
+    if !web.store.insert_action(caller.scope, id, action, &caller.name, comment, web.clock.now()).await? {
         let view = web.store.incident(caller.scope, id).await?.ok_or_else(|| ApiError::not_found("incident"))?;
         let ended = view.resolved_at.map_or_else(String::new, |at| format!(" since {}", Time(at)));
         return Err(ApiError::conflict("already_resolved", format!("the incident is over{ended}: {}", view.summary)));

@@ -14,7 +14,6 @@ mod health;
 pub mod health_port;
 mod incidents;
 mod metrics;
-mod mutes;
 mod periods;
 mod process;
 mod push;
@@ -48,6 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use watchkeeper_core::ChannelId;
 
 /// A request is answered within this, or with 503: a slow store must not pile requests up for ever. Shorter would cut long
 /// histories on slow disks. The live stream and the body of `/metrics` begin within it and go on.
@@ -72,6 +72,8 @@ pub struct Control {
     pub wake_actions: Arc<Notify>,
     /// Makes every channel look at its outbox: a silence began or ended, or something is due again.
     pub wake_channels: Arc<dyn Fn() + Send + Sync>,
+    /// A channel took a test message: what waits for it is tried at once.
+    pub mended: Arc<dyn Fn(ChannelId) + Send + Sync>,
     /// Where reloads are asked for.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Whether the node does its work.

@@ -18,7 +18,9 @@ use axum::response::{IntoResponse, Response};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use url::form_urlencoded;
 use uuid::Uuid;
@@ -31,8 +33,8 @@ pub const PUSHES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("5 is not ze
 /// Pushes of one monitor at once, after a pause: a queue that was held up is let through.
 pub const PUSH_BURST: NonZeroU32 = NonZeroU32::new(60).expect("60 is not zero");
 
-/// Calls of all push routes per second, known token or not: each is a query. A store does several thousand; the rest is for
-/// heartbeats. Fewer would refuse large fleets at the full hour, when all their jobs report.
+/// Calls of all push routes per second with tokens that have opened a monitor before, and as many with others: each is a query. A
+/// store does several thousand; the rest is for heartbeats. Fewer would refuse large fleets at the full hour, when all their jobs report.
 pub const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(2_000).expect("2 000 is not zero");
 
 /// The body beyond what is kept is read up to this and thrown away, so that the sender sees the answer and not a reset.
@@ -44,9 +46,15 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A reported round trip beyond this is taken for nonsense and left out.
 const PING_MAX_MS: f64 = 86_400_000.0;
 
-/// The limits over all pushes.
+/// So many tokens are remembered. Fewer than there are jobs makes some of them strangers at each call; more would only take memory.
+const KNOWN_MAX: usize = 100_000;
+
+/// The limits over all pushes. Whoever has no token must not use up what is for those who have one.
 pub(super) struct PushLimits {
-    all: DefaultDirectRateLimiter,
+    /// Tokens that have opened a monitor since the start.
+    tokens: Mutex<HashSet<String>>,
+    known: DefaultDirectRateLimiter,
+    strangers: DefaultDirectRateLimiter,
     /// Keyed by monitor, not by what was sent: unknown tokens must not make it grow.
     each: DefaultKeyedRateLimiter<MonitorId>,
 }
@@ -54,8 +62,35 @@ pub(super) struct PushLimits {
 impl Default for PushLimits {
     fn default() -> Self {
         Self {
-            all: RateLimiter::direct(Quota::per_second(CALLS_PER_SECOND)),
+            tokens: Mutex::default(),
+            known: RateLimiter::direct(Quota::per_second(CALLS_PER_SECOND)),
+            strangers: RateLimiter::direct(Quota::per_second(CALLS_PER_SECOND)),
             each: RateLimiter::keyed(Quota::per_second(PUSHES_PER_SECOND).allow_burst(PUSH_BURST)),
+        }
+    }
+}
+
+impl PushLimits {
+    fn tokens(&self) -> MutexGuard<'_, HashSet<String>> {
+        match self.tokens.lock() {
+            Ok(guard) => guard,
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+
+    /// Before the store is asked for this token.
+    fn admit(&self, token: &str) -> Result<(), ApiError> {
+        let limit = if self.tokens().contains(token) { &self.known } else { &self.strangers };
+        limit.check().map_err(|_| ApiError::too_many("too many pushes at once; try again in a second"))
+    }
+
+    /// What the store said of it.
+    fn learn(&self, token: &str, opens: bool) {
+        let mut tokens = self.tokens();
+        if !opens {
+            tokens.remove(token);
+        } else if tokens.len() < KNOWN_MAX {
+            tokens.insert(token.to_owned());
         }
     }
 }
@@ -86,7 +121,10 @@ struct Said {
 async fn record(web: &Web, token: &str, said: Said) -> Result<(), ApiError> {
     let unknown = || ApiError::not_found("push token");
     let token = stored_form(token).ok_or_else(unknown)?;
-    let monitor = web.store.push_target(&token).await?.ok_or_else(unknown)?;
+    web.0.push_limits.admit(&token)?;
+    let monitor = web.store.push_target(&token).await?;
+    web.0.push_limits.learn(&token, monitor.is_some());
+    let monitor = monitor.ok_or_else(unknown)?;
     if web.0.push_limits.each.check_key(&monitor).is_err() {
         return Err(ApiError::too_many(format!("a monitor may push {PUSHES_PER_SECOND} times a second")));
     }
@@ -94,11 +132,6 @@ async fn record(web: &Web, token: &str, said: Said) -> Result<(), ApiError> {
     web.store.insert_push(&PushRow { id: 0, monitor, kind, exit, ping_us, body, at: web.clock.now() }).await?;
     web.control.wake_pushes.notify_one();
     Ok(())
-}
-
-/// Before anything is read: the limit over all.
-fn admit(web: &Web) -> Result<(), ApiError> {
-    web.0.push_limits.all.check().map_err(|_| ApiError::too_many("too many pushes at once; try again in a second"))
 }
 
 /// Uptime Kuma's answer: `{"ok":true}` or `{"ok":false,"msg":"…"}`.
@@ -112,10 +145,9 @@ struct KumaAnswer {
 /// `GET|POST /api/push/{token}?status=up|down&msg=&ping=`: as in Uptime Kuma, no status is `up`, and any other word than `up`
 /// is a failure.
 pub(super) async fn kuma(State(web): State<Web>, token: Result<Segment, ApiError>, uri: Uri) -> Response {
-    let result = match (admit(&web), token) {
-        (Err(refused), _) => Err(refused),
-        (Ok(()), Ok(Segment(token))) => record(&web, &token, kuma_said(uri.query().unwrap_or_default())).await,
-        (Ok(()), Err(_)) => Err(ApiError::not_found("push token")),
+    let result = match token {
+        Ok(Segment(token)) => record(&web, &token, kuma_said(uri.query().unwrap_or_default())).await,
+        Err(_) => Err(ApiError::not_found("push token")),
     };
     match result {
         Ok(()) => Json(KumaAnswer { ok: true, msg: None }).into_response(),
@@ -165,9 +197,6 @@ pub(super) async fn ping_action(
 }
 
 async fn healthchecks(web: &Web, token: &str, action: Option<&str>, method: &Method, body: Body) -> Response {
-    if let Err(refused) = admit(web) {
-        return text(refused.status, &refused.message);
-    }
     let Some((kind, exit)) = action_of(action) else {
         return text(StatusCode::BAD_REQUEST, "after the token comes nothing, start, fail, log, or an exit code from 0 to 255");
     };
@@ -249,6 +278,19 @@ mod tests {
             assert_eq!(stored_form(other), None, "{other:?}");
         }
         assert_ne!(new_push_token().unwrap(), token);
+    }
+
+    #[test]
+    fn strangers_use_up_nothing_that_is_for_those_who_have_a_token() {
+        let limits = PushLimits::default();
+        limits.admit("a job's").unwrap();
+        limits.learn("a job's", true);
+        let guesses = (0..10_000).map(|nth| format!("guess {nth}"));
+        let refused = guesses.filter(|guess| limits.admit(guess).inspect(|()| limits.learn(guess, false)).is_err()).count();
+        assert!(refused > 0, "guessing has a limit");
+        limits.admit("a job's").expect("the job's push is admitted all the while");
+        limits.learn("a job's", false);
+        assert!(!limits.tokens().contains("a job's"), "a token that opens nothing any more is a stranger's");
     }
 
     #[test]

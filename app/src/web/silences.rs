@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::incidents::{admit, written};
 use super::types::{Done, Match, NewSilence, Page, Silence, Time};
 use crate::config::decode::{parse_duration, show_duration};
-use crate::store::{self, SILENCES_MAX, StoreError};
+use crate::store::{self, LiveRow, SILENCES_MAX, StoreError};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -55,11 +55,12 @@ pub(super) async fn create(
     admit(&web, &caller)?;
     let now = web.clock.now();
     let silence = accepted(asked, &caller.name, now)?;
-    web.store.create_silence(caller.scope, &silence).await.map_err(|error| match error {
+    let event = web.store.create_silence(caller.scope, &silence).await.map_err(|error| match error {
         // The one thing that it refuses: more of them than can be looked at for each notice.
         StoreError::Refused(why) => ApiError::conflict("too_many_silences", why),
         StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotInForce => error.into(),
     })?;
+    publish(&web, &caller, event);
     (web.control.wake_channels)();
     tracing::info!(
         silence.id = %silence.uid, actor = %caller.name,
@@ -76,12 +77,21 @@ pub(super) async fn end(
     Segment(id): Segment,
 ) -> Result<Json<Done>, ApiError> {
     admit(&web, &caller)?;
-    if !web.store.end_silence(caller.scope, without_nul(&id)?, web.clock.now()).await? {
+    let event = web.store.end_silence(caller.scope, without_nul(&id)?, &caller.name, web.clock.now()).await?;
+    if event.is_none() {
         return Err(ApiError::not_found("silence that lasts"));
     }
+    publish(&web, &caller, event);
     (web.control.wake_channels)();
     tracing::info!(silence.id = %id, actor = %caller.name, "{} ends silence {id}", caller.name);
     Ok(Json(Done { message: "ended: what it held back is told now, if it is still true".to_owned() }))
+}
+
+/// Wakes whoever reads the live stream.
+fn publish(web: &Web, caller: &Caller, event: Option<LiveRow>) {
+    if let Some(event) = event {
+        web.live.publish(caller.scope.0, event);
+    }
 }
 
 /// How many of the tenant's monitors a silence is about, whatever the rule.

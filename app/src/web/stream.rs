@@ -91,7 +91,8 @@ async fn open_at(web: &Web, scope: TenantScope, asked: Option<i64>) -> Result<(i
         return Ok((newest, vec![resync(newest), position("connected", newest, "events follow as they happen")]));
     }
     let mut opening = vec![];
-    let known = asked == newest || asked == 0 || is_there(web, scope, asked).await?;
+    // 0 is the place before the first event: whether that is still there cannot be told from those that are.
+    let known = asked == newest || is_there(web, scope, asked).await?;
     if !known {
         opening.push(resync(asked));
     }

@@ -79,6 +79,9 @@ pub struct Monitor {
     pub since: Option<Time>,
     /// Why, while failing or blind: `dns_nxdomain`, …
     pub why: Option<String>,
+    /// Rules that flap: their incident goes on until they have been clear for their whole `flap_window`.
+    #[serde(default)]
+    pub flapping: Vec<String>,
     /// The newest heartbeat.
     pub last: Option<Heartbeat>,
     /// What keeps its incidents from being told now.
@@ -98,7 +101,8 @@ pub struct Monitor {
 impl Monitor {
     /// Of a row and what mutes it; `config` only if it is wanted.
     pub fn of(view: MonitorView, mutes: Vec<Mute>, with_config: bool) -> Self {
-        let MonitorView { id: _, uid, name, kind, target, labels, paused, origin, config, health, since, why, created_at, last } = view;
+        let MonitorView { id: _, uid, name, kind, target, labels, paused, origin, config, health, since, why, flapping, created_at, last } =
+            view;
         Self {
             uid,
             name,
@@ -109,6 +113,7 @@ impl Monitor {
             health: health.as_str().to_owned(),
             since: since.map(Time),
             why,
+            flapping,
             last: last.map(|beat| Heartbeat::of(&beat, None)),
             mutes,
             origin,

@@ -63,17 +63,19 @@ async fn a_person_takes_an_incident_on_and_ends_it_and_it_stays_ended_while_the_
     hook.wait_for(1).await;
     let open = until_incident(&app, "shop", "open", |i| i.status == "open").await;
     let scope = app.scope().await;
-    assert!(app.store.insert_action(scope, &open.uid, Action::Acknowledge, "ann", now()).await.unwrap());
+    assert!(app.store.insert_action(scope, &open.uid, Action::Acknowledge, "ann", Some("the disk is full"), now()).await.unwrap());
     hook.wait_for(2).await;
     let taken = until_incident(&app, "shop", "acknowledged", |i| i.status == "acknowledged").await;
     assert!(taken.timeline.iter().any(|e| e.kind == "acknowledged" && e.actor.as_deref() == Some("ann")), "{:?}", taken.timeline);
     // Done twice, it is told once.
-    assert!(app.store.insert_action(scope, &open.uid, Action::Acknowledge, "bob", now()).await.unwrap());
-    assert!(app.store.insert_action(scope, &open.uid, Action::Resolve, "ann", now()).await.unwrap());
+    assert!(app.store.insert_action(scope, &open.uid, Action::Acknowledge, "bob", None, now()).await.unwrap());
+    assert!(app.store.insert_action(scope, &open.uid, Action::Unacknowledge, "bob", None, now()).await.unwrap());
     hook.wait_for(3).await;
+    assert!(app.store.insert_action(scope, &open.uid, Action::Resolve, "ann", Some("it was the cat"), now()).await.unwrap());
+    hook.wait_for(4).await;
     let ended = until_incident(&app, "shop", "resolved", |i| i.status == "resolved").await;
     assert_eq!((ended.uid.as_str(), ended.resolved_why.as_deref()), (open.uid.as_str(), Some("operator")));
-    assert!(!app.store.insert_action(scope, &open.uid, Action::Acknowledge, "ann", now()).await.unwrap(), "it is over");
+    assert!(!app.store.insert_action(scope, &open.uid, Action::Acknowledge, "ann", None, now()).await.unwrap(), "it is over");
     // The fault lasts; nothing opens before the target has been well once.
     let before = server.accepted();
     until("three more attempts", async || (server.accepted() >= before + 3).then_some(())).await;
@@ -81,10 +83,17 @@ async fn a_person_takes_an_incident_on_and_ends_it_and_it_stays_ended_while_the_
     well.store(true, Ordering::SeqCst);
     app.until_health("shop", "up").await;
     well.store(false, Ordering::SeqCst);
-    hook.wait_for(4).await;
+    hook.wait_for(5).await;
     app.stop().await;
-    let told = words(&hook.finish());
-    assert_eq!(told, ["shop opened", "shop acknowledged", "shop resolved", "shop opened"]);
+    let calls = hook.finish();
+    assert_eq!(words(&calls), ["shop opened", "shop acknowledged", "shop unacknowledged", "shop resolved", "shop opened"]);
+    // Each word says what is wrong, who acted, and what was said with it.
+    let about = |nth: usize| calls[nth].json()["incident"].clone();
+    assert_eq!((&about(1)["summary"], &about(2)["summary"]), (&about(0)["summary"], &about(0)["summary"]));
+    let people: Vec<_> = (1..4).map(|nth| (about(nth)["actor"].clone(), about(nth)["comment"].clone())).collect();
+    assert_eq!(people[0], ("ann".into(), "the disk is full".into()));
+    assert_eq!(people[1], ("bob".into(), serde_json::Value::Null));
+    assert_eq!(people[2], ("ann".into(), "it was the cat".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,16 +103,18 @@ async fn a_flapping_target_is_told_as_such_once_and_its_end_when_it_has_stayed_w
     let (server, well) = switch::http(true).await;
     let app = TestApp::start(&config(&hook, "4s", &[("shop", &server)]), sqlite(&folder).await).await;
     app.until_health("shop", "up").await;
+    let mut flapping = Vec::new();
     for _ in 0..3 {
         well.store(false, Ordering::SeqCst);
         app.until_health("shop", "down").await;
         well.store(true, Ordering::SeqCst);
-        until("well again", async || {
+        flapping = until("well again", async || {
             let view = app.store.monitor(app.scope().await, "shop").await.unwrap()?;
-            (view.health.as_str() != "down").then_some(())
+            (view.health.as_str() != "down").then_some(view.flapping)
         })
         .await;
     }
+    assert_eq!(flapping, ["down"], "it says why it is not simply well");
     let calls = hook.wait_for(4).await;
     app.until_health("shop", "up").await;
     app.stop().await;
@@ -138,7 +149,7 @@ async fn a_silence_holds_back_and_its_end_tells_what_is_still_true() {
     let over = |i: &IncidentView| i.notices.len() == 2 && i.notices.iter().all(|n| n.state == "suppressed" && n.why.is_some());
     until_incident(&app, "brief", "suppressed, with the reason", over).await;
     assert!(hook.calls().is_empty(), "nothing was told in silence");
-    assert!(app.store.end_silence(scope, &silence.uid, now()).await.unwrap());
+    assert!(app.store.end_silence(scope, &silence.uid, "ann", now()).await.unwrap().is_some());
     hook.wait_for(1).await;
     app.stop().await;
     assert_eq!(words(&hook.finish()), ["lasting opened"]);

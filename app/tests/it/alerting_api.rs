@@ -91,6 +91,7 @@ fn watched(id: i64, tenant: TenantId, name: &str) -> (MonitorId, Arc<MonitorSpec
         created_at: world::T0,
         hash: [0; 32],
         hours: watchkeeper::spec::RouteHours::default(),
+        chosen: HashMap::new(),
     };
     (spec.id, Arc::new(spec))
 }
@@ -108,6 +109,7 @@ async fn what_a_person_does_is_recorded_in_their_name_and_wakes_the_engine() {
     let actions = web.world.store().unfolded_actions(10).await.unwrap();
     let seen: Vec<(Action, &str)> = actions.iter().map(|row| (row.action, row.actor.as_str())).collect();
     assert_eq!(seen, [(Action::Acknowledge, "operator"), (Action::Unacknowledge, "operator"), (Action::Resolve, "operator")]);
+    assert_eq!(actions.iter().map(|row| row.comment.as_deref()).collect::<Vec<_>>(), [Some("the disk is full"), None, None]);
     let answer = web.post_as(&format!("/api/v1/incidents/{uid}/comments"), &web.admin, r#"{"text":"it was\nthe cat"}"#).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
     let shown = web.get(&format!("/api/v1/incidents/{uid}")).await.json();
@@ -295,10 +297,13 @@ async fn a_channel_is_shown_without_its_secrets_and_tried() {
     let answer = web.post_as(test, &web.operator, "").await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     assert_eq!(hook.finish().len(), 1);
+    let mended = || web.mended.lock().unwrap().clone();
+    assert_eq!(mended(), [web.world.hook], "what waits for it is tried");
     hook.then(Act::Answer(StatusCode::FORBIDDEN, vec![], "no".into()));
     let refused = web.post_as(test, &web.operator, "").await;
     assert_eq!((refused.status, refused.error_code().as_str()), (StatusCode::BAD_GATEWAY, "channel_refused"));
     assert!(refused.body.contains("403") && !refused.body.contains("hunter2"), "{}", refused.body);
+    assert_eq!(mended().len(), 1, "it was not seen to work");
     web.post_as(test, &web.operator, "").await;
     let many = web.post_as(test, &web.operator, "").await;
     assert_eq!((many.status, hook.finish().len()), (StatusCode::TOO_MANY_REQUESTS, 3), "tests leave beside the channel's budget");

@@ -22,12 +22,12 @@ fn client(address: SocketAddr, token: &str) -> Client {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("wk.db.token");
     std::fs::write(&file, token).unwrap();
-    Client::with_token(address, &file, Clock::system()).unwrap()
+    Client::with_token(address, &[file], Clock::system()).unwrap()
 }
 
 /// 100 columns without colour, a minute after the world began.
 fn view() -> View {
-    View { term: Term { columns: 100, colour: false }, zone: TimeZone::UTC, now: world::sec(60) }
+    View { term: Term::plain(100), zone: TimeZone::UTC, now: world::sec(60) }
 }
 
 #[tokio::test]
@@ -88,12 +88,16 @@ async fn silences_are_made_listed_and_ended() {
         comment: "deploy".into(),
     };
     let made = silence::add(&asks, &asked, false, &view).await.unwrap();
-    assert!(made.contains("shop*, about no monitor that is watched now"), "{made}");
+    assert!(made.contains("shop*, about no monitor that is watched now: check the spelling"), "{made}");
+    let misspelt = NewSilence { about: Match { monitors: vec!["shpo".into()], ..Match::default() }, ..asked.clone() };
+    let said = silence::add(&asks, &misspelt, false, &view).await.unwrap();
+    assert!(said.contains("shpo, about no monitor that is watched now; did you mean shop?"), "{said}");
+    silence::end(&asks, said.split_whitespace().nth(1).unwrap()).await.unwrap();
     let id = made.split_whitespace().nth(1).unwrap().to_owned();
     let listed = silence::list(&asks, false, &view).await.unwrap();
     assert!(listed.contains(&id) && listed.contains("shop*, by operator: deploy"), "{listed}");
     let json: serde_json::Value = serde_json::from_str(&silence::list(&asks, true, &view).await.unwrap()).unwrap();
-    assert!(json[0]["uid"].as_str().unwrap().ends_with(&id));
+    assert!(json["items"][0]["uid"].as_str().unwrap().ends_with(&id));
     let ended = silence::end(&asks, &id).await.unwrap();
     assert!(ended.contains("ended"), "{ended}");
     assert_eq!(silence::list(&asks, false, &view).await.unwrap(), "Nothing is silenced.\n");
@@ -118,7 +122,7 @@ async fn what_could_not_be_delivered_is_shown_and_sent_again() {
     assert!(dead_letters::retry(&asks, numbers[0]).await.unwrap().contains("due again"));
     assert!(dead_letters::retry(&asks, numbers[0]).await.unwrap_err().to_string().contains("no such dead letter"));
     assert_eq!(dead_letters::retry_all(&asks).await.unwrap(), "2 notices are due again\n");
-    assert_eq!(dead_letters::list(&asks, true, &view).await.unwrap(), "[]\n");
+    assert_eq!(dead_letters::list(&asks, true, &view).await.unwrap(), "{\n  \"items\": [],\n  \"next\": null\n}\n");
     web.stop().await;
 }
 
@@ -133,15 +137,18 @@ async fn an_incident_is_taken_on_given_back_and_ended_by_a_person() {
     let app = TestApp::start(&yaml, store.store.clone()).await;
     let scope = app.scope().await;
     let token = create_token(&*app.store, scope, "ann", Role::Operator, Clock::system().now()).await.unwrap();
-    let asks = client(app.address, token.expose_secret());
+    let asks = client(app.address, token.expose_secret()).acting_as(Some("Анна".to_owned()));
     let filter = IncidentFilter { limit: 1, ..IncidentFilter::default() };
     let uid = until("an incident", async || app.store.incidents(scope, &filter).await.unwrap().pop()).await.uid;
     let part = &uid[uid.len() - 8..];
     let comment = Some("on my way".to_owned());
     assert_eq!(incident::act(&asks, part, Action::Acknowledge, comment).await.unwrap(), "shop · down is acknowledged\n");
     let page = incident::show(&asks, part, false, &view()).await.unwrap();
-    assert!(page.starts_with("◐ shop · down") && page.contains("acknowledged by ann") && page.contains("ann: on my way"), "{page}");
-    assert!(page.contains("nobody: the rule names no channel"), "{page}");
+    assert!(
+        page.starts_with("◐ shop · down") && page.contains("acknowledged by Анна (ann)") && page.contains("Анна (ann): on my way"),
+        "{page}"
+    );
+    assert!(page.contains("whom to tell: no `notify` or route says it, so every channel\n  nobody: that is no channel at all"), "{page}");
     assert_eq!(incident::act(&asks, part, Action::Unacknowledge, None).await.unwrap(), "shop · down is open\n");
     assert_eq!(incident::act(&asks, part, Action::Resolve, None).await.unwrap(), "shop · down is resolved\n");
     let page = incident::show(&asks, &uid, false, &view()).await.unwrap();

@@ -438,6 +438,7 @@ async fn others_are_not_served_while_there_is_no_token() {
             wake_pushes: web.wake_pushes.clone(),
             wake_actions: std::sync::Arc::default(),
             wake_channels: std::sync::Arc::new(|| {}),
+            mended: std::sync::Arc::new(|_| {}),
             reload: tokio::sync::mpsc::channel(1).0,
             ready,
         },

@@ -246,21 +246,32 @@ async fn words_about_an_incident_stay_in_its_thread() {
     }
     let accepted = tell_of(&*channel, NoticeEvent::Acknowledged, Some(&first)).await.unwrap();
     assert_eq!(accepted.provider_id.as_ref(), Some(&first), "the first message was edited");
-    let accepted = tell_of(&*channel, NoticeEvent::Resolved, Some(&first)).await.unwrap();
-    assert_ne!(accepted.provider_id.as_ref(), Some(&first), "people are told of the end");
+    for (event, why) in [(NoticeEvent::Unacknowledged, "nobody is on it any more"), (NoticeEvent::Resolved, "it is over")] {
+        let accepted = tell_of(&*channel, event, Some(&first)).await.unwrap();
+        assert_ne!(accepted.provider_id.as_ref(), Some(&first), "people are told that {why}");
+    }
     let calls = provider.finish();
     let methods: Vec<&str> = calls.iter().map(|call| call.path.rsplit('/').next().unwrap()).collect();
-    assert_eq!(methods, ["sendMessage", "sendMessage", "sendMessage", "editMessageText", "sendMessage", "editMessageText"]);
+    let (send, edit) = ("sendMessage", "editMessageText");
+    assert_eq!(methods, [send, send, send, edit, send, edit, send, edit]);
     let sent: Vec<Value> = calls.iter().map(Call::json).collect();
     assert!(sent[0].get("reply_parameters").is_none());
-    for answer in [&sent[1], &sent[2], &sent[4]] {
+    for answer in [&sent[1], &sent[2], &sent[4], &sent[6]] {
         assert_eq!(answer["reply_parameters"]["message_id"].to_string(), first);
     }
     let pressed = |sent: &Value| sent["reply_markup"].to_string().matches("callback_data").count();
-    assert_eq!(sent.iter().map(pressed).collect::<Vec<_>>(), [2, 2, 2, 1, 0, 0], "what can be pressed while it lasts");
-    assert_eq!(sent[3]["message_id"].to_string(), first);
-    assert!(sent[3]["text"].as_str().unwrap().contains("alice is on it"), "{}", sent[3]["text"]);
-    assert!(sent[5]["text"].as_str().unwrap().contains("is up again"), "{}", sent[5]["text"]);
+    assert_eq!(sent.iter().map(pressed).collect::<Vec<_>>(), [2, 2, 2, 1, 2, 2, 0, 0], "what can be pressed while it lasts");
+    let text = |nth: usize| sent[nth]["text"].as_str().unwrap();
+    for edited in [&sent[3], &sent[5], &sent[7]] {
+        assert_eq!(edited["message_id"].to_string(), first);
+    }
+    for part in ["alice is on it", "\nHTTP status 503 instead of 200-299\n", "\nalice: the &lt;disk&gt; is full\n"] {
+        assert!(text(3).contains(part), "{}", text(3));
+    }
+    assert_eq!(text(4), text(5), "the first message waits for somebody again, as the answer says");
+    assert!(text(5).contains("nobody is on it any more") && text(5).contains("Given back by alice"), "{}", text(5));
+    assert!(!text(5).contains("alice is on it"), "{}", text(5));
+    assert!(text(7).contains("is up again"), "{}", text(7));
 }
 
 #[tokio::test]

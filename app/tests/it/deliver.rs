@@ -275,6 +275,27 @@ async fn a_channel_that_is_changed_does_not_wait_for_what_the_former_provider_as
 }
 
 #[tokio::test]
+async fn a_channel_that_was_seen_to_work_does_not_wait_for_what_it_had_asked_before() {
+    each_store(|t| async move {
+        let mut node = Node::new(t).await;
+        let hour = vec![("retry-after", "3600".to_owned())];
+        let provider = webhook::start(true).await;
+        provider.then(Act::Answer(StatusCode::TOO_MANY_REQUESTS, hour, String::new()));
+        let first = node.incident(&[node.a], Severity::Critical, false).await;
+        let deliverers = node.deliverers();
+        deliverers.apply(vec![hook(node.a, "a", &provider)]);
+        provider.wait_for(1).await;
+        let second = node.incident(&[node.a], Severity::Warning, false).await;
+        deliverers.mended(node.a);
+        node.wait_for(&first, &["sent"]).await;
+        node.wait_for(&second, &["sent"]).await;
+        deliverers.shutdown(LIMIT).await;
+        assert_eq!(provider.finish().len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_the_lease_nothing_leaves() {
     each_store(|t| async move {
         let mut node = Node::new(t).await;

@@ -26,7 +26,7 @@ async fn after_a_silence_what_is_still_true_is_told_and_what_is_over_is_not() {
         }
         node.say(&mut both[0], NoticeEvent::Resolved).await;
         deliverers.wake_all();
-        assert!(node.store().end_silence(TenantScope(node.tenant), &silence, node.clock.now()).await.unwrap());
+        assert!(node.store().end_silence(TenantScope(node.tenant), &silence, "ann", node.clock.now()).await.unwrap().is_some());
         deliverers.wake_all();
         let over = node.wait_for(&both[0].uid, &["suppressed", "suppressed"]).await;
         assert_eq!(notice(&over, "opened").why.as_deref(), Some("over before it could be told"));
@@ -59,7 +59,7 @@ async fn what_was_told_before_a_silence_is_told_to_be_over_after_it() {
         deliverers.wake_all();
         node.wait_for(&open.uid, &["sent", "held"]).await;
         assert_eq!(a.heard().len(), 1, "nothing in silence");
-        node.store().end_silence(TenantScope(node.tenant), &silence, node.clock.now()).await.unwrap();
+        node.store().end_silence(TenantScope(node.tenant), &silence, "ann", node.clock.now()).await.unwrap();
         deliverers.wake_all();
         node.wait_for(&open.uid, &["sent", "sent"]).await;
         deliverers.shutdown(LIMIT).await;

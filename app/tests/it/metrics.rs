@@ -34,6 +34,7 @@ fn spec(id: i64, name: &str, kind: &'static str, target: &str) -> MonitorSpec {
         sight: SightPolicy { down_after: 3, up_after: 1, vote_lasts: Dur::secs(30) },
         policy: Policy { quorum: Quorum::Majority, rules: vec![] },
         hours: RouteHours::new(),
+        chosen: HashMap::new(),
         shard: 0,
         datacenters: Vec::new(),
         agent: None,

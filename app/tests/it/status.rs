@@ -2,20 +2,23 @@
 
 use crate::store_contract::world;
 use crate::support::web::TestWeb;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use tokio::net::TcpListener;
+use watchkeeper::cli::client::Client;
 use watchkeeper::cli::status::{healthcheck, status, token_create};
 use watchkeeper::cli::term::Term;
+use watchkeeper::clock::Clock;
 use watchkeeper_core::{Outcome, Reason};
 
-const PLAIN: Term = Term { columns: 100, colour: false };
+const PLAIN: Term = Term::plain(100);
 
-/// A file that holds a token.
-fn token_file(token: &str) -> (tempfile::TempDir, PathBuf) {
+/// Asks with the token that a file holds.
+fn client(address: SocketAddr, token: &str) -> Client {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("watchkeeper.db.token");
     std::fs::write(&file, format!("{token}\n")).unwrap();
-    (dir, file)
+    // The first place has none.
+    Client::with_token(address, &[dir.path().join("elsewhere"), file], Clock::system()).unwrap()
 }
 
 #[tokio::test]
@@ -25,13 +28,15 @@ async fn the_table_shows_incidents_first_and_json_shows_everything() {
     web.world.commit_beats(vec![beat]).await;
     let (opened, ..) = web.world.opens(web.world.shop, "down", world::T0);
     web.world.commit_decisions(vec![opened]).await;
-    let (_dir, file) = token_file(&web.viewer);
-    let text = status(web.address, &file, false, PLAIN, &web.clock).await.unwrap();
-    assert!(text.starts_with("3 monitors: 3 unknown; 1 open incident\n"), "{text}");
+    web.ready.send_modify(|ready| ready.dead_letters = 2);
+    let asks = client(web.address, &web.viewer);
+    let text = status(&asks, false, PLAIN, &web.clock).await.unwrap();
+    let begins = "! warning: 2 notices could not be delivered; see watchkeeper dead-letters\n3 monitors: 3 unknown; 1 open incident\n";
+    assert!(text.starts_with(begins), "{text}");
     let incident = text.find("shop · down: shop is down: the connection was refused").unwrap_or_else(|| panic!("{text}"));
     assert!(incident < text.find("https://shop.example.org/").unwrap_or_else(|| panic!("{text}")), "{text}");
     assert!(text.contains("46.5 ms"), "{text}");
-    let json: serde_json::Value = serde_json::from_str(&status(web.address, &file, true, PLAIN, &web.clock).await.unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&status(&asks, true, PLAIN, &web.clock).await.unwrap()).unwrap();
     assert_eq!((&json["summary"]["monitors"], &json["summary"]["unknown"]), (&3.into(), &3.into()));
     assert_eq!(json["incidents"][0]["monitor"]["name"], "shop");
     assert_eq!(json["monitors"][2]["last"]["why"], "tcp_refused");
@@ -41,15 +46,13 @@ async fn the_table_shows_incidents_first_and_json_shows_everything() {
 #[tokio::test]
 async fn what_stands_in_the_way_is_said() {
     let web = TestWeb::start().await;
-    let (_dir, file) = token_file("wk_wrong");
-    let refused = status(web.address, &file, false, PLAIN, &web.clock).await.unwrap_err().to_string();
+    let asks = |address| client(address, "wk_wrong");
+    let refused = status(&asks(web.address), false, PLAIN, &web.clock).await.unwrap_err().to_string();
     assert!(refused.contains("401") && refused.contains("a valid token is needed"), "{refused}");
-    assert!(!refused.contains("wk_wrong"), "{refused}");
-    let missing = status(web.address, &file.with_extension("gone"), false, PLAIN, &web.clock).await.unwrap_err().to_string();
-    assert!(missing.contains("does not exist"), "{missing}");
+    assert!(!refused.contains("wk_wrong") && refused.contains("(the token is that of /"), "{refused}");
     // A port that was free a moment ago.
     let nobody = { TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() };
-    for error in [status(nobody, &file, false, PLAIN, &web.clock).await.unwrap_err(), healthcheck(nobody, &web.clock).await.unwrap_err()] {
+    for error in [status(&asks(nobody), false, PLAIN, &web.clock).await.unwrap_err(), healthcheck(nobody, &web.clock).await.unwrap_err()] {
         let text = error.to_string();
         assert!(text.contains(&nobody.to_string()) && text.contains("is `watchkeeper serve` running?"), "{text}");
     }

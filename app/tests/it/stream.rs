@@ -75,6 +75,31 @@ impl Reader {
 }
 
 #[tokio::test]
+async fn a_silence_is_told_when_it_is_asked_for_and_when_it_is_ended() {
+    let web = TestWeb::start().await;
+    let (mut reader, mut foreign) =
+        (Reader::open(&web, &web.viewer, None, false).await, Reader::open(&web, &web.foreign, None, false).await);
+    assert_eq!(reader.next().await.unwrap().kind, "connected");
+    assert_eq!(foreign.next().await.unwrap().kind, "connected");
+    let asked = r#"{"match":{"monitors":["shop"]},"for":"1h","comment":"deploy"}"#;
+    let made = web.post_as("/api/v1/silences", &web.operator, asked).await.json();
+    let created = reader.next().await.unwrap();
+    assert_eq!(created.kind, "silence_created");
+    let data = &created.data["data"];
+    assert_eq!((&data["silence"], &data["ends_at"], &data["actor"]), (&made["uid"], &made["ends_at"], &"operator".into()));
+    let path = format!("/api/v1/silences/{}", made["uid"].as_str().unwrap());
+    assert_eq!(web.call(Method::DELETE, &path, Some(&web.admin), &[], Bytes::new()).await.status, StatusCode::OK);
+    let ended = reader.next().await.unwrap();
+    assert_eq!((ended.kind.as_str(), &ended.data["data"]["actor"]), ("silence_ended", &"admin".into()));
+    assert!(ended.id > created.id);
+    // The other tenant's first event is its own.
+    let asked = r#"{"all":true,"for":"1h","comment":"move"}"#;
+    let own = web.post_as("/api/v1/silences", &web.foreign, asked).await.json();
+    assert_eq!(foreign.next().await.unwrap().data["data"]["silence"], own["uid"]);
+    web.stop().await;
+}
+
+#[tokio::test]
 async fn events_come_as_they_happen_and_only_the_tenants() {
     let mut web = TestWeb::start().await;
     let (shop, other) = (web.world.shop, web.world.other_shop);
@@ -91,6 +116,7 @@ async fn events_come_as_they_happen_and_only_the_tenants() {
         assert!(event.data["at"].as_str().unwrap().ends_with('Z'));
     }
     let mut theirs = Reader::open(&web, &web.foreign, Some(0), false).await;
+    assert_eq!(theirs.next().await.unwrap().kind, "resync", "whether the first event is still there cannot be told");
     assert_eq!(theirs.next().await.unwrap().kind, "connected");
     assert_eq!(theirs.numbers(10).await, (100..110).collect::<Vec<_>>());
     assert_eq!(foreign.len(), 10);
@@ -128,7 +154,7 @@ async fn a_reader_that_comes_back_misses_nothing_and_hears_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_place_taken_before_anything_happened_is_good_too() {
+async fn a_place_taken_before_anything_happened_misses_nothing_and_asks_for_the_lists() {
     let mut web = TestWeb::start().await;
     let mut reader = Reader::open(&web, &web.viewer, None, false).await;
     let place = reader.next().await.unwrap().id;
@@ -136,6 +162,8 @@ async fn a_place_taken_before_anything_happened_is_good_too() {
     let shop = web.world.shop;
     web.happens(shop, 0..2).await;
     let mut reader = Reader::open(&web, &web.viewer, Some(place), false).await;
+    // It is 0 for everybody who came before anything happened, however long ago that was: what was deleted since left no trace.
+    assert_eq!(reader.next().await.unwrap().kind, "resync");
     assert_eq!(reader.next().await.unwrap().kind, "connected");
     assert_eq!(reader.numbers(2).await, [0, 1]);
     web.stop().await;

@@ -114,7 +114,7 @@ async fn a_silent_server_is_a_time_out() {
 #[tokio::test]
 async fn a_closed_port_is_refused() {
     let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    always_down(&section(address, ""), PATIENT, Reason::TcpRefused).await;
+    always_down(&section(address, ""), PATIENT, Reason::DnsNotListening).await;
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     always_down(&section(address, ", transport: tcp"), PATIENT, Reason::TcpRefused).await;
 }

@@ -284,11 +284,12 @@ impl Channel for Telegram {
             return Ok(Accepted { provider_id: delivery.thread.clone() });
         }
         let accepted = self.send(net, delivery, &worded, first).await?;
-        if let (Some(first), Some(NoticeEvent::Resolved)) = (first, event) {
-            // The end has been told: that the first message still shows the beginning is no reason to tell it again.
+        // Both are told, and the first message shows it too: how it ended, or that it waits for somebody again.
+        if let (Some(first), Some(NoticeEvent::Resolved | NoticeEvent::Unacknowledged)) = (first, event) {
+            // The word has been told: that the first message still shows what was before is no reason to tell it again.
             let deadline = delivery.deadline.min(Instant::now() + EDIT_MAX);
             if let Err(refused) = self.edit(net, deadline, &worded, first).await {
-                tracing::debug!(error = %refused, "the first message of an incident still shows its beginning");
+                tracing::debug!(error = %refused, "the first message of an incident still shows what was before");
             }
         }
         Ok(accepted)

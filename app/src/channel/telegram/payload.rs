@@ -73,7 +73,7 @@ pub(super) fn buttons(content: &Content, words: &Words) -> Option<Value> {
     let acknowledge = button(words.buttons.acknowledge, PRESSED_ACKNOWLEDGE)?;
     let silence = button(words.buttons.silence, PRESSED_SILENCE)?;
     match message.event {
-        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated => {
+        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Unacknowledged => {
             Some(json!({ "inline_keyboard": [[acknowledge, silence]] }))
         }
         NoticeEvent::Acknowledged => Some(json!({ "inline_keyboard": [[silence]] })),

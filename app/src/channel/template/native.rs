@@ -33,11 +33,12 @@ fn incident(message: &Message, words: &Words, now: Micros) -> Text {
     let (why, when) = (why(message, words), when(message, words, now));
     let mut lines = Vec::new();
     match message.event {
-        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged => {
+        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged => {
             lines.extend(why.into_iter().chain([when]));
         }
         NoticeEvent::Resolved => lines.extend([when].into_iter().chain(why)),
     }
+    lines.extend(person(message, words));
     match (message.flapping, message.event) {
         (true, NoticeEvent::Opened) => lines.push(native.flaps.to_owned()),
         (true, NoticeEvent::Resolved) if recovered(message) => lines.push(native.flapped.to_owned()),
@@ -69,6 +70,9 @@ fn title(message: &Message, words: &Words) -> String {
         NoticeEvent::Escalated => format!("{mark} {}", fill(native.escalated, &[("state", &meaning.say(states.still, name))])),
         NoticeEvent::Acknowledged => {
             format!("👀 {}", fill(native.acknowledged, &[("state", &meaning.say(states.is, name)), ("who", who)]))
+        }
+        NoticeEvent::Unacknowledged => {
+            format!("{mark} {}", fill(native.unacknowledged, &[("state", &meaning.say(states.still, name))]))
         }
         NoticeEvent::Resolved => match message.resolved_why.as_deref() {
             Some("retired") => format!("⚪ {}", fill(native.retired, &[("name", name)])),
@@ -105,12 +109,25 @@ fn why(message: &Message, words: &Words) -> Vec<String> {
     lines
 }
 
+/// What the person behind the word said, and who gave the incident back, whom the first line does not name.
+fn person(message: &Message, words: &Words) -> Option<String> {
+    let who = message.actor.as_deref().unwrap_or(words.somebody);
+    match (&message.comment, message.event) {
+        (Some(comment), _) => Some(format!("{who}: {comment}")),
+        (None, NoticeEvent::Unacknowledged) => Some(fill(words.native.given_back, &[("who", who)])),
+        (
+            None,
+            NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged | NoticeEvent::Resolved,
+        ) => None,
+    }
+}
+
 fn when(message: &Message, words: &Words, now: Micros) -> String {
     let since = moment(message.opened_at, words);
     let lasted = |pattern: &str, length: Dur| fill(pattern, &[("length", &rough(length, words)), ("since", &since)]);
     match (message.event, message.resolved_at) {
         (NoticeEvent::Resolved, Some(end)) => lasted(Meaning::of(&message.rule).states(words).lasted, end - message.opened_at),
-        (NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged, _) => {
+        (NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged, _) => {
             lasted(words.native.so_far, now - message.opened_at)
         }
         (NoticeEvent::Opened | NoticeEvent::Resolved, _) => fill(words.native.since, &[("since", &since)]),

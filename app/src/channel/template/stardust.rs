@@ -57,9 +57,12 @@ fn incident(message: &Message, own: &Stardust, now: Micros) -> Option<Text> {
             let was = if stops { &stopped } else { &unhealthy };
             (own.restored, moved(was, &running), message.resolved_at.unwrap_or(now), None)
         }
-        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Acknowledged | NoticeEvent::Resolved => {
-            return None;
-        }
+        NoticeEvent::Opened
+        | NoticeEvent::Reminded
+        | NoticeEvent::Escalated
+        | NoticeEvent::Acknowledged
+        | NoticeEvent::Unacknowledged
+        | NoticeEvent::Resolved => return None,
     };
     let mut lines = vec![labelled(own.service, &message.monitor)];
     lines.extend(states);

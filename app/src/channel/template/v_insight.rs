@@ -45,7 +45,7 @@ fn incident(message: &Message, own: &VInsight) -> Option<Parts> {
     let over = match message.event {
         NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated => false,
         NoticeEvent::Resolved => true,
-        NoticeEvent::Acknowledged => return None,
+        NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged => return None,
     };
     let meaning = Meaning::of(&message.rule);
     // What only stopped being watched is over, but not restored.
@@ -114,7 +114,7 @@ pub(in crate::channel) fn timestamp(at: Micros) -> String {
     strftime(at, "%Y-%m-%dT%H:%M:%SZ")
 }
 
-/// An acknowledgement is about its incident, which is open; everything else is about several things at once.
+/// Who is on it is about an incident that is open; everything else is about several things at once.
 fn other(content: &Content, told: &Text, key: &str) -> Parts {
     let (status, incident, url, at) = match content {
         Content::Incident(message) => ("open", message.incident.clone(), message.target.clone(), message.opened_at),

@@ -25,7 +25,7 @@ pub(in crate::channel) fn text(content: &Content, words: &Words, now: Micros) ->
         NoticeEvent::Opened => (mark(message), own.down, Some(fill(own.status, &values))),
         NoticeEvent::Reminded | NoticeEvent::Escalated => ("⚠️", own.stuck, None),
         NoticeEvent::Resolved if recovered(message) => ("✅", own.recovered, Some(looked_at(message, words))),
-        NoticeEvent::Resolved | NoticeEvent::Acknowledged => return None,
+        NoticeEvent::Resolved | NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged => return None,
     };
     let head = Line::naming(&format!("{mark} {pattern}"), &values);
     Some(Text::new(head, below.into_iter().flat_map(|line| [Line::default(), Line::plain_of(line)]).collect()))

@@ -94,9 +94,10 @@ fn of_incident(message: &Message) -> Alert {
     let (acknowledged, resolved) = match message.event {
         NoticeEvent::Acknowledged => (true, false),
         NoticeEvent::Resolved => (false, true),
-        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated => (false, false),
+        NoticeEvent::Opened | NoticeEvent::Reminded | NoticeEvent::Escalated | NoticeEvent::Unacknowledged => (false, false),
     };
     note("acknowledged_by", message.actor.as_deref().filter(|_| acknowledged));
+    note("comment", message.comment.as_deref());
     note("resolved_why", message.resolved_why.as_deref());
     let until = resolved.then(|| message.resolved_at.unwrap_or(message.opened_at));
     Alert { labels, annotations, from: message.opened_at, until }

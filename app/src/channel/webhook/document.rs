@@ -61,6 +61,7 @@ fn incident(message: &Message) -> Value {
         "flapping": message.flapping,
         "cut_off": message.cut_off,
         "actor": message.actor,
+        "comment": message.comment,
     })
 }
 

@@ -1,7 +1,8 @@
 //! A body of the operator's own: a template over the fields of our document.
 //!
 //! It is tried with one message of each kind when the configuration is read, so that a mistake in it is found then and not at
-//! the first incident. It is the operator's own text: fuel and sizes end a mistake, they do not contain an enemy.
+//! the first incident. It is the operator's own text: fuel and sizes end a mistake, they do not contain an enemy. Nothing can be
+//! added up over the turns of a loop, so that what is kept in memory grows with the template and not with its fuel.
 
 use super::document::document;
 use crate::channel::{Style, sample, text};
@@ -17,6 +18,9 @@ pub(super) const SOURCE_MAX: usize = 16 * 1024;
 const BODY_MAX: usize = 256 * 1024;
 /// So many steps of its machine are taken: a digest of twenty incidents takes a few hundred. More lets a mistake hold up a deliverer.
 const FUEL: u64 = 50_000;
+
+/// A loop that calls itself goes so deep. More lets it double a text beyond any memory; trees in our documents are not even this deep.
+const RECURSION_MAX: usize = 12;
 
 /// A template and what it makes.
 #[derive(Clone)]
@@ -43,6 +47,9 @@ impl Template {
         // Half of the document is null in any one message: what is not there is nothing, not a fault.
         env.set_undefined_behavior(UndefinedBehavior::Chainable);
         env.set_fuel(Some(FUEL));
+        // What a loop adds up in one has no size that fuel would count: text that is doubled forty times fills any memory.
+        env.remove_global("namespace");
+        env.set_recursion_limit(RECURSION_MAX);
         let words = |error: minijinja::Error| one_line(&error);
         let template = env.template_from_named_str("body", &self.source).map_err(words)?;
         let mut out = Bounded(Vec::new());
@@ -146,10 +153,19 @@ mod tests {
             (r#"{"s": "{{ monitor.name }}"}"#, "|tojson"),
             ("{% for a in range(9999) %}{% for b in range(9999) %}.{% endfor %}{% endfor %}", "fuel"),
             (r#"{{ "x" * 1000000 }}"#, ""),
+            (r#"{% set n = namespace(s="x") %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s|length }}"#, "namespace"),
+            (r#"{% for s in ["x"] recursive %}{{ loop([s ~ s]) }}{% endfor %}"#, "recursion"),
         ] {
             let fault = tried(source, "application/json").expect_err(source);
             assert!(fault.contains(told) && !fault.contains('\n'), "{source}: {fault}");
         }
+    }
+
+    #[test]
+    fn what_a_loop_sets_is_gone_with_its_turn() {
+        let source = r#"{% set s = "xy" %}{% for i in range(40) %}{% set s = s ~ s %}{{ s|length if i > 37 }}{% endfor %}{{ s }}"#;
+        let template = Template { source: source.to_owned(), content_type: "text/plain".to_owned() };
+        assert_eq!(template.render(&serde_json::json!({})).unwrap(), b"44xy");
     }
 
     #[test]

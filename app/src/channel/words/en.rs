@@ -57,6 +57,8 @@ pub(super) static WORDS: Words = Words {
         flapped: "It flapped, and things have stayed well since",
         escalated: "{state}, and nobody is on it",
         acknowledged: "{state}: {who} is on it",
+        unacknowledged: "{state}, and nobody is on it any more",
+        given_back: "Given back by {who}",
         ended_by: "{who} ended the incident of {name} ({rule})",
         retired: "{name} is no longer watched",
         rule_removed: "{name} is no longer watched for {rule}",

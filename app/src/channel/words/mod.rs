@@ -57,6 +57,8 @@ pub(super) struct Native {
     pub(super) flapped: &'static str,
     pub(super) escalated: &'static str,
     pub(super) acknowledged: &'static str,
+    pub(super) unacknowledged: &'static str,
+    pub(super) given_back: &'static str,
     pub(super) ended_by: &'static str,
     pub(super) retired: &'static str,
     pub(super) rule_removed: &'static str,

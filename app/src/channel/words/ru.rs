@@ -57,6 +57,8 @@ pub(super) static WORDS: Words = Words {
         flapped: "Состояние скакало, теперь всё стабильно",
         escalated: "{state}, и никто этим не занимается",
         acknowledged: "{state}: занимается {who}",
+        unacknowledged: "{state}, и никто этим больше не занимается",
+        given_back: "От инцидента отказывается {who}",
         ended_by: "{name}: инцидент ({rule}) завершает {who}",
         retired: "{name} больше не проверяется",
         rule_removed: "{name} больше не проверяется на {rule}",

@@ -11,7 +11,7 @@ use watchkeeper_core::{Micros, Outcome, Reason};
 pub(crate) const NOW: Micros = Micros(1_795_317_600_000_000);
 
 pub(crate) fn plain() -> View {
-    View { term: Term { columns: 100, colour: false }, zone: TimeZone::UTC, now: NOW }
+    View { term: Term::plain(100), zone: TimeZone::UTC, now: NOW }
 }
 
 fn ago(seconds: i64) -> Time {
@@ -52,6 +52,7 @@ pub(crate) fn incident() -> Incident {
         resolved_why: None,
         acknowledged_by: None,
         acknowledged_at: None,
+        routed_by: None,
         timeline: None,
         notices: None,
     }
@@ -68,6 +69,7 @@ fn monitor() -> Monitor {
         health: "down".into(),
         since: Some(ago(483)),
         why: Some("http_status".into()),
+        flapping: vec!["down".into()],
         last: None,
         mutes: vec![],
         origin: "wk.yaml:1".into(),
@@ -145,7 +147,8 @@ fn the_page_answers_what_is_asked_at_three_in_the_morning() {
       incident    019aa2b4-7e0c-7d3a-9c55-0d1f6c1b2a3e
       monitor     shop http https://shop.example.org/health
       labels      room=b2 team=web
-      now         down for 8m 3s (http_status); silence deadbeef until 04:00:00 (deploy)
+      now         down for 8m 3s (http_status), flapping (down); silence deadbeef until 04:00:00
+                  (deploy)
       began       2026-11-22 03:12:07 UTC, 7m 53s ago
       taken on    by ann at 2026-11-22 03:15:00 UTC
 
@@ -170,16 +173,16 @@ fn the_page_answers_what_is_asked_at_three_in_the_morning() {
       03:19:00  not told        pager was given up after 5 attempts
 
     Who was told, who was not, and why
-      ✔ ops    opened        told at 03:12:08, 1.23 s after it was decided
-      ‖ mail   opened        held until 04:00:00: silence 3f2a (deploy)
-      – ops    reminded      not told: told before, within the rule's cooldown
-      ✖ pager  opened        given up after 5 attempts: the provider answered 403 Forbidden: the token
-                             is not valid for this chat, or the bot was removed; see watchkeeper
-                             dead-letters
-      … hook   opened        waits after 3 attempts, next at 03:20:09: HTTP 500
-      … hook   acknowledged  waits for its turn
-      ✔ day    opened        told at 03:19:00, 6m 53s after it was decided; held before: the night's
-                             hours
+      ✔ ops    opened          told at 03:12:08, 1.23 s after it was decided
+      ‖ mail   opened          held: silence 3f2a (deploy); looked at again at 04:00:00
+      – ops    reminded        not told: told before, within the rule's cooldown
+      ✖ pager  opened          given up after 5 attempts: the provider answered 403 Forbidden: the token
+                               is not valid for this chat, or the bot was removed; see watchkeeper
+                               dead-letters
+      … hook   opened          waits after 3 attempts, next at 03:20:09: HTTP 500
+      … hook   acknowledged    waits for its turn
+      ✔ day    opened          told at 03:19:00, 6m 53s after it was decided; held before: the night's
+                               hours
 
       watchkeeper incident resolve 6c1b2a3e    or give it back: watchkeeper incident unack 6c1b2a3e
     ");
@@ -196,6 +199,7 @@ fn what_is_over_says_how_it_ended_and_asks_for_nothing() {
             entry(1, ago(100), "resolved", None, "over after 6m13s"),
         ]),
         notices: Some(vec![]),
+        routed_by: Some("`notify` of the monitor".into()),
         ..incident()
     };
     insta::assert_snapshot!(draw(&shown, None, &plain()), @"
@@ -212,7 +216,8 @@ fn what_is_over_says_how_it_ended_and_asks_for_nothing() {
       03:18:20  resolved        over after 6m13s
 
     Who was told, who was not, and why
-      nobody: the rule names no channel
+      whom to tell: `notify` of the monitor
+      nobody: that is no channel at all
     ");
 }
 

@@ -44,9 +44,9 @@ async fn open(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
     }
     query(
         "INSERT INTO wk_incident (id, uid, tenant_id, monitor_id, rule_key, status, severity, opened_at, deciding_at, resolved_at,
-             resolved_why, reason, trigger_value, summary, acknowledged_by, acknowledged_at, rev)
+             resolved_why, reason, trigger_value, summary, acknowledged_by, acknowledged_at, rev, routed_by)
          SELECT * FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::int8[],
-             $9::int8[], $10::int8[], $11::text[], $12::text[], $13::int8[], $14::text[], $15::text[], $16::int8[], $17::int8[])",
+             $9::int8[], $10::int8[], $11::text[], $12::text[], $13::int8[], $14::text[], $15::text[], $16::int8[], $17::int8[], $18::text[])",
     )
     .bind(flat.opened.iter().map(|row| row.id).collect::<Vec<_>>())
     .bind(flat.opened.iter().map(|row| row.uid.to_owned()).collect::<Vec<_>>())
@@ -65,6 +65,7 @@ async fn open(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
     .bind(flat.opened.iter().map(|row| row.course.acknowledged.as_ref().map(|(by, _)| text(by))).collect::<Vec<_>>())
     .bind(flat.opened.iter().map(|row| row.course.acknowledged.as_ref().map(|(_, at)| *at)).collect::<Vec<_>>())
     .bind(flat.opened.iter().map(|row| row.course.rev).collect::<Vec<_>>())
+    .bind(flat.opened.iter().map(|row| row.routed_by.map(text)).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await?;
     Ok(())

@@ -1,9 +1,10 @@
 //! What people do: silences, actions on incidents, comments.
 
-use super::super::course::EntryOut;
+use super::super::course::{EntryOut, silence_created, silence_ended};
 use super::super::error::refused;
 use super::super::rows::{self, Columns, Sql};
-use super::super::{ActionRow, Mutes, PAGE_MAX, SILENCES_MAX, Silence, TenantScope};
+use super::super::{ActionRow, LiveRow, LiveWrite, Mutes, PAGE_MAX, SILENCES_MAX, Silence, TenantScope};
+use super::commit::live;
 use super::incidents::append;
 use super::{clean, query};
 use sqlx::PgConnection;
@@ -29,7 +30,7 @@ pub(super) async fn mutes(tx: &mut PgConnection, tenant: TenantId, now: Micros) 
     })
 }
 
-pub(super) async fn create_silence(tx: &mut PgConnection, scope: TenantScope, silence: &Silence) -> Sql<()> {
+pub(super) async fn create_silence(tx: &mut PgConnection, scope: TenantScope, silence: &Silence) -> Sql<Option<LiveRow>> {
     let lasting = query("SELECT count(*) FROM wk_silence WHERE tenant_id = $1 AND ends_at > $2")
         .bind(scope.0.0)
         .bind(silence.starts_at.0)
@@ -38,7 +39,7 @@ pub(super) async fn create_silence(tx: &mut PgConnection, scope: TenantScope, si
     if lasting.int(0)? >= SILENCES_MAX {
         return Err(refused(format!("{SILENCES_MAX} silences last already: end some of them first")));
     }
-    query(
+    let done = query(
         "INSERT INTO wk_silence (uid, tenant_id, matcher, starts_at, ends_at, author, comment) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (uid) DO NOTHING",
     )
@@ -51,7 +52,16 @@ pub(super) async fn create_silence(tx: &mut PgConnection, scope: TenantScope, si
     .bind(clean(&silence.comment).into_owned())
     .execute(&mut *tx)
     .await?;
-    Ok(())
+    if done.rows_affected() == 0 {
+        return Ok(None);
+    }
+    told(tx, scope, silence_created(silence)).await.map(Some)
+}
+
+/// Puts an event on the live stream.
+async fn told(tx: &mut PgConnection, scope: TenantScope, event: LiveWrite) -> Sql<LiveRow> {
+    let ids = live(tx, &[(scope.0, &event)]).await?;
+    Ok(LiveRow { id: ids[0], event })
 }
 
 pub(super) async fn silences(tx: &mut PgConnection, scope: TenantScope, since: Micros, limit: i64) -> Sql<Vec<Silence>> {
@@ -67,19 +77,21 @@ pub(super) async fn silences(tx: &mut PgConnection, scope: TenantScope, since: M
     rows.iter().map(rows::silence).collect()
 }
 
-pub(super) async fn end_silence(tx: &mut PgConnection, scope: TenantScope, uid: &str, now: Micros) -> Sql<bool> {
-    let done =
-        query("UPDATE wk_silence SET starts_at = least(starts_at, $3), ends_at = $3 WHERE tenant_id = $1 AND uid = $2 AND ends_at > $3")
-            .bind(scope.0.0)
-            .bind(clean(uid).into_owned())
-            .bind(now.0)
-            .execute(&mut *tx)
-            .await?;
-    if done.rows_affected() == 0 {
-        return Ok(false);
-    }
+pub(super) async fn end_silence(tx: &mut PgConnection, scope: TenantScope, uid: &str, actor: &str, now: Micros) -> Sql<Option<LiveRow>> {
+    let ended = query(
+        "UPDATE wk_silence SET starts_at = least(starts_at, $3), ends_at = $3 WHERE tenant_id = $1 AND uid = $2 AND ends_at > $3
+         RETURNING uid, matcher, starts_at, ends_at, author, comment",
+    )
+    .bind(scope.0.0)
+    .bind(clean(uid).into_owned())
+    .bind(now.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(ended) = ended else { return Ok(None) };
+    // The tenant before its notices, as `apply` locks them.
+    let event = told(tx, scope, silence_ended(&rows::silence(&ended)?, actor)).await?;
     look_again(tx, scope.0, now).await?;
-    Ok(true)
+    Ok(Some(event))
 }
 
 /// What a mute holds back of this tenant's is looked at now, or as soon as its route's hours allow.
@@ -103,17 +115,20 @@ pub(super) async fn insert_action(
     incident_uid: &str,
     action: Action,
     actor: &str,
+    comment: Option<&str>,
     now: Micros,
 ) -> Sql<bool> {
     let done = query(
-        "INSERT INTO wk_action (tenant_id, incident_id, action, actor, at)
-         SELECT tenant_id, id, $3::text, $4::text, $5::int8 FROM wk_incident WHERE tenant_id = $1 AND uid = $2 AND resolved_at IS NULL",
+        "INSERT INTO wk_action (tenant_id, incident_id, action, actor, at, comment)
+         SELECT tenant_id, id, $3::text, $4::text, $5::int8, $6::text FROM wk_incident
+         WHERE tenant_id = $1 AND uid = $2 AND resolved_at IS NULL",
     )
     .bind(scope.0.0)
     .bind(clean(incident_uid).into_owned())
     .bind(action.as_str())
     .bind(clean(actor).into_owned())
     .bind(now.0)
+    .bind(comment.map(|text| clean(text).into_owned()))
     .execute(&mut *tx)
     .await?;
     Ok(done.rows_affected() > 0)
@@ -140,7 +155,7 @@ pub(super) async fn comment(
 
 pub(super) async fn unfolded_actions(tx: &mut PgConnection, limit: i64) -> Sql<Vec<ActionRow>> {
     let rows = query(
-        "SELECT a.id, a.incident_id, i.monitor_id, a.action, a.actor, a.at FROM wk_action a JOIN wk_incident i ON i.id = a.incident_id
+        "SELECT a.id, a.incident_id, i.monitor_id, a.action, a.actor, a.at, a.comment FROM wk_action a JOIN wk_incident i ON i.id = a.incident_id
          WHERE NOT a.folded ORDER BY a.at, a.id LIMIT $1",
     )
     .bind(limit.clamp(0, PAGE_MAX))

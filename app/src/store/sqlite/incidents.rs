@@ -33,6 +33,7 @@ pub(super) async fn write(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()>
                 .bind(row.course.acknowledged.as_ref().map(|(by, _)| by.as_str()))
                 .bind(row.course.acknowledged.as_ref().map(|(_, at)| *at))
                 .bind(row.course.rev)
+                .bind(row.routed_by)
         })
         .await?;
     put(tx, &flat.entries).await?;
@@ -171,8 +172,8 @@ pub(super) async fn fold_actions(tx: &mut SqliteConnection, batch: &Batch, flat:
 static INCIDENTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "INSERT INTO wk_incident (id, uid, tenant_id, monitor_id, rule_key, status, severity, opened_at, deciding_at, resolved_at,
-             resolved_why, reason, trigger_value, summary, acknowledged_by, acknowledged_at, rev)",
-        17,
+             resolved_why, reason, trigger_value, summary, acknowledged_by, acknowledged_at, rev, routed_by)",
+        18,
         "",
     )
 });

@@ -8,6 +8,7 @@
 
 use super::super::{Result, StoreError};
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The right to use a database file.
@@ -42,6 +43,19 @@ impl Lock {
         Ok(Self { path, beside, itself })
     }
 
+    /// Whether the file under the database's name is still the one that is open: what is written to one that was deleted or replaced is lost
+    /// with the process, and nobody would see it before.
+    pub(super) fn in_place(&self) -> std::io::Result<()> {
+        let gone = |what: &str| std::io::Error::other(format!("the database {} {what} while it was in use", self.path.display()));
+        let open = self.itself.metadata()?;
+        match std::fs::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (open.dev(), open.ino()) => Ok(()),
+            Ok(_) => Err(gone("was replaced by another file")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(gone("was deleted")),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lets go of both. Not only dropped: a child process that is being started right now has copies of the descriptors until it runs.
     pub(super) fn release(self) {
         // Nothing is left to be done about a lock that cannot be given back; it ends with the process.
@@ -72,6 +86,21 @@ fn exclusive(file: &File, database: &Path, locked: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_that_is_deleted_or_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wk.db");
+        let held = Lock::take(&path).unwrap();
+        held.in_place().unwrap();
+        std::fs::rename(&path, folder.path().join("kept.db")).unwrap();
+        assert!(held.in_place().unwrap_err().to_string().contains("was deleted"));
+        std::fs::write(&path, "").unwrap();
+        assert!(held.in_place().unwrap_err().to_string().contains("was replaced"));
+        std::fs::rename(folder.path().join("kept.db"), &path).unwrap();
+        held.in_place().unwrap();
+        held.release();
+    }
 
     #[test]
     fn a_database_is_one_by_whatever_name() {

@@ -166,6 +166,9 @@ macro_rules! read {
 
 impl SqliteStore {
     async fn begin_write(&self) -> Sql<Transaction<'static, Sqlite>> {
+        if let Some(lock) = &*held(&self.lock) {
+            lock.in_place()?;
+        }
         self.writer.begin_with("BEGIN IMMEDIATE").await
     }
 }
@@ -294,7 +297,7 @@ impl Store for SqliteStore {
         read!(self, "reading silences and maintenance", |tx| people::mutes(tx, tenant, now))
     }
 
-    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<()> {
+    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<Option<LiveRow>> {
         write!(self, "adding a silence", |tx| people::create_silence(tx, scope, silence))
     }
 
@@ -302,12 +305,20 @@ impl Store for SqliteStore {
         read!(self, "listing silences", |tx| people::silences(tx, scope, since, limit))
     }
 
-    async fn end_silence(&self, scope: TenantScope, uid: &str, now: Micros) -> Result<bool> {
-        write!(self, "ending a silence", |tx| people::end_silence(tx, scope, uid, now))
+    async fn end_silence(&self, scope: TenantScope, uid: &str, actor: &str, now: Micros) -> Result<Option<LiveRow>> {
+        write!(self, "ending a silence", |tx| people::end_silence(tx, scope, uid, actor, now))
     }
 
-    async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool> {
-        write!(self, "recording an action", |tx| people::insert_action(tx, scope, incident_uid, action, actor, now))
+    async fn insert_action(
+        &self,
+        scope: TenantScope,
+        incident_uid: &str,
+        action: Action,
+        actor: &str,
+        comment: Option<&str>,
+        now: Micros,
+    ) -> Result<bool> {
+        write!(self, "recording an action", |tx| people::insert_action(tx, scope, incident_uid, action, actor, comment, now))
     }
 
     async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool> {

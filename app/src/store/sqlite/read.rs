@@ -21,7 +21,7 @@ macro_rules! beat_columns {
 
 macro_rules! monitor_columns {
     () => {
-        "SELECT m.id, m.uid, m.name, m.kind, m.target, m.labels, m.paused, m.origin, m.config, v.health, v.since, v.why, m.created_at
+        "SELECT m.id, m.uid, m.name, m.kind, m.target, m.labels, m.paused, m.origin, m.config, v.health, v.since, v.why, m.created_at, v.fold
          FROM wk_monitor m LEFT JOIN wk_verdict v ON v.monitor_id = m.id"
     };
 }
@@ -29,7 +29,7 @@ macro_rules! monitor_columns {
 macro_rules! incident_columns {
     () => {
         "SELECT i.uid, i.id, coalesce(m.uid, ''), coalesce(m.name, ''), i.rule_key, i.status, i.severity, i.opened_at, i.resolved_at,
-             i.resolved_why, i.reason, i.summary, i.trigger_value, i.acknowledged_by, i.acknowledged_at
+             i.resolved_why, i.reason, i.summary, i.trigger_value, i.acknowledged_by, i.acknowledged_at, i.routed_by
          FROM wk_incident i LEFT JOIN wk_monitor m ON m.id = i.monitor_id"
     };
 }

@@ -3,6 +3,7 @@
 use super::Time;
 use crate::channel::content::Content;
 use crate::config::ChannelConfig;
+use crate::mutes::InForce;
 use crate::store;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -126,6 +127,24 @@ pub struct Mute {
     pub comment: Option<String>,
 }
 
+impl Mute {
+    /// Of one that is in force.
+    pub fn of(held: &InForce) -> Self {
+        match held {
+            InForce::Silence(silence) => Self {
+                by: "silence".to_owned(),
+                id: silence.uid.clone(),
+                until: Time(silence.ends_at),
+                author: Some(silence.author.clone()),
+                comment: Some(silence.comment.clone()),
+            },
+            InForce::Maintenance { name, until, .. } => {
+                Self { by: "maintenance".to_owned(), id: name.clone(), until: Time(*until), author: None, comment: None }
+            }
+        }
+    }
+}
+
 /// A notice that was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -133,7 +152,7 @@ pub struct DeadLetter {
     pub id: i64,
     /// The channel's name.
     pub channel: String,
-    /// `opened`, `reminded`, `escalated`, `acknowledged`, `resolved`; `report` or `node` if it is about no incident.
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `unacknowledged`, `resolved`; `report` or `node` if it is about no incident.
     pub event: String,
     /// The incident's public id, if it is about one.
     pub incident: Option<String>,

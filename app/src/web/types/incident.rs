@@ -38,10 +38,13 @@ pub struct Incident {
     pub resolved_at: Option<Time>,
     /// Why it ended: `recovered`, `rule_removed`, `retired`, `operator`.
     pub resolved_why: Option<String>,
-    /// Who took it on, if somebody has: the name of a token, or of a person in a chat.
+    /// Who took it on, if somebody has: the name of a token, with that of a person before it if one was given, or a person in a chat.
     pub acknowledged_by: Option<String>,
     /// When they did.
     pub acknowledged_at: Option<Time>,
+    /// What chose whom to tell, in words: a `notify`, routes, or nothing; null for incidents of earlier versions.
+    #[serde(default)]
+    pub routed_by: Option<String>,
     /// What happened, oldest first; only when one incident is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Vec<Entry>>,
@@ -69,6 +72,7 @@ impl Incident {
             value,
             acknowledged_by,
             acknowledged_at,
+            routed_by,
             timeline,
             notices,
         } = view;
@@ -86,6 +90,7 @@ impl Incident {
             resolved_why,
             acknowledged_by,
             acknowledged_at: acknowledged_at.map(Time),
+            routed_by,
             timeline: whole.then(|| timeline.into_iter().map(Entry::of).collect()),
             notices: whole.then(|| notices.into_iter().map(Notice::of).collect()),
         }
@@ -122,7 +127,7 @@ impl Entry {
 pub struct Notice {
     /// The channel's name.
     pub channel: String,
-    /// `opened`, `reminded`, `escalated`, `acknowledged`, `resolved`.
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `unacknowledged`, `resolved`.
     pub event: String,
     /// `due`, `held`, `sending`, `sent`, `dead`, `suppressed`.
     pub state: String,

@@ -56,6 +56,7 @@ fn the_form_of_a_monitor_does_not_change_unseen() {
         health: Health::Down,
         since: Some(AT),
         why: Some("http_status".into()),
+        flapping: vec!["down".into()],
         created_at: AT,
         last: Some(beat()),
     };
@@ -72,6 +73,9 @@ fn the_form_of_a_monitor_does_not_change_unseen() {
       "health": "down",
       "since": "2026-02-02T02:40:00.123456Z",
       "why": "http_status",
+      "flapping": [
+        "down"
+      ],
       "last": {
         "at": "2026-02-02T02:40:00.123456Z",
         "datacenter_id": 1,
@@ -116,6 +120,7 @@ fn the_form_of_an_incident_does_not_change_unseen() {
         resolved_why: Some("recovered".into()),
         acknowledged_at: Some(AT),
         acknowledged_by: Some("ann".into()),
+        routed_by: Some("`notify` of the rule".into()),
         reason: Some("http_status".into()),
         summary: "shop is down".into(),
         value: None,
@@ -150,6 +155,7 @@ fn the_form_of_an_incident_does_not_change_unseen() {
       "resolved_why": "recovered",
       "acknowledged_by": "ann",
       "acknowledged_at": "2026-02-02T02:40:00.123456Z",
+      "routed_by": "`notify` of the rule",
       "timeline": [
         {
           "nth": 0,

@@ -64,7 +64,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_its_rows() {
         let end = AttemptEnd { notices: &[8], fence: &fence, attempted: &attempted, key: "k-8", digest: false, at: now };
         t.store.end_attempt(&end).await.unwrap();
         let tenant = TenantScope(TenantId(1));
-        assert!(t.store.insert_action(tenant, "i-5", Action::Acknowledge, "ann", now).await.unwrap());
+        assert!(t.store.insert_action(tenant, "i-5", Action::Acknowledge, "ann", None, now).await.unwrap());
         let view = t.store.incident(tenant, "i-5").await.unwrap().unwrap();
         assert_eq!(states(&view), [("chat", "opened", "sent"), ("hook", "opened", "sent")]);
         assert_eq!(t.store.verify().await.unwrap(), [""; 0]);
@@ -84,7 +84,7 @@ async fn incidents_that_ended_long_ago_go_with_all_that_hangs_on_them() {
         }
         w.commit_decisions(decisions).await;
         w.commit_decisions(vec![w.interval(w.shop, sec(1), watchkeeper_core::quorum::Health::Down)]).await;
-        assert!(w.store().insert_action(w.acme(), &kept[1].1, Action::Acknowledge, "ann", sec(2)).await.unwrap());
+        assert!(w.store().insert_action(w.acme(), &kept[1].1, Action::Acknowledge, "ann", None, sec(2)).await.unwrap());
         let silence = |uid: &str, ends_at| Silence {
             uid: uid.into(),
             matcher: watchkeeper_core::matcher::Matcher::default(),

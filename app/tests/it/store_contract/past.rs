@@ -163,7 +163,12 @@ pub async fn write_alerting(w: &World) {
     w.store().create_silence(w.acme(), &silence).await.unwrap();
     w.store().set_mark("report/weekly", "2026-44").await.unwrap();
     let view = w.store().incidents(w.acme(), &IncidentFilter { limit: 10, ..IncidentFilter::default() }).await.unwrap().remove(2);
-    assert!(w.store().insert_action(w.acme(), &view.uid, watchkeeper_core::verdict::Action::Acknowledge, "ann", sec(7_600)).await.unwrap());
+    assert!(
+        w.store()
+            .insert_action(w.acme(), &view.uid, watchkeeper_core::verdict::Action::Acknowledge, "ann", None, sec(7_600))
+            .await
+            .unwrap()
+    );
 }
 
 /// Asserts that the store holds it.

@@ -3,6 +3,7 @@
 use super::world::*;
 use crate::support::store::each_store;
 use std::collections::BTreeMap;
+use watchkeeper::channel::text::iso;
 use watchkeeper::store::*;
 use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::verdict::Action;
@@ -47,10 +48,21 @@ async fn names(w: &World, now: Micros) -> Vec<String> {
 async fn a_silence_holds_from_its_beginning_to_its_end() {
     each_store(|t| async move {
         let mut w = World::new(t).await;
-        w.store().create_silence(w.acme(), &silence("s-1", 10, 20)).await.unwrap();
-        w.store().create_silence(w.acme(), &silence("s-1", 10, 20)).await.unwrap();
+        let created = w.store().create_silence(w.acme(), &silence("s-1", 10, 20)).await.unwrap().unwrap();
+        assert_eq!(w.store().create_silence(w.acme(), &silence("s-1", 10, 20)).await.unwrap(), None, "it is there");
         w.store().create_silence(w.zenith(), &silence("s-z", 0, 90)).await.unwrap();
         w.t.reopen().await;
+        assert_eq!(
+            w.store().live_after(w.acme(), 0, 10).await.unwrap(),
+            (vec![created.clone()], created.id),
+            "once, and only its tenant's"
+        );
+        assert_eq!((created.event.kind.as_str(), created.event.at), ("silence_created", sec(10)));
+        let said = serde_json::json!({
+            "silence": "s-1", "match": {"monitors": ["shop*"], "labels": {"team": "web"}}, "starts_at": iso(sec(10)),
+            "ends_at": iso(sec(20)), "author": "ann", "comment": "we move — „ütf-8“", "actor": "ann",
+        });
+        assert_eq!(created.event.data, said);
         assert_eq!(names(&w, sec(9)).await, [""; 0]);
         assert_eq!(w.store().mutes(w.acme, sec(10)).await.unwrap(), Mutes { silences: vec![silence("s-1", 10, 20)], maintenance: vec![] });
         assert_eq!(names(&w, sec(20)).await, [""; 0], "its end is not part of it");
@@ -73,17 +85,23 @@ async fn a_silence_that_is_ended_lets_what_it_held_be_looked_at() {
         held_incident(&mut w, "down").await;
         w.store().create_silence(w.acme(), &silence("s-1", 0, 1_000)).await.unwrap();
         w.store().create_silence(w.acme(), &silence("later", 500, 1_000)).await.unwrap();
-        assert!(!w.store().end_silence(w.zenith(), "s-1", sec(10)).await.unwrap(), "another tenant's");
-        assert!(!w.store().end_silence(w.acme(), "none", sec(10)).await.unwrap());
+        assert!(w.store().end_silence(w.zenith(), "s-1", "bob", sec(10)).await.unwrap().is_none(), "another tenant's");
+        assert!(w.store().end_silence(w.acme(), "none", "bob", sec(10)).await.unwrap().is_none());
         assert_eq!(due(&w, w.hook, sec(10)).await, []);
-        assert!(w.store().end_silence(w.acme(), "s-1", sec(10)).await.unwrap());
-        assert!(!w.store().end_silence(w.acme(), "s-1", sec(11)).await.unwrap(), "it has ended");
+        let ended = w.store().end_silence(w.acme(), "s-1", "bob", sec(10)).await.unwrap().unwrap();
+        assert_eq!((ended.event.kind.as_str(), ended.event.at), ("silence_ended", sec(10)));
+        let data = &ended.event.data;
+        assert_eq!((&data["silence"], &data["author"], &data["actor"]), (&"s-1".into(), &"ann".into(), &"bob".into()));
+        assert_eq!(data["ends_at"], iso(sec(10)), "when it did, not when it would have");
+        assert!(w.store().end_silence(w.acme(), "s-1", "bob", sec(11)).await.unwrap().is_none(), "it has ended");
         assert_eq!(names(&w, sec(10)).await, [""; 0]);
         let again = due(&w, w.hook, sec(10)).await;
         assert_eq!((again.len(), again[0].held), (1, true));
         assert_eq!(w.store().next_due(w.hook).await.unwrap(), Some(sec(10)));
         // One that has not begun never does.
-        assert!(w.store().end_silence(w.acme(), "later", sec(12)).await.unwrap());
+        assert!(w.store().end_silence(w.acme(), "later", "bob", sec(12)).await.unwrap().is_some());
+        let kinds: Vec<String> = w.store().live_after(w.acme(), 0, 10).await.unwrap().0.into_iter().map(|row| row.event.kind).collect();
+        assert_eq!(kinds[1..], ["silence_created", "silence_created", "silence_ended", "silence_ended"]);
         assert_eq!(names(&w, sec(600)).await, [""; 0]);
         assert_eq!(w.store().silences(w.acme(), sec(13), 10).await.unwrap(), []);
     })
@@ -159,10 +177,11 @@ async fn an_action_is_a_fact_until_a_batch_has_folded_it() {
             act(uid.clone(), Action::Acknowledge, "bob", 2),
             act(api_uid.clone(), Action::Resolve, "\0ann", 4),
         ] {
-            assert!(w.store().insert_action(w.acme(), &uid, action, who, at).await.unwrap());
+            let comment = (who == "bob").then_some("the disk\0 is full");
+            assert!(w.store().insert_action(w.acme(), &uid, action, who, comment, at).await.unwrap());
         }
-        assert!(!w.store().insert_action(w.zenith(), &uid, Action::Resolve, "eve", sec(5)).await.unwrap(), "another tenant's");
-        assert!(!w.store().insert_action(w.acme(), "none", Action::Resolve, "ann", sec(5)).await.unwrap());
+        assert!(!w.store().insert_action(w.zenith(), &uid, Action::Resolve, "eve", None, sec(5)).await.unwrap(), "another tenant's");
+        assert!(!w.store().insert_action(w.acme(), "none", Action::Resolve, "ann", None, sec(5)).await.unwrap());
         w.t.reopen().await;
         let waiting = w.store().unfolded_actions(10).await.unwrap();
         let seen: Vec<_> = waiting.iter().map(|row| (row.incident, row.monitor, row.action, row.at)).collect();
@@ -170,6 +189,8 @@ async fn an_action_is_a_fact_until_a_batch_has_folded_it() {
             [(id, w.shop, Action::Acknowledge, sec(2)), (id, w.shop, Action::Unacknowledge, sec(3)), (api, w.api, Action::Resolve, sec(4))];
         assert_eq!(seen, want, "oldest first");
         assert_eq!(waiting[0].actor, "bob");
+        assert!(waiting[0].comment.as_deref().is_some_and(|text| text.ends_with(" is full")), "{waiting:?}");
+        assert_eq!((waiting[1].comment.as_deref(), waiting[2].comment.as_deref()), (None, None));
         assert_eq!(w.store().unfolded_actions(1).await.unwrap(), waiting[..1]);
 
         // A decision under a lost lease folds nothing, nor does its batch for that monitor.
@@ -194,9 +215,9 @@ async fn nothing_can_be_done_about_an_incident_that_is_over() {
         let mut w = World::new(t).await;
         let (opened, id, uid) = w.opens(w.shop, "down", sec(1));
         w.commit_decisions(vec![opened]).await;
-        assert!(w.store().insert_action(w.acme(), &uid, Action::Acknowledge, "ann", sec(2)).await.unwrap());
+        assert!(w.store().insert_action(w.acme(), &uid, Action::Acknowledge, "ann", None, sec(2)).await.unwrap());
         w.commit_decisions(vec![w.resolves(w.shop, id, &uid, sec(3))]).await;
-        assert!(!w.store().insert_action(w.acme(), &uid, Action::Acknowledge, "ann", sec(4)).await.unwrap());
+        assert!(!w.store().insert_action(w.acme(), &uid, Action::Acknowledge, "ann", None, sec(4)).await.unwrap());
         assert_eq!(w.store().unfolded_actions(10).await.unwrap().len(), 1, "whoever decides may still see it");
         w.housekeep(sec(3_600)).await;
         assert_eq!(w.store().unfolded_actions(10).await.unwrap(), [], "and if nobody does, it is void");

@@ -265,6 +265,7 @@ pub fn begins(id: IncidentId, uid: &str, rule: &str, at: Micros) -> IncidentWrit
         reason: Some("tcp_refused".into()),
         value: Some(-7),
         summary: "shop is down: the connection was refused".into(),
+        routed_by: Some("`notify` of the rule".into()),
         evidence: Some(r#"{"attempt":{"total_us":1}}"#.into()),
     }
 }
@@ -319,6 +320,7 @@ pub fn message(uid: &str, event: NoticeEvent, severity: Severity, at: Micros) ->
         flapping: false,
         cut_off: None,
         actor: None,
+        comment: None,
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
     }
 }

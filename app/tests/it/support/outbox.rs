@@ -217,6 +217,7 @@ impl Node {
             reason: None,
             value: None,
             summary: "it broke".to_owned(),
+            routed_by: None,
             evidence: None,
         });
         decision
@@ -231,12 +232,12 @@ impl Node {
             NoticeEvent::Reminded | NoticeEvent::Escalated => {
                 decision.incidents.push(IncidentWrite::Note { id, at, kind: event.as_str(), summary: "it lasts".to_owned() });
             }
-            NoticeEvent::Acknowledged => decision.incidents.push(IncidentWrite::Acknowledge {
+            NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged => decision.incidents.push(IncidentWrite::Acknowledge {
                 id,
                 at,
-                on: true,
+                on: event == NoticeEvent::Acknowledged,
                 actor: Some("ann".to_owned()),
-                summary: "acknowledged by ann".to_owned(),
+                summary: "acknowledged by ann, or no longer".to_owned(),
             }),
             NoticeEvent::Resolved => {
                 decision.incidents.push(IncidentWrite::Resolve { id, at, why: "recovered", actor: None, summary: "over".to_owned() });
@@ -307,6 +308,7 @@ impl Node {
             flapping: false,
             cut_off: None,
             actor: None,
+            comment: None,
             seen_by: BTreeMap::new(),
         }
     }

@@ -241,7 +241,7 @@ impl Store for ScriptedStore {
         self.script.around("mutes", self.inner.mutes(tenant, now)).await
     }
 
-    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<()> {
+    async fn create_silence(&self, scope: TenantScope, silence: &Silence) -> Result<Option<LiveRow>> {
         self.script.around("create_silence", self.inner.create_silence(scope, silence)).await
     }
 
@@ -249,12 +249,20 @@ impl Store for ScriptedStore {
         self.script.around("silences", self.inner.silences(scope, since, limit)).await
     }
 
-    async fn end_silence(&self, scope: TenantScope, uid: &str, now: Micros) -> Result<bool> {
-        self.script.around("end_silence", self.inner.end_silence(scope, uid, now)).await
+    async fn end_silence(&self, scope: TenantScope, uid: &str, actor: &str, now: Micros) -> Result<Option<LiveRow>> {
+        self.script.around("end_silence", self.inner.end_silence(scope, uid, actor, now)).await
     }
 
-    async fn insert_action(&self, scope: TenantScope, incident_uid: &str, action: Action, actor: &str, now: Micros) -> Result<bool> {
-        self.script.around("insert_action", self.inner.insert_action(scope, incident_uid, action, actor, now)).await
+    async fn insert_action(
+        &self,
+        scope: TenantScope,
+        incident_uid: &str,
+        action: Action,
+        actor: &str,
+        comment: Option<&str>,
+        now: Micros,
+    ) -> Result<bool> {
+        self.script.around("insert_action", self.inner.insert_action(scope, incident_uid, action, actor, comment, now)).await
     }
 
     async fn comment(&self, scope: TenantScope, incident_uid: &str, actor: &str, text: &str, now: Micros) -> Result<bool> {

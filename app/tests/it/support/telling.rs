@@ -66,8 +66,9 @@ pub fn word(event: NoticeEvent) -> Message {
         resolved_at: over.then(|| NOW + Dur::secs(60)),
         resolved_why: over.then(|| "recovered".to_owned()),
         flapping: false,
+        actor: matches!(event, NoticeEvent::Acknowledged | NoticeEvent::Unacknowledged).then(|| "alice".to_owned()),
+        comment: (event == NoticeEvent::Acknowledged).then(|| "the <disk> is full".to_owned()),
         cut_off: None,
-        actor: (event == NoticeEvent::Acknowledged).then(|| "alice".to_owned()),
         seen_by: BTreeMap::from([("local".to_owned(), "down".to_owned())]),
     }
 }

@@ -23,7 +23,7 @@ use watchkeeper::store::{LiveRow, LiveWrite, Mandate, MonitorObject, TenantObjec
 use watchkeeper::telemetry::Metrics;
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper::web::{self, Control, Readiness, ReloadRequest, WebState, new_push_token};
-use watchkeeper_core::{Dur, MonitorId};
+use watchkeeper_core::{ChannelId, Dur, MonitorId};
 
 /// Nothing on loopback takes this long; a test that waits so long has failed.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -41,6 +41,8 @@ pub struct TestWeb {
     pub wake_actions: Arc<Notify>,
     /// How often every channel was woken.
     pub channel_wakes: Arc<AtomicUsize>,
+    /// Channels that were seen to work.
+    pub mended: Arc<std::sync::Mutex<Vec<ChannelId>>>,
     pub channels: watch::Sender<Channels>,
     /// Of acme.
     pub viewer: String,
@@ -115,6 +117,8 @@ impl TestWeb {
         let (channels, channels_rx) = watch::channel(Channels::default());
         let (wake_actions, channel_wakes) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let wakes = channel_wakes.clone();
+        let mended = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = mended.clone();
         let mut state = WebState {
             store: world.t.store.clone(),
             live: live.clone(),
@@ -129,6 +133,7 @@ impl TestWeb {
                 wake_channels: Arc::new(move || {
                     wakes.fetch_add(1, Ordering::SeqCst);
                 }),
+                mended: Arc::new(move |channel| seen.lock().unwrap().push(channel)),
                 reload,
                 ready: ready_rx,
             },
@@ -151,6 +156,7 @@ impl TestWeb {
             wake_pushes,
             wake_actions,
             channel_wakes,
+            mended,
             channels,
             viewer,
             operator,

@@ -66,7 +66,7 @@ fn document(body: &Value) -> Result<(), String> {
     let parts = ["incident", "monitor", "digest", "report", "node"].map(|part| (part, !body[part].is_null()));
     let there: Vec<&str> = parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect();
     let wanted: &[&str] = match body["event"].as_str() {
-        Some("opened" | "reminded" | "escalated" | "acknowledged" | "resolved") => &["incident", "monitor"],
+        Some("opened" | "reminded" | "escalated" | "acknowledged" | "unacknowledged" | "resolved") => &["incident", "monitor"],
         Some("digest") => &["digest"],
         Some("report") => &["report"],
         Some("node") => &["node"],
@@ -94,12 +94,14 @@ fn word(of: &Value) -> Result<(), String> {
     same(
         "incident",
         incident,
-        "actor cut_off detail duration_seconds flapping id opened_at reason resolved_at resolved_why rule severity summary",
+        "actor comment cut_off detail duration_seconds flapping id opened_at reason resolved_at resolved_why rule severity summary",
     )?;
     same("monitor", &of["monitor"], "id kind labels name target")?;
     let ended = !incident["resolved_at"].is_null();
     match (of["event"].as_str(), ended, incident["duration_seconds"].is_number()) {
-        (Some("opened" | "reminded" | "escalated" | "acknowledged"), false, false) | (Some("resolved"), true, true) => Ok(()),
+        (Some("opened" | "reminded" | "escalated" | "acknowledged" | "unacknowledged"), false, false) | (Some("resolved"), true, true) => {
+            Ok(())
+        }
         other => Err(format!("event, end and duration do not fit: {other:?}")),
     }
 }
