@@ -350,8 +350,14 @@ impl Reloader {
         // The engine ends only with the process.
         let _ = self.fleets.send(FleetUpdate { fleet, retired: applied.retired }).await;
         self.current = config.clone();
-        for warning in config::warnings(config, self.clock.now()) {
-            tracing::warn!("{warning}");
+        match self.source {
+            Source::Path(_) => {
+                for warning in config::warnings(config, self.clock.now()) {
+                    tracing::warn!("{warning}");
+                }
+            }
+            // Tables name no channels, and change all the time.
+            Source::UptimeO(_) | Source::Fixed => {}
         }
         Ok(notes.join("; "))
     }

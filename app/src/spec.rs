@@ -114,6 +114,7 @@ pub struct Fleet(pub Arc<HashMap<MonitorId, Arc<MonitorSpec>>>);
 pub struct Channels(pub Arc<Vec<OwnedChannel>>);
 
 /// One channel of a tenant.
+#[derive(Clone)]
 pub struct OwnedChannel {
     /// Row id.
     pub id: ChannelId,

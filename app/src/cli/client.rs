@@ -125,6 +125,13 @@ impl Client {
         self.value("/ready", (status, body))
     }
 
+    /// A path of the API with names in it, which may hold any character.
+    pub fn path(&self, segments: &[&str]) -> String {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("the base is http").clear().extend(segments);
+        url.path().to_owned()
+    }
+
     /// The value of a POST of that body as JSON.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         let body = serde_json::to_vec(body).context("the request makes no JSON")?;

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::term::Term;
-use super::{Ended, say, status};
+use super::{Ended, dead_letters, say, status};
 use crate::channel;
 use crate::clock::Clock;
 use crate::config::decode::nearest;
@@ -227,7 +227,10 @@ pub async fn channel_test(args: ChannelTestArgs) -> Result<(), Ended> {
     match channel::send_test(&net, &clock, &found.name, &found.kind, found.common.style).await {
         Ok(accepted) => {
             let id = accepted.provider_id.map(|id| format!(" as {id}")).unwrap_or_default();
-            say(&format!("{} took the test message{id}\n", found.name))
+            say(&format!("{} took the test message{id}\n", found.name))?;
+            // Where no server runs, or none that we may ask, what waits is tried in its time.
+            let Ok(client) = args.at.client(&clock) else { return Ok(()) };
+            dead_letters::retry_channel(&client, &found.name).await.map_or(Ok(()), |said| say(&said))
         }
         Err(refused) => Err(Ended::Failed(anyhow::Error::new(refused).context(format!("{} did not take the test message", found.name)))),
     }

@@ -22,6 +22,13 @@ pub async fn retry(client: &Client, id: i64) -> anyhow::Result<String> {
     Ok(format!("notice {id} is {}\n", safe_line(&done.message)))
 }
 
+/// Has what waits for another attempt of that channel tried at once.
+pub async fn retry_channel(client: &Client, name: &str) -> anyhow::Result<String> {
+    let path = client.path(&["api", "v1", "alert-channels", name, "retry"]);
+    let done: Done = client.post(&path, &serde_json::json!({})).await?;
+    Ok(format!("{}\n", safe_line(&done.message)))
+}
+
 /// Makes all of those due again that are there now, the oldest first, so that they are told in their order.
 pub async fn retry_all(client: &Client) -> anyhow::Result<String> {
     let letters = all(client).await?;

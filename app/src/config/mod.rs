@@ -60,6 +60,8 @@ pub struct Config {
     pub exclusive: BTreeSet<String>,
     /// Files in which there is nothing.
     pub empty: Vec<Pos>,
+    /// The first file in which there is something.
+    pub first: Option<Pos>,
     /// SHA-256 over all objects with their secrets and places: equal means that nothing about channels and monitors changed.
     pub hash: [u8; 32],
     /// The same without their places: what nodes that share the work must have in common.
@@ -148,18 +150,21 @@ pub fn load_texts(texts: &[(String, Vec<u8>)], env: Env<'_>) -> Result<Config, B
 }
 
 fn compile(texts: &[(String, Vec<u8>)], env: Env<'_>, mut problems: Problems) -> Result<Config, BadConfig> {
-    let (mut roots, mut empty) = (Vec::new(), Vec::new());
+    let (mut roots, mut empty, mut first) = (Vec::new(), Vec::new(), None);
     for (name, bytes) in texts {
         let before = problems.told();
         match tree::parse(name, bytes, env, &mut problems) {
-            Some(root) => roots.push(root),
+            Some(root) => {
+                first.get_or_insert_with(|| whole_file(Path::new(name)));
+                roots.push(root);
+            }
             None if problems.told() == before => empty.push(whole_file(Path::new(name))),
             None => {}
         }
     }
     let config = from_roots(&roots, &mut problems);
     match config {
-        Some(config) if problems.is_empty() => Ok(Config { empty, ..config }),
+        Some(config) if problems.is_empty() => Ok(Config { empty, first, ..config }),
         Some(_) | None => Err(BadConfig::new(problems, texts)),
     }
 }
@@ -223,7 +228,7 @@ fn from_roots(roots: &[Node], problems: &mut Problems) -> Option<Config> {
     let exclusive = datacenters::exclusive(&tops, problems);
     let hash = canonical::fleet_hash(&tenants, &exclusive, true);
     let content = canonical::fleet_hash(&tenants, &exclusive, false);
-    Some(Config { server: server?, store: store?, agent: agent?, tenants, exclusive, empty: Vec::new(), hash, content })
+    Some(Config { server: server?, store: store?, agent: agent?, tenants, exclusive, empty: Vec::new(), first: None, hash, content })
 }
 
 /// One mapping of what several files say under a key; a key that two of them give is a problem naming both places.

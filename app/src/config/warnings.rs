@@ -29,6 +29,8 @@ impl fmt::Display for Warning {
 /// Everything that is worth asking about, in the order of the files.
 pub fn warnings(config: &Config, now: Micros) -> Vec<Warning> {
     let mut found: Vec<Warning> = config.empty.iter().map(|at| warning(at, "the file is empty")).collect();
+    let nothing = config.tenants.iter().all(|tenant| tenant.monitors.is_empty());
+    found.extend(config.first.iter().filter(|_| nothing).map(|at| warning(at, "there is no monitor: nothing is watched")));
     for tenant in &config.tenants {
         unreached_routes(tenant, &mut found);
         unknown_labels(tenant, &mut found);
@@ -163,6 +165,15 @@ mod tests {
         assert_eq!(with("defaults: { notify: [], escalate: [ { after: 1h, notify: ops } ] }\n"), [""; 0], "somebody hears of it later");
         let want = "wk.yaml:1:13: there is no channel: nobody is told of anything of the tenant default";
         assert_eq!(of(&format!("monitors: [ {{ name: shop, {HTTP} }} ]\n")), [want]);
+    }
+
+    #[test]
+    fn a_configuration_that_watches_nothing_says_so() {
         assert_eq!(of("# nothing\n"), ["wk.yaml: the file is empty"]);
+        let nothing = ["wk.yaml: there is no monitor: nothing is watched"];
+        assert_eq!(of("agent: { datacenter: here }\n"), nothing);
+        assert_eq!(of("monitors: []\ntenants: [ { name: acme } ]\n"), nothing);
+        let elsewhere = format!("tenants: [ {{ name: acme, monitors: [ {{ name: shop, {HTTP} }} ] }} ]\n");
+        assert!(!of(&elsewhere).iter().any(|text| text.contains("nothing is watched")), "one tenant's is enough");
     }
 }

@@ -56,10 +56,32 @@ struct Returning {
     /// Telling has paused, and what was told is known.
     begun: bool,
     told: Vec<Told>,
-    /// The oldest file has been read.
-    reading: bool,
-    batches: VecDeque<Batch>,
+    reading: Reading,
     broken: u32,
+}
+
+/// The batches of a journal, from the oldest on.
+#[derive(Default)]
+struct Reading {
+    /// The oldest file has been read, and is forgotten next.
+    begun: bool,
+    /// What is left of it.
+    batches: VecDeque<Batch>,
+}
+
+impl Reading {
+    /// The next batch, if there is one. The file of those before it is forgotten when it was the last of them: they are in the store.
+    async fn next(&mut self, journal: &Arc<Mutex<Journal>>) -> io::Result<Option<Batch>> {
+        while self.batches.is_empty() {
+            if self.begun {
+                forget_oldest(journal).await?;
+                self.begun = false;
+            }
+            let Some(batches) = oldest(journal).await? else { return Ok(None) };
+            (self.begun, self.batches) = (true, batches.into());
+        }
+        Ok(self.batches.pop_front())
+    }
 }
 
 /// What a batch of the journal came to.
@@ -161,22 +183,15 @@ impl CutOff {
             returning.told = told(&self.journal).await?;
             tracing::info!("the store is back: giving it what the journal holds");
         }
-        while returning.batches.is_empty() {
-            if std::mem::replace(&mut returning.reading, true) {
-                forget_oldest(&self.journal).await?;
-            }
-            let batches = oldest(&self.journal).await?;
-            self.metrics.journal_bytes.set(locked(&self.journal).bytes() as i64);
-            let Some(batches) = batches else {
-                *returning = Returning::default();
-                self.outbox.finish();
-                self.active.store(false, Ordering::Relaxed);
-                tracing::info!("the store has all that the journal held");
-                return Ok(None);
-            };
-            returning.batches = batches.into();
-        }
-        let Some(mut batch) = returning.batches.pop_front() else { return Ok(None) };
+        let next = returning.reading.next(&self.journal).await?;
+        self.metrics.journal_bytes.set(locked(&self.journal).bytes() as i64);
+        let Some(mut batch) = next else {
+            *returning = Returning::default();
+            self.outbox.finish();
+            self.active.store(false, Ordering::Relaxed);
+            tracing::info!("the store has all that the journal held");
+            return Ok(None);
+        };
         batch.late = Some(late(&self.node, &batch, &returning.told));
         match store.commit(&batch).await {
             Ok(committed) => {
@@ -203,7 +218,7 @@ impl CutOff {
                 }
                 tracing::warn!(error = %crate::chain(&error), "a batch of the journal could not be given back; trying again");
                 batch.late = None;
-                returning.batches.push_front(batch);
+                returning.reading.batches.push_front(batch);
                 if unavailable {
                     returning.begun = false;
                     self.outbox.resume();
@@ -257,38 +272,34 @@ pub fn begin(node: &str, journal: Arc<Mutex<Journal>>, leases: Leases, cx: &Deli
 /// Gives back what an earlier process has left in the journal, before this one joins as another life of the node. False if yet another life
 /// came between, so that the store refuses it: then [`give_back_as_facts`] is for after the joining.
 pub async fn recover(node: &str, journal: &Arc<Mutex<Journal>>, store: &dyn Store) -> anyhow::Result<bool> {
-    let told = told(journal).await?;
-    while let Some(batches) = oldest(journal).await? {
-        tracing::info!(batches = batches.len(), "giving the store what an earlier run has left in the journal");
-        for mut batch in batches {
-            batch.late = Some(late(node, &batch, &told));
-            match store.commit(&batch).await {
-                Ok(_committed) => {}
-                Err(StoreError::Refused(_)) => return Ok(false),
-                Err(error @ StoreError::Unavailable { .. }) => return Err(error.into()),
-                Err(error @ (StoreError::Broken { .. } | StoreError::NotInForce)) => aside(journal, batch, &error).await?,
-            }
+    if !locked(journal).is_empty() {
+        tracing::info!("giving the store what an earlier run has left in the journal");
+    }
+    let (told, mut reading) = (told(journal).await?, Reading::default());
+    while let Some(mut batch) = reading.next(journal).await? {
+        batch.late = Some(late(node, &batch, &told));
+        match store.commit(&batch).await {
+            Ok(_committed) => {}
+            Err(StoreError::Refused(_)) => return Ok(false),
+            Err(error @ StoreError::Unavailable { .. }) => return Err(error.into()),
+            Err(error @ (StoreError::Broken { .. } | StoreError::NotInForce)) => aside(journal, batch, &error).await?,
         }
-        forget_oldest(journal).await?;
     }
     Ok(true)
 }
 
 /// Gives a journal of another life back in the name of this one: facts stay facts, and none of the decisions is this life's to make.
 pub async fn give_back_as_facts(joined: &mut Joined, node: &str, journal: &Arc<Mutex<Journal>>, store: &dyn Store) -> anyhow::Result<()> {
-    let told = told(journal).await?;
-    while let Some(batches) = oldest(journal).await? {
-        for mut batch in batches {
-            joined.last_batch += 1;
-            (batch.agent, batch.number) = (joined.agent, joined.last_batch);
-            batch.boot.clone_from(&joined.boot);
-            for fence in batch.decisions.iter_mut().flat_map(|decision| &mut decision.fences) {
-                fence.epoch = -1;
-            }
-            batch.late = Some(late(node, &batch, &told));
-            store.commit(&batch).await?;
+    let (told, mut reading) = (told(journal).await?, Reading::default());
+    while let Some(mut batch) = reading.next(journal).await? {
+        joined.last_batch += 1;
+        (batch.agent, batch.number) = (joined.agent, joined.last_batch);
+        batch.boot.clone_from(&joined.boot);
+        for fence in batch.decisions.iter_mut().flat_map(|decision| &mut decision.fences) {
+            fence.epoch = -1;
         }
-        forget_oldest(journal).await?;
+        batch.late = Some(late(node, &batch, &told));
+        store.commit(&batch).await?;
     }
     Ok(())
 }
@@ -346,4 +357,30 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_could_not_be_read_is_not_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path(), JOURNAL_MAX).unwrap();
+        for number in [1, 2] {
+            journal.append(&Record::Batch(Batch { number, ..Batch::default() })).unwrap();
+            // What is added after a look goes to another file.
+            journal.oldest().unwrap();
+        }
+        let (journal, mut reading) = (Arc::new(Mutex::new(journal)), Reading::default());
+        let number = |next: Option<Batch>| next.map(|batch| batch.number);
+        assert_eq!(number(reading.next(&journal).await.unwrap()), Some(1));
+        let (there, away) = (folder.path().join("00000002.journal"), folder.path().join("away"));
+        std::fs::rename(&there, &away).unwrap();
+        assert!(reading.next(&journal).await.is_err());
+        std::fs::rename(&away, &there).unwrap();
+        assert_eq!(number(reading.next(&journal).await.unwrap()), Some(2));
+        assert_eq!(number(reading.next(&journal).await.unwrap()), None);
+        assert!(locked(&journal).is_empty());
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::watched::Place;
 use super::{Engine, Fetched, queue_wakes};
-use crate::store::ActionRow;
+use crate::store::{ActionRow, StoreError};
 
 /// Actions read at once.
 pub(super) const ACTIONS_MAX: i64 = 1_000;
@@ -17,14 +17,19 @@ impl Engine {
         tokio::spawn(async move {
             let fetched = match store.unfolded_actions(ACTIONS_MAX).await {
                 Ok(rows) => Fetched::Actions(rows),
-                Err(error) => {
-                    tracing::warn!(error = %crate::chain(&error), "actions on incidents could not be read; trying again");
-                    Fetched::ActionsFailed
-                }
+                Err(error) => Fetched::ActionsFailed(error),
             };
             // The engine is gone only at the end of the process.
             let _ = out.send(fetched).await;
         });
+    }
+
+    /// Said once per outage.
+    pub(super) fn actions_failed(&mut self, error: &StoreError) {
+        self.fetching_actions = false;
+        if !std::mem::replace(&mut self.actions_were_away, true) {
+            tracing::warn!(error = %crate::chain(error), "actions on incidents could not be read; trying again");
+        }
     }
 
     pub(super) fn fold_action(&mut self, row: &ActionRow) {

@@ -23,7 +23,7 @@ use crate::live::{Latest, Live};
 use crate::probe::{Attempt, BODY_HEAD_MAX};
 use crate::schedule::Command;
 use crate::spec::{Fleet, MonitorSpec};
-use crate::store::{ActionRow, BeatRow, DETAIL_MAX, DetailRow, HeardVote, Joined, PushRow, RetiredMonitor, Store, StoredState};
+use crate::store::{ActionRow, BeatRow, DETAIL_MAX, DetailRow, HeardVote, Joined, PushRow, RetiredMonitor, Store, StoreError, StoredState};
 use crate::telemetry::SharedMetrics;
 pub use commit::CUT_OFF;
 use commit::Stream;
@@ -134,6 +134,8 @@ pub struct Engine {
     results: (mpsc::Sender<Fetched>, mpsc::Receiver<Fetched>),
     fetching_pushes: bool,
     fetching_actions: bool,
+    /// The last attempt to read actions failed.
+    actions_were_away: bool,
     fetching_votes: bool,
     fetching_ids: bool,
     /// Votes of other nodes have been heard up to here; `None` before it is known from where on to listen.
@@ -148,9 +150,9 @@ enum Fetched {
     LoadFailed(Vec<MonitorId>, Vec<RetiredMonitor>),
     /// With when the reading began.
     Pushes(Vec<PushRow>, Micros),
-    PushesFailed,
+    PushesFailed(StoreError),
     Actions(Vec<ActionRow>),
-    ActionsFailed,
+    ActionsFailed(StoreError),
     /// With how far they have been heard now.
     Votes(Vec<HeardVote>, i64),
     VotesFailed,
@@ -187,6 +189,7 @@ impl Engine {
             results: mpsc::channel(16),
             fetching_pushes: false,
             fetching_actions: false,
+            actions_were_away: false,
             fetching_votes: false,
             fetching_ids: false,
             heard,
@@ -286,9 +289,9 @@ impl Engine {
                     self.w.pushes.notify_one();
                 }
             }
-            Fetched::PushesFailed => self.pushes_failed(),
+            Fetched::PushesFailed(error) => self.pushes_failed(&error),
             Fetched::Actions(rows) => {
-                self.fetching_actions = false;
+                (self.fetching_actions, self.actions_were_away) = (false, false);
                 let full = rows.len() as i64 == actions::ACTIONS_MAX;
                 for row in rows {
                     self.fold_action(&row);
@@ -297,7 +300,7 @@ impl Engine {
                     self.w.actions.notify_one();
                 }
             }
-            Fetched::ActionsFailed => self.fetching_actions = false,
+            Fetched::ActionsFailed(error) => self.actions_failed(&error),
             Fetched::Votes(votes, heard) => self.hear(votes, heard),
             Fetched::VotesFailed => self.fetching_votes = false,
             Fetched::Ids(block) => {

@@ -3,7 +3,7 @@
 use super::{Engine, Fetched, queue_wakes};
 use crate::probe::Attempt;
 use crate::spec::{MonitorSpec, Source};
-use crate::store::{PushKind, PushRow};
+use crate::store::{PushKind, PushRow, StoreError};
 use crate::telemetry::ReasonLabel;
 use watchkeeper_core::{Blind, Dur, Micros, MonitorId, Outcome, Reason};
 
@@ -24,10 +24,7 @@ impl Engine {
         tokio::spawn(async move {
             let fetched = match store.unfolded_pushes(PUSHES_MAX).await {
                 Ok(rows) => Fetched::Pushes(rows, began),
-                Err(error) => {
-                    tracing::warn!(error = %crate::chain(&error), "pushes could not be read; trying again");
-                    Fetched::PushesFailed
-                }
+                Err(error) => Fetched::PushesFailed(error),
             };
             let _ = out.send(fetched).await;
         });
@@ -81,10 +78,12 @@ impl Engine {
         self.round_at = now;
     }
 
-    /// Pushes could not be read: as little could they be recorded.
-    pub(super) fn pushes_failed(&mut self) {
+    /// Pushes could not be read: as little could they be recorded. Said once per outage.
+    pub(super) fn pushes_failed(&mut self, error: &StoreError) {
         self.fetching_pushes = false;
-        self.store_was_away = true;
+        if !std::mem::replace(&mut self.store_was_away, true) {
+            tracing::warn!(error = %crate::chain(error), "pushes could not be read; trying again");
+        }
     }
 
     /// All pushes that were recorded before `began` have been folded: only now can it be said which did not come.

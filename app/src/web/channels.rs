@@ -6,8 +6,10 @@ use super::Web;
 use super::api::{Params, Segment};
 use super::auth::Caller;
 use super::error::ApiError;
-use super::types::{AlertChannel, ChannelTested, Page};
+use super::incidents::admit;
+use super::types::{AlertChannel, ChannelTested, Done, Page};
 use crate::channel::{self, RefusedClass};
+use crate::spec::OwnedChannel;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -45,6 +47,24 @@ pub(super) async fn channels(
     Json(Page { items, next: None })
 }
 
+/// The caller's channel of that name.
+fn own(web: &Web, caller: &Caller, name: &str) -> Result<OwnedChannel, ApiError> {
+    let channels = web.channels.borrow();
+    let found = channels.0.iter().find(|channel| channel.tenant == caller.scope.0 && channel.config.name == name);
+    found.cloned().ok_or_else(|| ApiError::not_found("alert channel"))
+}
+
+/// `POST /api/v1/alert-channels/{name}/retry`: what waits for another attempt is tried at once, for whoever has mended the channel.
+pub(super) async fn retry(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Segment(name): Segment,
+) -> Result<(StatusCode, Json<Done>), ApiError> {
+    admit(&web, &caller)?;
+    (web.control.mended)(own(&web, &caller, &name)?.id);
+    Ok((StatusCode::ACCEPTED, Json(Done { message: "what waits for it is tried at once".to_owned() })))
+}
+
 /// `POST /api/v1/alert-channels/{name}/test`: one message now, without retry and without the outbox; if it is taken, what
 /// waits for the channel is tried at once. 502 says what the provider did not like.
 pub(super) async fn test(
@@ -52,9 +72,7 @@ pub(super) async fn test(
     Extension(caller): Extension<Caller>,
     Segment(name): Segment,
 ) -> Result<Json<ChannelTested>, ApiError> {
-    let channels = web.channels.borrow().clone();
-    let found = channels.0.iter().find(|channel| channel.tenant == caller.scope.0 && channel.config.name == name);
-    let found = found.ok_or_else(|| ApiError::not_found("alert channel"))?;
+    let found = own(&web, &caller, &name)?;
     if web.0.test_limits.0.check_key(&found.id).is_err() {
         return Err(ApiError::too_many(format!("a channel is tested {TESTS_PER_MINUTE} times a minute at most")));
     }

@@ -183,6 +183,7 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/dead-letters/{id}/retry", POST, operator, post(dead_letters::retry)),
         route("/api/v1/alert-channels", GET, viewer, get(channels::channels)),
         route("/api/v1/alert-channels/{name}/test", POST, operator, post(channels::test)),
+        route("/api/v1/alert-channels/{name}/retry", POST, operator, post(channels::retry)),
         route("/api/v1/stream/events", GET, viewer, get(stream::events)),
         route("/-/reload", POST, Access::Token(Role::Admin), post(health::reload)),
     ]

@@ -1,6 +1,6 @@
 //! The commands of alerting against a real server: `incident`, `silence`, `dead-letters`.
 
-use crate::alerting_api::dead_letter;
+use crate::alerting_api::{dead_letter, owned_hook};
 use crate::store_contract::world;
 use crate::support::app::{TestApp, until};
 use crate::support::servers::closed_port;
@@ -9,10 +9,12 @@ use crate::support::web::TestWeb;
 use jiff::tz::TimeZone;
 use secrecy::ExposeSecret as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use watchkeeper::cli::client::Client;
 use watchkeeper::cli::term::{Term, View};
 use watchkeeper::cli::{dead_letters, incident, silence};
 use watchkeeper::clock::Clock;
+use watchkeeper::spec::Channels;
 use watchkeeper::store::IncidentFilter;
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper::web::types::{Match, NewSilence};
@@ -123,6 +125,30 @@ async fn what_could_not_be_delivered_is_shown_and_sent_again() {
     assert!(dead_letters::retry(&asks, numbers[0]).await.unwrap_err().to_string().contains("no such dead letter"));
     assert_eq!(dead_letters::retry_all(&asks).await.unwrap(), "2 notices are due again\n");
     assert_eq!(dead_letters::list(&asks, true, &view).await.unwrap(), "{\n  \"items\": [],\n  \"next\": null\n}\n");
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_channel_that_was_seen_to_work_is_tried_at_once() {
+    let web = TestWeb::start().await;
+    let named = |name: &str| {
+        let mut channel = owned_hook(&web, "http://127.0.0.1:1");
+        channel.config.name = name.to_owned();
+        web.channels.send_replace(Channels(Arc::new(vec![channel])));
+    };
+    for name in ["hook", "Наши/ops? 100%#1"] {
+        named(name);
+        let said = dead_letters::retry_channel(&client(web.address, &web.operator), name).await.unwrap();
+        assert_eq!(said, "what waits for it is tried at once\n");
+    }
+    assert_eq!(*web.mended.lock().unwrap(), [web.world.hook; 2]);
+    for (token, name, why) in
+        [(&web.operator, "hook", "no such"), (&web.foreign, "Наши/ops? 100%#1", "no such"), (&web.viewer, "hook", "403")]
+    {
+        let refused = dead_letters::retry_channel(&client(web.address, token), name).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    assert_eq!(web.mended.lock().unwrap().len(), 2);
     web.stop().await;
 }
 
