@@ -1,10 +1,11 @@
 //! Watchkeeper's effects: everything that touches the outside. Read `app.rs` first.
 
+pub use watchkeeper_net::{self as net, clock, hex};
+
 pub mod app;
 pub mod calendar;
 pub mod channel;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod cut_off;
 pub mod dead_man;
@@ -20,7 +21,6 @@ pub mod lease;
 pub mod life;
 pub mod live;
 pub mod mutes;
-pub mod net;
 pub mod probe;
 pub mod pulse;
 pub mod reload;
@@ -53,13 +53,4 @@ pub fn counted(n: impl TryInto<u64>, noun: &str) -> String {
     // What does not fit is certainly not one.
     let n = n.try_into().unwrap_or(u64::MAX);
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-        text
-    })
 }

@@ -3,7 +3,8 @@
 //! Pure: an [`Attempt`] and a [`Term`] in, text out. It shows facts; whether a monitor is down takes more than one attempt.
 
 use super::term::{Ink, Term, bar, cut, safe, time};
-use crate::probe::{Attempt, Certificate, CertificateFacts, Hop};
+use crate::net::tls::{Certificate, CertificateFacts};
+use crate::probe::{Attempt, Hop};
 use std::fmt::Write;
 use watchkeeper_core::Outcome;
 

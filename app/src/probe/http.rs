@@ -121,7 +121,7 @@ struct Run<'a> {
     last: Option<Exchange>,
     peer: Option<Peer>,
     /// Of a handshake that failed.
-    certificate: Option<super::CertificateFacts>,
+    certificate: Option<crate::net::tls::CertificateFacts>,
 }
 
 impl Run<'_> {

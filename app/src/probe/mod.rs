@@ -148,7 +148,7 @@ pub struct Attempt {
     pub http: Option<HttpFacts>,
     /// The certificate chain of the last TLS handshake, also of a failed one if it was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<CertificateFacts>,
+    pub certificate: Option<crate::net::tls::CertificateFacts>,
     /// What only DNS knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsFacts>,
@@ -258,43 +258,6 @@ pub struct HttpFacts {
 
 /// So much of a body is kept as evidence unless the monitor says otherwise. More fills the store; less hides the error text of most pages.
 pub const BODY_HEAD_MAX: usize = 2_048;
-
-/// A certificate chain as the server presented it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CertificateFacts {
-    /// `TLSv1.3`, …; absent when no handshake was completed.
-    pub protocol: Option<String>,
-    /// The cipher suite's name.
-    pub cipher: Option<String>,
-    /// Whether the chain was found good for this host now.
-    pub valid: bool,
-    /// Leaf first; empty on a quiet attempt, which only takes the dates.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub chain: Vec<Certificate>,
-    /// When the first of the chain expires, seconds since 1970.
-    pub not_after: i64,
-    /// Whole days until the first of the chain expires; negative when it has.
-    pub days_left: i64,
-}
-
-/// One certificate of a chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Certificate {
-    /// Distinguished name of the subject.
-    pub subject: String,
-    /// Distinguished name of the issuer.
-    pub issuer: String,
-    /// DNS names and addresses it is for.
-    pub names: Vec<String>,
-    /// Seconds since 1970.
-    pub not_before: i64,
-    /// Seconds since 1970.
-    pub not_after: i64,
-    /// Whole days until it expires; negative when it has.
-    pub days_left: i64,
-    /// SHA-256 over the DER bytes, hex.
-    pub sha256: String,
-}
 
 /// What only DNS knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

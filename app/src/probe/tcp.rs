@@ -2,9 +2,10 @@
 
 use super::dial::{self, Endpoint, IP_VERSION, Laps, dial};
 use super::tls::{OPTION_KEYS, options, server_name_of};
-use super::{Attempt, CertificateFacts, Hop, Probe, ProbeConfig, ProbeContext};
+use super::{Attempt, Hop, Probe, ProbeConfig, ProbeContext};
 use crate::config::decode::{Fields, Key, Node, Problems, Value, boolean, parsed, text};
 use crate::config::tagged::Kind;
+use crate::net::tls::CertificateFacts;
 use crate::net::starttls::show;
 use crate::net::tls::{LazySettings, TlsOptions, handshake, stream_fault};
 use crate::net::{Family, Fault};

@@ -3,9 +3,10 @@
 //! How many days a certificate has left is a measure; whether that is too few is a rule's business (`ssl_expiry`).
 
 use super::dial::{self, Endpoint, IP_VERSION, Laps, dial};
-use super::{Attempt, CertificateFacts, Hop, Probe, ProbeConfig, ProbeContext};
+use super::{Attempt, Hop, Probe, ProbeConfig, ProbeContext};
 use crate::config::decode::{Fields, Key, Node, Problems, beside, boolean, one_of, parsed, text};
 use crate::config::tagged::Kind;
+use crate::net::tls::CertificateFacts;
 use crate::net::starttls::{Starttls, talk};
 use crate::net::tls::{LazySettings, MinVersion, TlsOptions, handshake, server_name};
 use crate::net::{Family, Fault};

@@ -3,11 +3,11 @@
 //! Nothing here decides trust; that is webpki's. This names its refusal and tells the dates. Bytes come from
 //! the other side: what cannot be parsed is left out, never a panic.
 
-use crate::probe::{Certificate, CertificateFacts};
 use rustls::CertificateError;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use watchkeeper_core::Reason;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
@@ -22,6 +22,43 @@ const NAMES_MAX: usize = 64;
 const DN_MAX: usize = 256;
 
 const DAY_S: i64 = 86_400;
+
+/// A certificate chain as the server presented it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateFacts {
+    /// `TLSv1.3`, …; absent when no handshake was completed.
+    pub protocol: Option<String>,
+    /// The cipher suite's name.
+    pub cipher: Option<String>,
+    /// Whether the chain was found good for this host now.
+    pub valid: bool,
+    /// Leaf first; empty on a quiet attempt, which only takes the dates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Certificate>,
+    /// When the first of the chain expires, seconds since 1970.
+    pub not_after: i64,
+    /// Whole days until the first of the chain expires; negative when it has.
+    pub days_left: i64,
+}
+
+/// One certificate of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Distinguished name of the subject.
+    pub subject: String,
+    /// Distinguished name of the issuer.
+    pub issuer: String,
+    /// DNS names and addresses it is for.
+    pub names: Vec<String>,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    /// Seconds since 1970.
+    pub not_after: i64,
+    /// Whole days until it expires; negative when it has.
+    pub days_left: i64,
+    /// SHA-256 over the DER bytes, hex.
+    pub sha256: String,
+}
 
 /// What is wrong with a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use super::judge::Judge;
 use crate::clock::Clock;
-use crate::net::Fault;
+use crate::Fault;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;

@@ -4,8 +4,8 @@ use super::certificate;
 use super::judge::Refused;
 use super::settings::{MinVersion, TlsSettings};
 use super::sniff::FirstByte;
-use crate::net::Fault;
-use crate::probe::CertificateFacts;
+use crate::Fault;
+use crate::tls::CertificateFacts;
 use rustls::{AlertDescription, CertificateError, Error, OtherError, PeerIncompatible};
 use watchkeeper_core::{Blind, Reason};
 

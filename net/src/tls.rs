@@ -10,12 +10,12 @@ mod judge;
 mod settings;
 mod sniff;
 
+pub use certificate::{Certificate, CertificateFacts};
 pub use fault::{TlsFault, stream_fault};
 pub use settings::{LazySettings, MinVersion, Tls, TlsOptions, TlsSettings, TlsSetupError};
 pub use sniff::Sniffed;
 
-use crate::net::Fault;
-use crate::probe::CertificateFacts;
+use crate::Fault;
 use rustls::pki_types::{CertificateDer, ServerName};
 use settings::OurTime;
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! rare. Nothing here decides health, retries a request, or follows a redirect.
 
 mod ask;
+pub mod clock;
 mod connect;
 mod exchange;
 mod fault;
@@ -23,7 +24,7 @@ pub use names::Names;
 pub use path::{Avoid, By, Found, Path};
 pub use request::{Request, Response, host_and_port, host_header, origin_form};
 
-use crate::clock::Clock;
+use clock::Clock;
 use std::net::SocketAddr;
 
 /// Which addresses a name may be resolved to.
@@ -60,4 +61,13 @@ impl Net {
     pub fn name_servers(&self) -> &[SocketAddr] {
         self.names.servers()
     }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        text
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! A TLS library that gets half a line of plain text only says that the connection ended. The byte says more.
 
-use crate::net::Fault;
+use crate::Fault;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
