@@ -6,9 +6,9 @@
 
 use watchkeeper_core::{Dur, Micros};
 
-/// For so long nothing may be in flight before the drain is over. A start that was on its way when the drain began must be heard:
-/// less would cut such a request, more would make every scale-down longer by as much.
-pub const QUIET: Dur = Dur::millis(250);
+/// For so long nothing may be in flight before the drain is over. A start that was on its way when the drain began must be heard, and
+/// clients give a call one second: less would cut such a request, more would make every scale-down longer by as much for nothing.
+pub const QUIET: Dur = Dur::secs(1);
 
 /// What there is to do about a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ mod tests {
     fn what_ends_late_is_waited_for_and_followed_by_the_quiet_time() {
         assert_eq!(next(at(100), GRACE, None, at(110)), Next::Look(at(130)));
         assert_eq!(next(at(100), GRACE, Some(at(110)), at(110)), Next::Look(at(110) + QUIET));
-        assert_eq!(next(at(100), GRACE, Some(at(110)), at(111)), Next::Drained);
+        assert_eq!(next(at(100), GRACE, Some(at(110)), at(110) + QUIET), Next::Drained);
     }
 
     #[test]
