@@ -54,3 +54,15 @@ fn help_and_version_are_there_and_anything_else_is_named() {
     assert_eq!(code, Some(2));
     assert!(told.contains("serve is not understood"), "{told}");
 }
+
+#[test]
+fn the_documentation_names_every_variable_and_path() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sidecar.md")).expect("the page");
+    let (_, help, _) = run(&["--help"], &[]);
+    let variables = help.lines().filter_map(|line| line.strip_prefix("  ")?.split_once('=')).map(|(name, _)| name);
+    let named = variables.inspect(|name| assert!(page.contains(&format!("\n| `{name}` |")), "{name}")).count();
+    assert_eq!(named, 7);
+    for path in ["/start-request", "/end-request", "/metrics", "/status", "/health", "/ready", "/drain"] {
+        assert!(page.contains(path), "{path}");
+    }
+}
