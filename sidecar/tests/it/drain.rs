@@ -65,6 +65,22 @@ fn an_idle_one_ends_without_waiting_for_the_grace() {
 }
 
 #[test]
+fn a_start_that_is_on_its_way_when_the_signal_comes_is_waited_for() {
+    let (mut sidecar, _folder) = sidecar(&[("GRACE_PERIOD_SECONDS", "300")]);
+    sidecar.signal("TERM");
+    let until = Instant::now() + LIMIT;
+    while !sidecar.log().contains("SIGTERM") {
+        assert!(Instant::now() < until, "the signal is not heard");
+        pause(Duration::from_millis(1));
+    }
+    pause(Duration::from_millis(100));
+    assert_eq!(sidecar.post("/start-request?id=late").status, 200);
+    pause(Duration::from_millis(1_500));
+    assert_eq!(sidecar.post("/end-request?id=late&duration=1s").status, 200);
+    assert_eq!(sidecar.ended().code(), Some(0));
+}
+
+#[test]
 fn a_stuck_request_is_named_and_the_grace_ends_it() {
     let (mut sidecar, _folder) = sidecar(&[("GRACE_PERIOD_SECONDS", "6")]);
     sidecar.post("/start-request?id=stuck");
