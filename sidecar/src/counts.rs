@@ -101,7 +101,7 @@ pub enum Became {
 /// How long requests took, in buckets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// How many took at most [`Histogram::BOUNDS`], each in the first bucket that holds it; the last is for all above.
+    /// How many took at most [`Histogram::BOUNDS_MS`], each in the first bucket that holds it; the last is for all above.
     pub buckets: [u64; 15],
     /// The sum, in microseconds.
     pub sum_us: u64,

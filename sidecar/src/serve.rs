@@ -105,7 +105,7 @@ impl Page {
     }
 }
 
-/// Answers on a port until `closing` is told; the connections are given to `open`, which closes them.
+/// Answers on a port until it is dropped; its connections are watched by `open`, which closes them in good order.
 pub async fn serve(listener: TcpListener, port: Port, sidecar: Arc<Sidecar>, open: Arc<GracefulShutdown>) -> Infallible {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut server = hyper::server::conn::http1::Builder::new();
