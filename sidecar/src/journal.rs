@@ -11,7 +11,7 @@ use crate::counts::{Counts, Event, Id};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{BufWriter, IntoInnerError, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use watchkeeper_core::{Dur, Micros};
 
@@ -127,13 +127,14 @@ impl Journal {
     /// Writes all counts into a new file and puts it in the place of the old one: whoever reads finds the one or the other.
     fn rewrite(&mut self, counts: &Counts) -> Result<()> {
         self.file = None;
-        let head = serde_json::to_string(&HeadOf { boot: &self.boot, counts })?;
-        let text = format!("{FORM} {head}\n");
         let next = beside(&self.path, "new");
-        let mut file = File::create(&next)?;
-        file.write_all(text.as_bytes())?;
+        let mut file = BufWriter::new(File::create(&next)?);
+        write!(file, "{FORM} ")?;
+        serde_json::to_writer(&mut file, &HeadOf { boot: &self.boot, counts })?;
+        writeln!(file)?;
+        let mut file = file.into_inner().map_err(IntoInnerError::into_error)?;
         std::fs::rename(&next, &self.path)?;
-        self.size = text.len() as u64;
+        self.size = file.stream_position()?;
         self.rewrite_at = self.size + GROWTH_MAX;
         self.file = Some(file);
         Ok(())

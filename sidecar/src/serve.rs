@@ -23,9 +23,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections to one port at once; further ones wait until one closes. Fewer would make a busy worker's calls wait behind each other,
-/// more would take memory (some 10 KiB each).
+/// Connections to the main port at once; further ones wait until one closes. Fewer would make a busy worker's calls wait behind each
+/// other, more would take memory (some 10 KiB each).
 const CONNECTIONS_MAX: usize = 256;
+
+/// The same for Prometheus. Fewer would make a pair of them wait for each other, more has no use.
+const METRICS_CONNECTIONS_MAX: usize = 16;
 
 /// The head of a request is at most so long: an id, a duration and what proxies add. The least that hyper takes.
 const HEAD_MAX: usize = 8 * 1024;
@@ -107,7 +110,10 @@ impl Page {
 
 /// Answers on a port until it is dropped; its connections are watched by `open`, which closes them in good order.
 pub async fn serve(listener: TcpListener, port: Port, sidecar: Arc<Sidecar>, open: Arc<GracefulShutdown>) -> Infallible {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(match port {
+        Port::Main => CONNECTIONS_MAX,
+        Port::Metrics => METRICS_CONNECTIONS_MAX,
+    }));
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(IDLE_MAX).max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX);
     loop {
