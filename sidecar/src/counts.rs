@@ -14,7 +14,7 @@ use watchkeeper_core::{Dur, Micros};
 
 /// So many requests with ids are known at once; then the one in flight for longest is taken for lost. Less would forget requests of
 /// a busy worker; more would take memory for ids that a client never ends (each up to [`ID_MAX`] bytes).
-pub const NAMED_MAX: usize = 4_096;
+pub const NAMED_MAX: usize = 2_048;
 
 /// So many starts of requests without ids are remembered; a further one is remembered as having started with the newest. Less
 /// would tell wrong ages of a busy worker's requests; more would take memory for starts that are never ended.

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections to the main port at once; further ones wait until one closes. Fewer would make a busy worker's calls wait behind each
-/// other, more would take memory (some 10 KiB each).
+/// other, more would take memory (16 KiB each).
 const CONNECTIONS_MAX: usize = 256;
 
 /// The same for Prometheus. Fewer would make a pair of them wait for each other, more has no use.
