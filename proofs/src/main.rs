@@ -9,6 +9,7 @@ mod child;
 mod cost;
 mod crash;
 mod detect;
+mod drain;
 mod image;
 mod insert;
 mod killing;
@@ -18,8 +19,12 @@ mod netns;
 mod nginx;
 mod outage;
 mod phases;
+// One worker and its sidecar for tests and proofs.
+#[path = "../../sidecar/tests/it/pod/mod.rs"]
+mod pod;
 mod postgres;
 mod report;
+mod sidecar;
 mod standin;
 mod stats;
 mod storm;
@@ -78,6 +83,10 @@ enum Name {
     Phases,
     /// The container image: size, start, health check, stop
     Image,
+    /// Workers under random load whose pods are ended at random moments: no request is cut that would have ended within the grace
+    Drain,
+    /// The sidecar's static binary, its memory, and the calls it answers on one core
+    Sidecar,
 }
 
 /// What every proof is given.
@@ -133,6 +142,8 @@ fn run(args: Args) -> Result<bool> {
         Name::Insert,
         Name::Phases,
         Name::Image,
+        Name::Drain,
+        Name::Sidecar,
     ];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
@@ -149,6 +160,8 @@ fn run(args: Args) -> Result<bool> {
             Name::Insert => insert::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
+            Name::Drain => drain::prove(&setup)?,
+            Name::Sidecar => sidecar::prove(&setup)?,
         };
         good &= section.good;
         print!("{}", section.show());
