@@ -24,6 +24,8 @@ pub(super) async fn apply(
     mandate: Mandate<'_>,
     now: Micros,
 ) -> Sql<Option<Applied>> {
+    // The ids come first, whatever the mandate: nodes that apply at once lock ids and source in one order, or they would wait in a circle.
+    let id = one_id(tx).await?;
     let may_change = match mandate {
         Mandate::Alone => true,
         Mandate::Lease(fence) => stale_fences(tx, &BTreeSet::from([fence])).await?.is_empty(),
@@ -35,7 +37,6 @@ pub(super) async fn apply(
             return Ok(None);
         }
     }
-    let id = one_id(tx).await?;
     let row = query(
         "INSERT INTO wk_source (id, name, kind, hash, applied_at) VALUES ($1, $2, 'files', $3, $4)
          ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, applied_at = excluded.applied_at RETURNING id",

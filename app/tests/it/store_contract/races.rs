@@ -74,6 +74,31 @@ async fn nodes_that_bring_the_same_facts_do_not_stop_each_other() {
 }
 
 #[tokio::test]
+async fn nodes_that_apply_their_configuration_at_once_do_not_wait_in_a_circle() {
+    each_store(|t| async move {
+        let w = World::new(t).await;
+        let (b, c) = (w.t.as_another_node().await, w.t.as_another_node().await);
+        let fence = take(&w.t.store, "source/files", &w.holder).await;
+        let all = objects();
+        for round in 0..12 {
+            // Of a source that nobody has applied before, and of one that its holder changes meanwhile.
+            for (source, mandate) in [(format!("new-{round}"), Mandate::None), ("files".to_owned(), Mandate::Lease(&fence))] {
+                let one = w.store().apply(&source, "hash-1", &all, mandate, T0);
+                let (one, two, three) = tokio::join!(
+                    one,
+                    b.apply(&source, "hash-1", &all, Mandate::None, T0),
+                    c.apply(&source, "hash-1", &all, Mandate::None, T0)
+                );
+                for applied in [one, two, three] {
+                    assert_eq!(applied.unwrap().tenants[0].tenant, w.acme, "round {round}");
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn readers_and_housekeeping_do_not_disturb_the_commit_stream() {
     each_store(|t| async move {
         let mut w = World::new(t).await;
