@@ -15,6 +15,7 @@ pub mod health_port;
 mod incidents;
 mod metrics;
 mod mutes;
+mod nodes;
 mod periods;
 mod process;
 mod push;
@@ -22,6 +23,7 @@ mod serve;
 mod silences;
 mod stream;
 pub mod types;
+mod uptime;
 
 pub use health::Readiness;
 pub use push::new_push_token;
@@ -164,6 +166,9 @@ pub fn routes() -> Vec<Route> {
         route("/api/push/{token}", BOTH, Access::PushToken, get(push::kuma).post(push::kuma)),
         route("/ping/{token}", BOTH, Access::PushToken, get(push::ping).post(push::ping)),
         route("/ping/{token}/{action}", BOTH, Access::PushToken, get(push::ping_action).post(push::ping_action)),
+        route("/api/v1/me", GET, viewer, get(auth::me)),
+        route("/api/v1/nodes", GET, viewer, get(nodes::nodes)),
+        route("/api/v1/uptime", GET, viewer, get(uptime::uptime)),
         route("/api/v1/monitors", GET, viewer, get(api::monitors)),
         route("/api/v1/monitors/{id}", GET, viewer, get(api::monitor)),
         route("/api/v1/monitors/{id}/heartbeats", GET, viewer, get(api::heartbeats)),
