@@ -1,4 +1,4 @@
-//! The web: the API under `/api/v1`, the live stream, the receivers of pushes, health and metrics.
+//! The web: the page, the API under `/api/v1`, the live stream, the receivers of pushes, health and metrics.
 //!
 //! Every route stands in [`routes`], with who may call it; the router is built from that list, so that no route can be
 //! without its authorization. Only this module shapes answers: its types ([`types`]) are not the core's nor the store's.
@@ -16,6 +16,7 @@ mod incidents;
 mod metrics;
 mod mutes;
 mod nodes;
+mod page;
 mod periods;
 mod process;
 mod push;
@@ -158,6 +159,8 @@ pub fn routes() -> Vec<Route> {
     let operator = Access::Token(Role::Operator);
     let route = |path, methods, access, handler| Route { path, methods, access, handler };
     vec![
+        route("/", GET, Access::Open, get(page::index)),
+        route("/assets/{file}", GET, Access::Open, get(page::asset)),
         route("/health", GET, Access::Open, get(health::health)),
         route("/healthz", GET, Access::Open, get(health::health)),
         route("/ready", GET, Access::Open, get(health::ready)),

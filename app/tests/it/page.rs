@@ -1,14 +1,67 @@
-//! What the API answers for the page alone.
+//! The page: that its files are served as a browser needs them, and what the API answers for it alone.
 
 use crate::store_contract::world;
-use crate::support::web::{TestWeb, call};
+use crate::support::web::{TestWeb, call, open};
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
+use http_body_util::BodyExt as _;
 use serde_json::json;
 use watchkeeper::store::{IntervalRow, Mandate, TenantObjects, TenantScope};
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper_core::Dur;
 use watchkeeper_core::quorum::Health;
+
+/// The values of an attribute that begin with `./`: the page's own files.
+fn files<'a>(html: &'a str, attribute: &str) -> Vec<&'a str> {
+    html.split(&format!("{attribute}=\"./")).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_are_sent_small_safe_and_once() {
+    let web = TestWeb::start().await;
+    let page = web.call(Method::GET, "/", None, &[], Bytes::new()).await;
+    assert_eq!((page.status, &page.headers[header::CONTENT_TYPE]), (StatusCode::OK, &"text/html; charset=utf-8".parse().unwrap()));
+    let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    if page.body.contains("without its page") {
+        eprintln!("skipped: this program was built without its page");
+        return web.stop().await;
+    }
+    assert!(!page.body.contains("<style") && page.body.matches("<script").count() == 1, "nothing stands inline: {}", page.body);
+    let tag = page.headers[header::ETAG].to_str().unwrap();
+    let again = web.call(Method::GET, "/", None, &[("if-none-match", tag)], Bytes::new()).await;
+    assert_eq!(
+        (again.status, again.body.len(), &again.headers[header::CACHE_CONTROL]),
+        (StatusCode::NOT_MODIFIED, 0, &"no-cache".parse().unwrap())
+    );
+
+    let (mut sent, names) = (page.body.len(), [files(&page.body, "src"), files(&page.body, "href")].concat());
+    assert!(names.len() >= 2, "a script and a style: {}", page.body);
+    for name in names {
+        let path = format!("/{name}");
+        let answer = open(web.address, Method::GET, &path, None, &[("accept-encoding", "gzip, br")], Bytes::new()).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let headers = answer.headers().clone();
+        assert_eq!(
+            (&headers[header::CONTENT_ENCODING], &headers[header::VARY]),
+            (&"gzip".parse().unwrap(), &"accept-encoding".parse().unwrap())
+        );
+        assert!(headers[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"), "{headers:?}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body[..2], [0x1f, 0x8b], "{path} is in gzip's form");
+        sent += body.len();
+        let known = web.call(Method::GET, &path, None, &[("if-none-match", headers[header::ETAG].to_str().unwrap())], Bytes::new()).await;
+        assert_eq!(known.status, StatusCode::NOT_MODIFIED);
+        let plain = web.call(Method::GET, &path, None, &[("accept-encoding", "identity")], Bytes::new()).await;
+        assert_eq!((plain.status, plain.error_code().as_str()), (StatusCode::NOT_ACCEPTABLE, "not_acceptable"));
+    }
+    assert!(sent < 100_000, "the first sight of the page costs {sent} bytes");
+    for absent in ["/assets/x.js", "/assets/index.html", "/index.html", "/assets/..%2findex.html"] {
+        let answer = web.call(Method::GET, absent, None, &[], Bytes::new()).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{absent}");
+    }
+    web.stop().await;
+}
 
 #[tokio::test]
 async fn the_days_of_all_monitors_come_in_one_answer() {
