@@ -58,7 +58,6 @@ const en = {
   noMatch: 'No monitor matches.',
   state: 'State',
   days90: '90 days',
-  lastHour: 'Last hour',
   uptime: 'Uptime',
   latency: 'Latency',
   barsLabel: '{0} over {1}; days with outages: {2}',
@@ -84,7 +83,6 @@ const en = {
   outcome: 'Result',
   code: 'Code',
   waterfall: 'One attempt',
-  waterfallHelp: 'Choose an attempt to see where its time went.',
   noHops: 'Single hops were not kept for this attempt; these are its sums.',
   certificate: 'Certificate',
   certDays: '{0} left',
@@ -186,6 +184,17 @@ const en = {
     ['a', 'take the chosen incident on'],
     ['?', 'this list'],
   ] as [string, string][],
+  api: {
+    opened: 'began',
+    reminded: 'reminded',
+    escalated: 'escalated',
+    unacknowledged: 'given back',
+    told: 'told',
+    not_told: 'not told',
+    channels_failed: 'no channel took it',
+    recovered: 'recovered',
+    operator: 'by hand',
+  } as Record<string, string>,
   units: { d: 'd', h: 'h', min: 'min', s: 's', ms: 'ms' },
   monitorsCount: { one: '{0} monitor', other: '{0} monitors' } as Plural,
   wrongCount: { one: '{0} thing is wrong', other: '{0} things are wrong' } as Plural,
@@ -255,7 +264,6 @@ const ru: typeof en = {
   noMatch: 'Ничего не найдено.',
   state: 'Состояние',
   days90: '90 дней',
-  lastHour: 'Последний час',
   uptime: 'Доступность',
   latency: 'Отклик',
   barsLabel: '{0} за {1}; дней со сбоями: {2}',
@@ -281,7 +289,6 @@ const ru: typeof en = {
   outcome: 'Итог',
   code: 'Код',
   waterfall: 'Одна проверка',
-  waterfallHelp: 'Выберите проверку, чтобы увидеть, куда ушло её время.',
   noHops: 'Отдельные шаги этой проверки не сохранены; здесь их суммы.',
   certificate: 'Сертификат',
   certDays: 'осталось {0}',
@@ -383,6 +390,19 @@ const ru: typeof en = {
     ['a', 'взять выбранный инцидент на себя'],
     ['?', 'этот список'],
   ],
+  api: {
+    opened: 'начался',
+    reminded: 'напоминание',
+    escalated: 'передан выше',
+    unacknowledged: 'больше не в работе',
+    told: 'сообщено',
+    not_told: 'не сообщено',
+    channels_failed: 'ни один канал не принял',
+    recovered: 'само прошло',
+    rule_removed: 'правило убрано',
+    retired: 'монитор убран',
+    operator: 'вручную',
+  },
   units: { d: 'д', h: 'ч', min: 'мин', s: 'с', ms: 'мс' },
   monitorsCount: { one: '{0} монитор', few: '{0} монитора', many: '{0} мониторов', other: '{0} монитора' },
   wrongCount: { one: '{0} неполадка', few: '{0} неполадки', many: '{0} неполадок', other: '{0} неполадки' },
@@ -417,7 +437,10 @@ const fill = (text: string, values: unknown[]) => text.replace(/\{(\d)\}/g, (_, 
 export const t = (key: Key, ...values: unknown[]) => fill(words.all[key], values);
 
 /** A word of the API in the reader's language, or as it is. */
-export const word = (text: string) => (text in words.all ? String(words.all[text as Key]) : text.replaceAll('_', ' '));
+export function word(text: string) {
+  const known: unknown = words.all.api[text] ?? words.all[text as Key];
+  return typeof known === 'string' ? known : text.replaceAll('_', ' ');
+}
 
 export function counted(key: CountKey, n: number) {
   const forms: Plural = words.all[key];
