@@ -87,7 +87,8 @@ pub(super) async fn first_token_silently(app: &App, file: &Path) -> anyhow::Resu
     Ok(())
 }
 
-async fn made_token(app: &App, file: &Path) -> anyhow::Result<Option<SecretString>> {
+/// Makes the first token, if there is none, and keeps it in `file`.
+pub async fn made_token(app: &App, file: &Path) -> anyhow::Result<Option<SecretString>> {
     let tenants = app.store.tenants().await?;
     let Some((tenant, _)) = tenants.iter().find(|(_, slug)| slug == DEFAULT_TENANT) else { return Ok(None) };
     Ok(auth::first_token(&*app.store, TenantScope(*tenant), file, app.now()).await?)

@@ -10,6 +10,7 @@ mod screen;
 mod story;
 
 use crate::app::{App, Given};
+use crate::cli::serve::made_token;
 use crate::cli::term::Term;
 use crate::clock::Clock;
 use crate::config;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 use fleet::{CERT_DAYS_LEFT, Fleet, SLOW_MS};
 use receiver::{Receiver, Told};
 use screen::Screen;
+use secrecy::ExposeSecret as _;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,6 +47,9 @@ pub async fn run(stop: CancellationToken) -> Result<()> {
     let screen = Screen::new(Term::of_stdout());
     intro(&screen);
     let app = App::build(config, Source::Fixed, Given::default()).await?;
+    if let Some(token) = made_token(&app, &folder.0.join("demo.db.token")).await? {
+        screen.text(&format!("  See it live at http://{}/ with the token {}", app.address, token.expose_secret()));
+    }
     let names: HashMap<MonitorId, String> = app.fleet.borrow().0.iter().map(|(id, spec)| (*id, spec.name.clone())).collect();
     let mut events = app.live.subscribe();
     let mut watcher = Watcher::new(&screen, app.live.clone(), names);

@@ -2,8 +2,8 @@
 
 use super::{
     ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
-    IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result,
-    Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite,
+    IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow,
+    Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite,
 };
 use async_trait::async_trait;
 use watchkeeper_core::ids::IdBlock;
@@ -163,6 +163,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<MetricBucket>>;
     /// How long it was in which state within [from, to); before its first state it was unknown.
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes>;
+    /// The days of every live monitor that was seen within [from, to), counted from `from`.
+    async fn days(&self, scope: TenantScope, from: Micros, to: Micros) -> Result<Vec<MonitorDays>>;
     /// Incidents, newest first.
     async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>>;
     /// One incident with its timeline and notices.

@@ -5,7 +5,7 @@
 
 use super::flat::{DAY, HOUR};
 use super::rows::{self, Columns, Sql};
-use super::{MetricBucket, PAGE_MAX, StateTimes};
+use super::{MetricBucket, MonitorDays, PAGE_MAX, StateTimes};
 use crate::sketch::Sketch;
 use std::collections::{BTreeMap, BTreeSet};
 use watchkeeper_core::quorum::Health;
@@ -189,18 +189,74 @@ pub(super) fn state_times(from: Micros, to: Micros, intervals: impl Iterator<Ite
     let mut before = Health::Unknown;
     for (start, end, state) in intervals {
         let length = (end.unwrap_or(to.0).min(to.0) - start.max(from.0)).max(0);
-        let health = match Health::from_code(state as i16).unwrap_or_default() {
-            Health::Pending => before,
-            known @ (Health::Up | Health::Degraded | Health::Down | Health::Unknown) => known,
-        };
-        match health {
+        before = proven(state, before);
+        match before {
             Health::Up | Health::Degraded => up += length,
             Health::Down => down += length,
             Health::Unknown | Health::Pending => {}
         }
-        before = health;
     }
     StateTimes { up: Dur(up), down: Dur(down), unknown: Dur(((to - from).0 - up - down).max(0)) }
+}
+
+/// What a stored state says, after what was proven before it.
+fn proven(state: i64, before: Health) -> Health {
+    match Health::from_code(state as i16).unwrap_or_default() {
+        Health::Pending => before,
+        known @ (Health::Up | Health::Degraded | Health::Down | Health::Unknown) => known,
+    }
+}
+
+/// The days of many monitors, from their intervals monitor by monitor, each in order and as for [`state_times`].
+pub(super) struct Days {
+    from: Micros,
+    to: Micros,
+    before: Health,
+    done: Vec<MonitorDays>,
+}
+
+impl Days {
+    pub(super) fn new(from: Micros, to: Micros) -> Self {
+        Self { from, to, before: Health::Unknown, done: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, uid: &str, start: i64, end: Option<i64>, state: i64) {
+        if self.done.last().is_none_or(|last| last.uid != uid) {
+            self.before = Health::Unknown;
+            self.done.push(MonitorDays { uid: uid.to_owned(), known_since: None, times: StateTimes::default(), troubled: BTreeMap::new() });
+        }
+        self.before = proven(state, self.before);
+        let (start, end) = (start.max(self.from.0), end.unwrap_or(self.to.0).min(self.to.0));
+        let Some(monitor) = self.done.last_mut().filter(|_| start < end) else { return };
+        let down = match self.before {
+            Health::Up | Health::Degraded => {
+                monitor.times.up.0 += end - start;
+                monitor.known_since.get_or_insert(Micros(start));
+                return;
+            }
+            Health::Down => true,
+            // Before anything was known there is nothing to show.
+            Health::Unknown | Health::Pending if monitor.known_since.is_none() => return,
+            Health::Unknown | Health::Pending => false,
+        };
+        monitor.known_since.get_or_insert(Micros(start));
+        let mut begin = start;
+        while begin < end {
+            let nth = (begin - self.from.0).div_euclid(DAY);
+            let until = end.min(self.from.0 + (nth + 1) * DAY);
+            let day = monitor.troubled.entry(nth).or_default();
+            let (day, all) = if down { (&mut day.down, &mut monitor.times.down) } else { (&mut day.unknown, &mut monitor.times.unknown) };
+            day.0 += until - begin;
+            all.0 += until - begin;
+            begin = until;
+        }
+    }
+
+    /// Every monitor that has anything to show.
+    pub(super) fn finish(mut self) -> Vec<MonitorDays> {
+        self.done.retain(|monitor| monitor.known_since.is_some());
+        self.done
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +294,36 @@ mod tests {
         // A dirty hour makes its day unsure.
         let c = cover(0, 2 * DAY, DAY, stored(), &[(HOUR, 5 * HOUR)]);
         assert_eq!(c.raw(), vec![(0, HOUR), (2 * HOUR, DAY)]);
+    }
+
+    #[test]
+    fn only_days_with_trouble_are_named_and_nothing_before_the_first_state() {
+        let code = |health: Health| i64::from(health.code());
+        let (up, pending, down, unknown) = (code(Health::Up), code(Health::Pending), code(Health::Down), code(Health::Unknown));
+        let mut days = Days::new(Micros(0), Micros(5 * DAY));
+        for (start, end, state) in [
+            (-20, Some(-10), up),
+            (-10, Some(10), pending),
+            (10, Some(DAY - 5), up),
+            (DAY - 5, Some(2 * DAY + 7), down),
+            (2 * DAY + 7, Some(4 * DAY), up),
+            (4 * DAY, Some(4 * DAY + 3), unknown),
+            (4 * DAY + 3, None, up),
+        ] {
+            days.add("a", start, end, state);
+        }
+        days.add("b", 0, Some(DAY), unknown);
+        days.add("b", DAY, None, pending);
+        days.add("c", DAY, Some(DAY + 1), unknown);
+        days.add("c", 3 * DAY, None, down);
+        let days = days.finish();
+        let times = |up, down, unknown| StateTimes { up: Dur(up), down: Dur(down), unknown: Dur(unknown) };
+        assert_eq!(days.iter().map(|monitor| monitor.uid.as_str()).collect::<Vec<_>>(), ["a", "c"], "b was never seen");
+        assert_eq!((days[0].known_since, days[1].known_since), (Some(Micros(0)), Some(Micros(3 * DAY))));
+        let a = [(0, times(0, 5, 0)), (1, times(0, DAY, 0)), (2, times(0, 7, 0)), (4, times(0, 0, 3))];
+        assert_eq!(days[0].troubled, BTreeMap::from(a));
+        assert_eq!(days[0].times, times(4 * DAY - 15, DAY + 12, 3));
+        assert_eq!(days[1].troubled, BTreeMap::from([(3, times(0, DAY, 0)), (4, times(0, DAY, 0))]));
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorO
 pub use push::{PUSH_BODY_MAX, PushKind, PushRow};
 pub use state::{Fence, HeardVote, Joined, LeaseRow, Mandate, OpenIncident, StoredState};
 pub use view::{
-    IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorView, NoticeView, PAGE_MAX, StateTimes, TimelineEntry, TokenRow,
+    IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, NoticeView, PAGE_MAX, StateTimes, TimelineEntry,
+    TokenRow,
 };
 
 use watchkeeper_core::TenantId;

@@ -169,6 +169,19 @@ pub struct StateTimes {
     pub unknown: Dur,
 }
 
+/// A monitor's days: how long it was in which state, and the days on which it was not up all the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorDays {
+    /// Its public id.
+    pub uid: String,
+    /// Its first known state in the window.
+    pub known_since: Option<Micros>,
+    /// Over the whole window; `unknown` since its first known state.
+    pub times: StateTimes,
+    /// By the day's place in the window, from 0; only `down` and `unknown` are given.
+    pub troubled: BTreeMap<i64, StateTimes>,
+}
+
 /// An API token as it is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRow {

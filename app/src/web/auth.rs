@@ -8,6 +8,7 @@
 
 use super::Web;
 use super::error::ApiError;
+use super::types::Me;
 use crate::config::StoreUrl;
 use crate::foreign::steers;
 use crate::store::{Store, StoreError, TenantScope};
@@ -15,6 +16,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -199,6 +201,13 @@ pub(super) async fn require(State((web, least)): State<(Web, Role)>, mut request
     }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+/// `GET /api/v1/me`: whose token this is, and what it may do.
+pub(super) async fn me(State(web): State<Web>, Extension(caller): Extension<Caller>) -> Result<Json<Me>, ApiError> {
+    let tenants = web.store.tenants().await?;
+    let tenant = tenants.into_iter().find(|(id, _)| *id == caller.scope.0).map(|(_, slug)| slug).unwrap_or_default();
+    Ok(Json(Me { name: caller.name, role: caller.role.as_str().to_owned(), tenant }))
 }
 
 #[cfg(test)]

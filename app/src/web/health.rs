@@ -119,10 +119,14 @@ pub(super) async fn ready(State(web): State<Web>) -> (StatusCode, Json<ReadyBody
     (status, Json(body))
 }
 
+/// Whether the caller's tenant is the one whose people look after the installation.
+pub(super) async fn owns_installation(web: &Web, caller: &Caller) -> Result<bool, ApiError> {
+    Ok(web.store.tenants().await?.iter().any(|(id, slug)| *id == caller.scope.0 && slug == OWNER_TENANT))
+}
+
 /// `POST /-/reload`: reads the configuration again and answers when that is done.
 pub(super) async fn reload(State(web): State<Web>, Extension(caller): Extension<Caller>) -> Result<Json<Reloaded>, ApiError> {
-    let tenants = web.store.tenants().await?;
-    if !tenants.iter().any(|(id, slug)| *id == caller.scope.0 && slug == OWNER_TENANT) {
+    if !owns_installation(&web, &caller).await? {
         return Err(ApiError::forbidden(format!("only an administrator of the tenant `{OWNER_TENANT}` may reload the configuration")));
     }
     let (answer, answered) = oneshot::channel();

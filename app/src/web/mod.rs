@@ -1,4 +1,4 @@
-//! The web: the API under `/api/v1`, the live stream, the receivers of pushes, health and metrics.
+//! The web: the page, the API under `/api/v1`, the live stream, the receivers of pushes, health and metrics.
 //!
 //! Every route stands in [`routes`], with who may call it; the router is built from that list, so that no route can be
 //! without its authorization. Only this module shapes answers: its types ([`types`]) are not the core's nor the store's.
@@ -14,6 +14,8 @@ mod health;
 pub mod health_port;
 mod incidents;
 mod metrics;
+mod nodes;
+mod page;
 mod periods;
 mod process;
 mod push;
@@ -21,6 +23,7 @@ mod serve;
 mod silences;
 mod stream;
 pub mod types;
+mod uptime;
 
 pub use health::Readiness;
 pub use push::new_push_token;
@@ -158,6 +161,8 @@ pub fn routes() -> Vec<Route> {
     let operator = Access::Token(Role::Operator);
     let route = |path, methods, access, handler| Route { path, methods, access, handler };
     vec![
+        route("/", GET, Access::Open, get(page::index)),
+        route("/assets/{file}", GET, Access::Open, get(page::asset)),
         route("/health", GET, Access::Open, get(health::health)),
         route("/healthz", GET, Access::Open, get(health::health)),
         route("/ready", GET, Access::Open, get(health::ready)),
@@ -166,6 +171,9 @@ pub fn routes() -> Vec<Route> {
         route("/api/push/{token}", BOTH, Access::PushToken, get(push::kuma).post(push::kuma)),
         route("/ping/{token}", BOTH, Access::PushToken, get(push::ping).post(push::ping)),
         route("/ping/{token}/{action}", BOTH, Access::PushToken, get(push::ping_action).post(push::ping_action)),
+        route("/api/v1/me", GET, viewer, get(auth::me)),
+        route("/api/v1/nodes", GET, viewer, get(nodes::nodes)),
+        route("/api/v1/uptime", GET, viewer, get(uptime::uptime)),
         route("/api/v1/monitors", GET, viewer, get(api::monitors)),
         route("/api/v1/monitors/{id}", GET, viewer, get(api::monitor)),
         route("/api/v1/monitors/{id}/heartbeats", GET, viewer, get(api::heartbeats)),

@@ -166,9 +166,9 @@ fn quantiles(sketch: &Sketch) -> Quantiles {
 }
 
 /// Up among up and down, cut to 4 decimals: a second of outage in a year is never shown as 100.
-fn uptime_percent(times: &StateTimes) -> Option<f64> {
+pub(super) fn uptime_percent(times: &StateTimes) -> Option<f64> {
     let (up, known) = (i128::from(times.up.0), i128::from(times.up.0) + i128::from(times.down.0));
-    // A window is at most some 91 days, so the quotient is at most 1 000 000 and exact as a float.
+    // A window is at most some 366 days, so the quotient is at most 1 000 000 and exact as a float.
     (known > 0).then(|| (up * 1_000_000 / known) as f64 / 10_000.0)
 }
 

@@ -278,6 +278,74 @@ pub struct Bucket {
     pub total_us: Quantiles,
 }
 
+/// The days of all monitors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Uptime {
+    /// The beginning of the first day, in UTC.
+    pub from: Time,
+    /// Now: the last day is not over.
+    pub to: Time,
+    /// How many days.
+    pub days: i64,
+    /// Every monitor that was seen within them.
+    pub items: Vec<UptimeDays>,
+}
+
+/// The days of one monitor. On a day that is not among `troubled`, and not before `known_since`, it was up all the time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UptimeDays {
+    /// The monitor's public id.
+    pub uid: String,
+    /// Up among up and down, in per cent, cut to 4 decimals; null if neither is known.
+    pub uptime_percent: Option<f64>,
+    /// The first time within these days at which its state was known.
+    pub known_since: Option<Time>,
+    /// The days on which it was down, or nobody could look, oldest first.
+    pub troubled: Vec<TroubledDay>,
+}
+
+/// A day on which a monitor was not up all the time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TroubledDay {
+    /// Its place, from 0.
+    pub nth: i64,
+    /// Down for so long.
+    pub down_seconds: f64,
+    /// Nobody could look for so long.
+    pub unknown_seconds: f64,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Me {
+    /// The token's name.
+    pub name: String,
+    /// `viewer`, `operator`, `admin`.
+    pub role: String,
+    /// The tenant.
+    pub tenant: String,
+}
+
+/// A node that holds something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its signs of life, counted over all that it holds: a node whose number stands still is gone.
+    pub beats: i64,
+    /// What it decides.
+    pub scopes: Vec<HeldScope>,
+}
+
+/// One right to decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldScope {
+    /// About what: `verdict/3`, `site/local/0`, `channel/…`.
+    pub scope: String,
+    /// Grows by one with each holder.
+    pub epoch: i64,
+}
+
 /// The data of one event of the live stream; its kind and id are the event's own fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LiveEvent {

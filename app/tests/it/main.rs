@@ -26,6 +26,7 @@ mod life;
 mod metrics;
 mod nodes;
 mod nodes_faults;
+mod page;
 mod phases;
 mod probe_icmp;
 mod probe_tcp;

@@ -26,9 +26,9 @@ use super::marked::Marked;
 use super::rows::{Columns, Sql};
 use super::{
     ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
-    IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorView, Mutes, OutboxDepth, PushRow, Result,
-    Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite,
-    migrate,
+    IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow,
+    Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, TokenRow,
+    WordWrite, migrate,
 };
 use async_trait::async_trait;
 use lock::Lock;
@@ -377,6 +377,10 @@ impl Store for SqliteStore {
 
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes> {
         read!(self, "reading state times", |tx| read::state_times(tx, scope, monitor, from, to))
+    }
+
+    async fn days(&self, scope: TenantScope, from: Micros, to: Micros) -> Result<Vec<MonitorDays>> {
+        read!(self, "reading days", |tx| read::days(tx, scope, from, to))
     }
 
     async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>> {

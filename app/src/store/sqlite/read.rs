@@ -1,10 +1,10 @@
 //! What the API reads, tenant by tenant; tokens.
 
 use super::super::flat::HOUR;
-use super::super::history::{self, Cover, RawCount, Rollup};
+use super::super::history::{self, Cover, Days, RawCount, Rollup};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
-    BeatRow, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorView, PAGE_MAX, StateTimes, TenantScope, TokenRow,
+    BeatRow, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, PAGE_MAX, StateTimes, TenantScope, TokenRow,
 };
 use super::belong::list;
 use futures_util::TryStreamExt;
@@ -261,6 +261,24 @@ pub(super) async fn state_times(
     .await?;
     let intervals = rows.iter().map(|row| Ok((row.int(0)?, row.maybe_int(1)?, row.int(2)?))).collect::<Sql<Vec<_>>>()?;
     Ok(history::state_times(from, to, intervals.into_iter()))
+}
+
+pub(super) async fn days(tx: &mut SqliteConnection, scope: TenantScope, from: Micros, to: Micros) -> Sql<Vec<MonitorDays>> {
+    let mut rows = query(
+        "SELECT m.uid, i.start, i.end_at, i.state FROM wk_monitor m JOIN wk_interval i ON i.monitor_id = m.id
+         WHERE m.tenant_id = $1 AND m.retired_at IS NULL AND i.start < $3 AND i.start >= COALESCE(
+             (SELECT start FROM wk_interval x WHERE x.monitor_id = m.id AND x.start <= $2 ORDER BY x.start DESC LIMIT 1 OFFSET 1), 0)
+         ORDER BY m.id, i.start",
+    )
+    .bind(scope.0.0)
+    .bind(from.0)
+    .bind(to.0)
+    .fetch(&mut *tx);
+    let mut days = Days::new(from, to);
+    while let Some(row) = rows.try_next().await? {
+        days.add(&row.text(0)?, row.int(1)?, row.maybe_int(2)?, row.int(3)?);
+    }
+    Ok(days.finish())
 }
 
 pub(super) async fn incidents(tx: &mut SqliteConnection, scope: TenantScope, filter: &IncidentFilter) -> Sql<Vec<IncidentView>> {

@@ -235,6 +235,35 @@ async fn state_times_are_exact() {
 }
 
 #[tokio::test]
+async fn the_days_of_all_monitors_say_what_the_times_of_each_say() {
+    each_store(|t| async move {
+        const DAY_S: i64 = 86_400;
+        let mut w = World::new(t).await;
+        let states =
+            [(-90, Health::Up), (-60, Health::Pending), (100, Health::Down), (2 * DAY_S + 9, Health::Up), (3 * DAY_S, Health::Unknown)];
+        for (start, health) in states {
+            w.commit_decisions(vec![w.interval(w.shop, sec(start), health)]).await;
+        }
+        w.commit_decisions(vec![w.interval(w.api, sec(-40), Health::Up)]).await;
+        let (from, to) = (T0, sec(3 * DAY_S + 50));
+        let uid = async |monitor: &str| w.store().monitor(w.acme(), monitor).await.unwrap().unwrap().uid;
+        let (shop, api) = (uid("shop").await, uid("api").await);
+        let days = w.store().days(w.acme(), from, to).await.unwrap();
+        let of = |uid: &str| days.iter().find(|monitor| monitor.uid == uid).unwrap();
+        let down = |seconds| StateTimes { down: Dur::secs(seconds), ..StateTimes::default() };
+        let unknown = StateTimes { unknown: Dur::secs(50), ..StateTimes::default() };
+        assert_eq!(of(&shop).troubled, [(0, down(DAY_S - 100)), (1, down(DAY_S)), (2, down(9)), (3, unknown)].into());
+        assert_eq!((of(&api).known_since, of(&api).troubled.len()), (Some(from), 0));
+        for (monitor, uid) in [(w.shop, &shop), (w.api, &api)] {
+            assert_eq!(of(uid).times, w.store().state_times(w.acme(), monitor, from, to).await.unwrap());
+        }
+        assert_eq!(days.len(), 2);
+        assert_eq!(w.store().days(w.zenith(), from, to).await.unwrap(), [], "another tenant's are not among them");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn pending_counts_as_what_it_was_before() {
     each_store(|t| async move {
         let mut w = World::new(t).await;

@@ -323,6 +323,10 @@ impl Store for ScriptedStore {
         self.script.around("state_times", self.inner.state_times(scope, monitor, from, to)).await
     }
 
+    async fn days(&self, scope: TenantScope, from: Micros, to: Micros) -> Result<Vec<MonitorDays>> {
+        self.script.around("days", self.inner.days(scope, from, to)).await
+    }
+
     async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>> {
         self.script.around("incidents", self.inner.incidents(scope, filter)).await
     }

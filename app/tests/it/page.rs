@@ -1,0 +1,110 @@
+//! The page: that its files are served as a browser needs them, and what the API answers for it alone.
+
+use crate::store_contract::world;
+use crate::support::web::{TestWeb, call, open};
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use watchkeeper::store::{IntervalRow, Mandate, TenantObjects, TenantScope};
+use watchkeeper::web::auth::{Role, create_token};
+use watchkeeper_core::Dur;
+use watchkeeper_core::quorum::Health;
+
+/// The values of an attribute that begin with `./`: the page's own files.
+fn files<'a>(html: &'a str, attribute: &str) -> Vec<&'a str> {
+    html.split(&format!("{attribute}=\"./")).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_are_sent_small_safe_and_once() {
+    let web = TestWeb::start().await;
+    let page = web.call(Method::GET, "/", None, &[], Bytes::new()).await;
+    assert_eq!((page.status, &page.headers[header::CONTENT_TYPE]), (StatusCode::OK, &"text/html; charset=utf-8".parse().unwrap()));
+    let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    if page.body.contains("without its page") {
+        eprintln!("skipped: this program was built without its page");
+        return web.stop().await;
+    }
+    assert!(!page.body.contains("<style") && page.body.matches("<script").count() == 1, "nothing stands inline: {}", page.body);
+    let tag = page.headers[header::ETAG].to_str().unwrap();
+    let again = web.call(Method::GET, "/", None, &[("if-none-match", tag)], Bytes::new()).await;
+    assert_eq!(
+        (again.status, again.body.len(), &again.headers[header::CACHE_CONTROL]),
+        (StatusCode::NOT_MODIFIED, 0, &"no-cache".parse().unwrap())
+    );
+
+    let (mut sent, names) = (page.body.len(), [files(&page.body, "src"), files(&page.body, "href")].concat());
+    assert!(names.len() >= 2, "a script and a style: {}", page.body);
+    for name in names {
+        let path = format!("/{name}");
+        let answer = open(web.address, Method::GET, &path, None, &[("accept-encoding", "gzip, br")], Bytes::new()).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let headers = answer.headers().clone();
+        assert_eq!(
+            (&headers[header::CONTENT_ENCODING], &headers[header::VARY]),
+            (&"gzip".parse().unwrap(), &"accept-encoding".parse().unwrap())
+        );
+        assert!(headers[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"), "{headers:?}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body[..2], [0x1f, 0x8b], "{path} is in gzip's form");
+        sent += body.len();
+        let known = web.call(Method::GET, &path, None, &[("if-none-match", headers[header::ETAG].to_str().unwrap())], Bytes::new()).await;
+        assert_eq!(known.status, StatusCode::NOT_MODIFIED);
+        let plain = web.call(Method::GET, &path, None, &[("accept-encoding", "identity")], Bytes::new()).await;
+        assert_eq!((plain.status, plain.error_code().as_str()), (StatusCode::NOT_ACCEPTABLE, "not_acceptable"));
+    }
+    assert!(sent < 100_000, "the first sight of the page costs {sent} bytes");
+    for absent in ["/assets/x.js", "/assets/index.html", "/index.html", "/assets/..%2findex.html"] {
+        let answer = web.call(Method::GET, absent, None, &[], Bytes::new()).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{absent}");
+    }
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn the_days_of_all_monitors_come_in_one_answer() {
+    let mut web = TestWeb::start().await;
+    let now = web.clock.now();
+    let shop = web.world.shop;
+    for (ago, health) in [(200_000, Health::Up), (50, Health::Down), (20, Health::Up)] {
+        let mut decision = web.world.decision(shop);
+        decision.interval = Some(IntervalRow { start: now - Dur::secs(ago), health });
+        web.world.commit_decisions(vec![decision]).await;
+    }
+    let uid = web.get("/api/v1/monitors/shop").await.json()["uid"].clone();
+    let answer = web.get("/api/v1/uptime").await.json();
+    assert_eq!((&answer["days"], answer["items"].as_array().unwrap().len()), (&json!(90), 1), "{answer}");
+    let item = &answer["items"][0];
+    assert_eq!(item["uid"], uid);
+    let down: f64 = item["troubled"].as_array().unwrap().iter().map(|day| day["down_seconds"].as_f64().unwrap()).sum();
+    assert!((down - 30.0).abs() < 0.001, "{item}");
+    let percent = item["uptime_percent"].as_f64().unwrap();
+    assert!((99.98..100.0).contains(&percent), "{item}");
+    assert_eq!(web.get("/api/v1/uptime?days=1").await.json()["days"], 1);
+    assert_eq!(web.get_as("/api/v1/uptime", &web.foreign).await.json()["items"], json!([]));
+    for bad in ["days=0", "days=367", "days=x", "day=1"] {
+        assert_eq!(web.get(&format!("/api/v1/uptime?{bad}")).await.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_says_whose_it_is_and_nodes_are_the_installations() {
+    let web = TestWeb::start().await;
+    assert_eq!(web.get("/api/v1/me").await.json(), json!({"name": "viewer", "role": "viewer", "tenant": "acme"}));
+    assert_eq!(web.get_as("/api/v1/me", &web.foreign).await.json()["tenant"], "zenith");
+    assert_eq!(web.get("/api/v1/nodes").await.status, StatusCode::FORBIDDEN);
+
+    let objects = TenantObjects { tenant: "default".into(), ..TenantObjects::default() };
+    let applied = web.world.store().apply("own", "hash-own", &[objects], Mandate::Alone, world::T0).await.unwrap();
+    let owner = TenantScope(applied.tenants[0].tenant);
+    let token = create_token(web.world.store(), owner, "owner", Role::Viewer, web.clock.now()).await.unwrap();
+    web.world.store().take_lease("verdict/9", None, "node-7#boot", web.clock.now()).await.unwrap();
+    let token = secrecy::ExposeSecret::expose_secret(&token).to_owned();
+    let answer = call(web.address, Method::GET, "/api/v1/nodes", Some(&token), &[], Bytes::new()).await.json();
+    let node = answer["items"].as_array().unwrap().iter().find(|node| node["name"] == "node-7").unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!(node["scopes"], json!([{"scope": "verdict/9", "epoch": 1}]));
+    web.stop().await;
+}

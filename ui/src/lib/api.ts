@@ -1,0 +1,82 @@
+import type { Page } from './types';
+
+const KEY = 'watchkeeper.token';
+const PERSON = 'watchkeeper.person';
+
+/** What the API answered instead of what was asked for; `status` 0 is no answer at all. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+// The token lives as long as the tab, and never in an address.
+export const token = {
+  get: () => sessionStorage.getItem(KEY),
+  set: (text: string) => sessionStorage.setItem(KEY, text),
+  clear: () => sessionStorage.removeItem(KEY),
+};
+
+/** Who acts, for tokens that several people share. Nobody checks it; it stands beside the token's name. */
+export const person = {
+  get: () => localStorage.getItem(PERSON) ?? '',
+  set: (name: string) => (name ? localStorage.setItem(PERSON, name) : localStorage.removeItem(PERSON)),
+};
+
+let refused = () => {};
+
+/** Says what is done when the token is not accepted any more. */
+export function onRefused(act: () => void) {
+  refused = act;
+}
+
+export function headers(): Record<string, string> {
+  return { authorization: `Bearer ${token.get() ?? ''}` };
+}
+
+/** The name as UTF-8 bytes, as a header carries it. */
+function asBytes(name: string) {
+  return Array.from(new TextEncoder().encode(name), (byte) => String.fromCharCode(byte)).join('');
+}
+
+async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const request: RequestInit = { method, headers: headers(), cache: 'no-store', signal: AbortSignal.timeout(20_000) };
+  if (method !== 'GET' && person.get()) request.headers = { ...headers(), 'x-watchkeeper-as': asBytes(person.get()) };
+  if (body !== undefined) request.body = JSON.stringify(body);
+  let response: Response;
+  try {
+    response = await fetch(`api/v1/${path}`, request);
+  } catch {
+    throw new ApiError(0, 'unreachable', 'Watchkeeper does not answer');
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    if (response.status === 401) refused();
+    throw new ApiError(response.status, answer.code ?? 'unknown', answer.message ?? response.statusText);
+  }
+  return answer as T;
+}
+
+export const get = <T>(path: string) => ask<T>('GET', path);
+export const post = <T>(path: string, body: unknown = {}) => ask<T>('POST', path, body);
+export const end = <T>(path: string) => ask<T>('DELETE', path);
+
+/** Every page of a list, one after the other; `told` hears of each, so that the first can be shown before the last is there. */
+export async function all<T>(path: string, told: (items: T[]) => void = () => {}): Promise<T[]> {
+  const found: T[] = [];
+  let next: string | null = null;
+  do {
+    const after: string = next === null ? '' : `&after=${encodeURIComponent(next)}`;
+    const page: Page<T> = await get<Page<T>>(`${path}?limit=500${after}`);
+    found.push(...page.items);
+    next = page.next;
+    told(found);
+  } while (next !== null);
+  return found;
+}
+
+export const say = (error: unknown) => (error instanceof Error ? error.message : String(error));

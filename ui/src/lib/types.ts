@@ -1,0 +1,211 @@
+// The forms of the API that the page reads. docs/api.md says what they mean.
+
+export type Health = 'up' | 'degraded' | 'pending' | 'down' | 'unknown';
+
+export interface Page<T> {
+  items: T[];
+  next: string | null;
+}
+
+export interface Mute {
+  by: 'silence' | 'maintenance';
+  id: string;
+  until: string;
+  author: string | null;
+  comment: string | null;
+}
+
+export interface Hop {
+  url: string;
+  address?: string;
+  dns_us: number;
+  connect_us: number;
+  tls_us: number;
+  first_byte_us: number;
+  transfer_us: number;
+  status?: number;
+}
+
+export interface Certificate {
+  subject: string;
+  issuer: string;
+  names: string[];
+  not_before: number;
+  not_after: number;
+  days_left: number;
+  sha256: string;
+}
+
+export interface Attempt {
+  error?: string;
+  hops: Hop[];
+  total_us: number;
+  certificate?: { protocol?: string; cipher?: string; valid: boolean; chain: Certificate[]; not_after: number; days_left: number };
+}
+
+export interface Heartbeat {
+  at: string;
+  datacenter_id: number;
+  outcome: 'up' | 'down' | 'unknown';
+  why: string | null;
+  lag_us: number;
+  dns_us: number;
+  connect_us: number;
+  tls_us: number;
+  first_byte_us: number;
+  transfer_us: number;
+  total_us: number;
+  code: number | null;
+  size: number | null;
+  value: number | null;
+  pushed: boolean;
+  detail?: Attempt;
+}
+
+export interface Monitor {
+  uid: string;
+  name: string;
+  kind: string;
+  target: string;
+  labels: Record<string, string>;
+  paused: boolean;
+  health: Health;
+  since: string | null;
+  why: string | null;
+  flapping?: string[];
+  last: Heartbeat | null;
+  mutes: Mute[];
+  origin: string;
+  created_at: string;
+  config?: unknown;
+}
+
+export interface Quantiles {
+  p50: number | null;
+  p95: number | null;
+  p99: number | null;
+}
+
+export interface Bucket {
+  start: string;
+  attempts: { up: number; down: number; unknown: number };
+  total_us: Quantiles;
+}
+
+export interface Metrics {
+  period: string;
+  from: string;
+  to: string;
+  uptime_percent: number | null;
+  seconds: { up: number; down: number; unknown: number };
+  attempts: { up: number; down: number; unknown: number };
+  total_us: Quantiles;
+  bucket_seconds: number;
+  buckets: Bucket[];
+}
+
+export interface Days {
+  uid: string;
+  uptime_percent: number | null;
+  known_since: string | null;
+  troubled: { nth: number; down_seconds: number; unknown_seconds: number }[];
+}
+
+export interface Uptime {
+  from: string;
+  to: string;
+  days: number;
+  items: Days[];
+}
+
+export interface Notice {
+  channel: string;
+  event: string;
+  state: 'due' | 'held' | 'sending' | 'sent' | 'dead' | 'suppressed';
+  attempts: number;
+  last_error: string | null;
+  why: string | null;
+  next_at: string | null;
+  created_at: string;
+  sent_at: string | null;
+}
+
+export interface Entry {
+  nth: number;
+  at: string;
+  kind: string;
+  actor: string | null;
+  text: string;
+  evidence: unknown;
+}
+
+export interface Incident {
+  uid: string;
+  monitor: { uid: string; name: string };
+  rule: string;
+  status: 'open' | 'acknowledged' | 'resolved';
+  severity: 'info' | 'warning' | 'critical';
+  summary: string;
+  reason: string | null;
+  opened_at: string;
+  resolved_at: string | null;
+  resolved_why: string | null;
+  acknowledged_by: string | null;
+  acknowledged_at: string | null;
+  routed_by?: string | null;
+  timeline?: Entry[];
+  notices?: Notice[];
+}
+
+export interface Match {
+  monitors?: string[];
+  labels?: Record<string, string>;
+  kinds?: string[];
+  rules?: string[];
+  severities?: string[];
+}
+
+export interface Silence {
+  uid: string;
+  match: Match;
+  starts_at: string;
+  ends_at: string;
+  author: string;
+  comment: string;
+  monitors?: number;
+}
+
+export interface DeadLetter {
+  id: number;
+  channel: string;
+  event: string;
+  incident: string | null;
+  summary: string;
+  attempts: number;
+  last_error: string | null;
+  created_at: string;
+}
+
+export interface Channel {
+  name: string;
+  kind: string;
+  origin: string;
+}
+
+export interface Me {
+  name: string;
+  role: 'viewer' | 'operator' | 'admin';
+  tenant: string;
+}
+
+export interface Node {
+  name: string;
+  beats: number;
+  scopes: { scope: string; epoch: number }[];
+}
+
+export interface Ready {
+  ready: boolean;
+  problems: string[];
+  warnings: string[];
+}

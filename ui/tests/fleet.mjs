@@ -1,0 +1,116 @@
+// @ts-check
+// A fleet for the page to show: real servers on loopback, and the real program that watches them, in a folder of its own.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** Nothing on loopback takes this long; what has not come by then does not come. */
+export const LONG_MS = 30_000;
+
+/** @param {() => unknown} look @param {string} what */
+export async function until(look, what) {
+  for (const begun = Date.now(); Date.now() - begun < LONG_MS; await new Promise((done) => setTimeout(done, 50))) {
+    try {
+      const found = await look();
+      if (found) return found;
+    } catch {
+      // Not yet.
+    }
+  }
+  throw new Error(`${what} did not come within ${LONG_MS / 1_000} s`);
+}
+
+/** @param {import('node:http').RequestListener} answer @param {number} port */
+async function listening(answer, port = 0) {
+  const server = createServer(answer);
+  await new Promise((done) => server.listen(port, '127.0.0.1', () => done(null)));
+  const address = server.address();
+  if (!address || typeof address === 'string') throw new Error('no port');
+  return { server, port: address.port };
+}
+
+/** Starts everything. @param {string} program @param {number} more how many further monitors there are, all of them well. */
+export async function start(program, more = 12) {
+  const folder = mkdtempSync(join(tmpdir(), 'watchkeeper-page-'));
+  const shop = { down: false, delay_ms: 0 };
+  const { server: shopServer, port: shopPort } = await listening((_, answer) => {
+    setTimeout(() => answer.writeHead(shop.down ? 503 : 200).end(shop.down ? 'broken' : 'ok'), shop.delay_ms);
+  });
+  const { server: goodServer, port: goodPort } = await listening((_, answer) => {
+    setTimeout(() => answer.end('ok'), 2 + Math.random() * 10);
+  });
+  // Takes the words of one channel and refuses those of another, so that there are dead letters.
+  const { server: hookServer, port: hookPort } = await listening((request, answer) => {
+    request.resume().on('end', () => answer.writeHead(request.url === '/refuses' ? 400 : 200).end());
+  });
+  const { server: free, port } = await listening(() => {});
+  await new Promise((done) => free.close(() => done(null)));
+  const others = Array.from({ length: more }, (_, nth) => `  - { name: service-${String(nth).padStart(4, '0')}, labels: { team: ${nth % 2 ? 'web' : 'data'} }, probe: { http: { url: "http://127.0.0.1:${goodPort}/${nth}" } } }`);
+  const file = join(folder, 'watchkeeper.yaml');
+  writeFileSync(
+    file,
+    `server: { listen: "127.0.0.1:${port}" }
+store: { url: "sqlite://${folder}/watchkeeper.db" }
+channels:
+  - { name: ops, webhook: { url: "http://127.0.0.1:${hookPort}/takes" } }
+  - { name: pager, webhook: { url: "http://127.0.0.1:${hookPort}/refuses" } }
+defaults: { every: ${more > 100 ? '30s' : '1s'}, timeout: 1s, recheck: 1s, down_after: 2, notify: [ops] }
+monitors:
+  - name: shop
+    labels: { team: web }
+    every: 1s
+    probe: { http: { url: "http://127.0.0.1:${shopPort}/health" } }
+    alerts: [ { down: {}, severity: critical, notify: [ops, pager] } ]
+  - { name: legacy-import, probe: { tcp: { address: "127.0.0.1:1" } }, alerts: [ { down: {}, severity: warning } ] }
+  - { name: queue, probe: { tcp: { address: "127.0.0.1:${goodPort}" } } }
+  - { name: nightly-backup, probe: { push: { expect_every: 24h, grace: 1h } } }
+${others.join('\n')}
+`,
+  );
+  const log = /** @type {string[]} */ ([]);
+  const url = `http://127.0.0.1:${port}/`;
+  /** @type {import('node:child_process').ChildProcess | undefined} */
+  let running;
+  const begin = async () => {
+    running = spawn(program, ['serve', '--config', file], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [running.stdout, running.stderr]) stream?.on('data', (said) => log.push(String(said)));
+    let ended = false;
+    running.once('error', (error) => log.push(error.message));
+    running.once('close', () => (ended = true));
+    await until(async () => ended || (await fetch(`${url}ready`)).ok, 'the program');
+    if (ended) throw new Error(`${program} ended by itself`);
+  };
+  /** @param {NodeJS.Signals} signal */
+  const finish = async (signal) => {
+    const ending = running;
+    running = undefined;
+    if (!ending || ending.pid === undefined || ending.exitCode !== null) return;
+    ending.kill(signal);
+    await new Promise((done) => ending.once('exit', done));
+  };
+  const stop = async () => {
+    await finish('SIGTERM');
+    for (const server of [shopServer, goodServer, hookServer]) {
+      server.closeAllConnections();
+      server.close();
+    }
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    await begin();
+  } catch (error) {
+    console.error(log.join(''));
+    await stop();
+    throw error;
+  }
+  const token = readFileSync(join(folder, 'watchkeeper.db.token'), 'utf8').trim();
+  /** @param {string} path @param {unknown} [body] */
+  const api = async (path, body) => {
+    const request = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
+    const answer = await fetch(`${url}api/v1/${path}`, { ...request, headers: { authorization: `Bearer ${token}` } });
+    return await answer.json();
+  };
+  return { url, token, shop, api, stop, crash: () => finish('SIGKILL'), again: begin };
+}

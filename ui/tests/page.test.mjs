@@ -1,0 +1,148 @@
+// @ts-check
+// The page in a real browser, over the real program: `node --test tests/`, with the program's path in WATCHKEEPER_PROGRAM.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { launch } from './chromium.mjs';
+import { LONG_MS, start, until } from './fleet.mjs';
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const program = process.env.WATCHKEEPER_PROGRAM ?? fileURLToPath(new URL('../../target/debug/watchkeeper', import.meta.url));
+/** @type {Awaited<ReturnType<typeof start>>} */
+let fleet;
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {import('playwright-core').Page} */
+let page;
+const complaints = /** @type {string[]} */ ([]);
+
+before(async () => {
+  [fleet, browser] = await Promise.all([start(program), launch()]);
+  const context = await browser.newContext({ locale: 'en-GB', viewport: { width: 1280, height: 900 } });
+  context.setDefaultTimeout(LONG_MS);
+  page = await context.newPage();
+  page.on('pageerror', (error) => complaints.push(error.message));
+  page.on('console', (said) => said.text().includes('Content Security Policy') && complaints.push(said.text()));
+});
+after(async () => {
+  await browser?.close();
+  await fleet?.stop();
+});
+
+const card = () => page.getByRole('article', { name: 'shop' });
+const row = () => page.locator('[data-monitor=shop]');
+
+test('a wrong token is refused in words, the right one opens, and it is never in the address', async () => {
+  await page.goto(fleet.url);
+  await page.getByLabel('Access token').fill('wk_wrong');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByText('This token is not known').waitFor();
+  await page.getByLabel('Access token').fill(fleet.token);
+  await page.keyboard.press('Enter');
+  await row().getByText('up', { exact: true }).waitFor();
+  await page.getByText('Live', { exact: true }).waitFor();
+  assert.ok(!page.url().includes('wk_'), page.url());
+  assert.equal(await page.evaluate(() => JSON.stringify(localStorage).includes('wk_')), false);
+});
+
+test('a monitor goes down and comes back before one’s eyes, and somebody takes it on', async () => {
+  await page.evaluate(() => void document.body.setAttribute('data-loaded', 'once'));
+  fleet.shop.down = true;
+  await card().getByText('Nobody is on it').waitFor();
+  await row().getByText('down', { exact: true }).waitFor();
+  assert.match(await page.title(), /^\(\d+\) /);
+  await card().getByRole('button', { name: 'I’m on it' }).click();
+  await card().getByText(/is on it/).filter({ hasNotText: 'Nobody' }).waitFor();
+  const [taken] = (await fleet.api('incidents?status=acknowledged')).items;
+  assert.equal(taken.monitor.name, 'shop');
+  fleet.shop.down = false;
+  await card().waitFor({ state: 'detached' });
+  await row().getByText('up', { exact: true }).waitFor();
+  assert.equal(await page.getAttribute('body', 'data-loaded'), 'once', 'without a reload');
+});
+
+test('what happens while the line is cut is there when it is mended, and the cut is shown', async () => {
+  await fleet.crash();
+  await page.getByText('Connection lost', { exact: true }).first().waitFor();
+  await page.getByRole('alert').getByText('Connection lost').waitFor();
+  fleet.shop.down = true;
+  await fleet.again();
+  await page.getByText('Live', { exact: true }).waitFor();
+  await card().waitFor();
+  assert.equal(await page.getByRole('alert').count(), 0);
+  assert.equal(await page.getAttribute('body', 'data-loaded'), 'once', 'without a reload');
+});
+
+test('the keyboard is enough', async () => {
+  await page.keyboard.press('/');
+  await page.keyboard.type('team=web service-0003');
+  await until(async () => (await page.locator('[data-row]').count()) === 1, 'the one that was searched for');
+  await page.keyboard.press('Escape');
+  const cards = await page.locator('[data-nth]').count();
+  for (let nth = 0; nth <= cards; nth += 1) await page.keyboard.press('j');
+  await until(() => page.evaluate(() => document.activeElement?.textContent === 'service-0003'), 'the focus');
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'service-0003' }).waitFor();
+  await page.keyboard.press('g');
+  await page.keyboard.press('i');
+  await page.getByRole('heading', { name: 'Incidents', level: 1 }).waitFor();
+  await page.keyboard.press('?');
+  await page.getByRole('dialog').waitFor();
+  await page.keyboard.press('Escape');
+});
+
+test('an incident is told of, spoken about and ended', async () => {
+  await page.getByRole('link', { name: 'shop' }).first().click();
+  await page.getByLabel('Comment').fill('the database is full');
+  await page.getByRole('button', { name: 'Add comment' }).click();
+  await page.getByText('the database is full').first().waitFor();
+  await page.getByRole('row', { name: /ops.*opened/ }).waitFor();
+  await page.getByRole('button', { name: 'It is over' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'It is over' }).click();
+  await page.getByText('resolved', { exact: true }).first().waitFor();
+});
+
+test('a silence is asked for and ended', async () => {
+  await page.keyboard.press('g');
+  await page.keyboard.press('s');
+  await page.getByLabel('Monitors').fill('service-*');
+  await page.getByLabel('Why').fill('a move');
+  await page.getByRole('button', { name: 'Silence', exact: true }).click();
+  await page.getByText('about 12 monitors').waitFor();
+  await page.getByRole('button', { name: 'End now' }).click();
+  await page.getByText('Nothing is silenced.').waitFor();
+});
+
+test('nothing on any page keeps anybody out, in light and dark, wide and narrow', async () => {
+  const incident = (await fleet.api('incidents?limit=1')).items[0].uid;
+  const monitor = (await fleet.api('monitors/shop')).uid;
+  for (const place of ['', `monitors/${monitor}`, 'incidents', `incidents/${incident}`, 'messages', 'silences', 'nodes']) {
+    for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+      for (const width of [1280, 390]) {
+        await page.emulateMedia({ colorScheme });
+        await page.setViewportSize({ width, height: 844 });
+        await page.goto(`${fleet.url}#/${place}`);
+        await page.getByRole('heading', { level: 1 }).first().waitFor();
+        await until(() => page.evaluate(() => !document.body.textContent?.includes('…')), `all of ${place}`);
+        const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        assert.ok(beyond <= 0, `/${place} at ${width} px is ${beyond} px too wide`);
+        await page.evaluate(axe);
+        const found = await page.evaluate(() => /** @type {any} */ (window).axe.run({ resultTypes: ['violations'] }));
+        const serious = found.violations.filter((/** @type {any} */ one) => ['serious', 'critical'].includes(one.impact));
+        const said = serious.map((/** @type {any} */ one) => `${one.id}: ${one.nodes.map((/** @type {any} */ node) => `${node.target} ${node.any[0]?.message ?? ''}`).join('; ')}`);
+        assert.deepEqual(said, [], `/${place} in ${colorScheme} at ${width} px`);
+      }
+    }
+  }
+});
+
+test('it speaks Russian too, and nothing was refused by its own policy', async () => {
+  await page.setViewportSize({ width: 1280, height: 900 });
+  await page.getByRole('button', { name: 'Русский' }).click();
+  await page.getByRole('link', { name: 'Инциденты' }).waitFor();
+  assert.equal(await page.getAttribute('html', 'lang'), 'ru');
+  assert.deepEqual(complaints, []);
+});
