@@ -4,19 +4,23 @@
 //! This package is apart from `app`, so that nothing it needs is in the shipped binary.
 
 mod alerts;
+mod audit;
 mod bare;
 mod child;
 mod cost;
 mod crash;
 mod detect;
 mod drain;
+mod fleet;
 mod image;
 mod insert;
 mod killing;
+mod link;
 // One pair of namespaces for tests and proofs.
 #[path = "../../app/tests/it/support/netns.rs"]
 mod netns;
 mod nginx;
+mod nodes;
 mod outage;
 mod phases;
 // One worker and its sidecar for tests and proofs.
@@ -75,6 +79,8 @@ enum Name {
     Storm,
     /// The node's own network cut again and again: told of the node and of no target
     Unplug,
+    /// Three nodes and their PostgreSQL killed, frozen, cut off and stopped: who holds what, who decides, and what is told
+    Nodes,
     /// PostgreSQL away for ten minutes at 500 checks a second: what is told meanwhile, what comes back, and the memory it takes
     Outage,
     /// Heartbeats into PostgreSQL against a bare COPY, and bytes per heartbeat in both stores
@@ -138,6 +144,7 @@ fn run(args: Args) -> Result<bool> {
         Name::Alerts,
         Name::Storm,
         Name::Unplug,
+        Name::Nodes,
         Name::Outage,
         Name::Insert,
         Name::Phases,
@@ -156,6 +163,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Alerts => alerts::prove(&setup)?,
             Name::Storm => storm::prove(&setup)?,
             Name::Unplug => unplug::prove(&setup)?,
+            Name::Nodes => nodes::prove(&setup)?,
             Name::Outage => outage::prove(&setup)?,
             Name::Insert => insert::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,

@@ -5,8 +5,8 @@
 //! that cannot be read is our own fault; it is tried again at the next attempt, and what was read before stays in use.
 
 use super::judge::Judge;
-use crate::clock::Clock;
 use crate::Fault;
+use crate::clock::Clock;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
