@@ -4,18 +4,22 @@
 //! This package is apart from `app`, so that nothing it needs is in the shipped binary.
 
 mod alerts;
+mod audit;
 mod bare;
 mod child;
 mod cost;
 mod crash;
 mod detect;
+mod fleet;
 mod image;
 mod insert;
 mod killing;
+mod link;
 // One pair of namespaces for tests and proofs.
 #[path = "../../app/tests/it/support/netns.rs"]
 mod netns;
 mod nginx;
+mod nodes;
 mod phases;
 mod postgres;
 mod report;
@@ -69,6 +73,8 @@ enum Name {
     Storm,
     /// The node's own network cut again and again: told of the node and of no target
     Unplug,
+    /// Three nodes and their PostgreSQL killed, frozen, cut off and stopped: who holds what, who decides, and what is told
+    Nodes,
     /// Heartbeats into PostgreSQL against a bare COPY, and bytes per heartbeat in both stores
     Insert,
     /// Injected delays against measured phases
@@ -119,7 +125,18 @@ fn run(args: Args) -> Result<bool> {
     };
     let machine = report::machine();
     println!("{machine}\nseed {seed}");
-    let every = [Name::Cost, Name::Detect, Name::Crash, Name::Alerts, Name::Storm, Name::Unplug, Name::Insert, Name::Phases, Name::Image];
+    let every = [
+        Name::Cost,
+        Name::Detect,
+        Name::Crash,
+        Name::Alerts,
+        Name::Storm,
+        Name::Unplug,
+        Name::Nodes,
+        Name::Insert,
+        Name::Phases,
+        Name::Image,
+    ];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
     for name in wanted {
@@ -131,6 +148,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Alerts => alerts::prove(&setup)?,
             Name::Storm => storm::prove(&setup)?,
             Name::Unplug => unplug::prove(&setup)?,
+            Name::Nodes => nodes::prove(&setup)?,
             Name::Insert => insert::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,
             Name::Image => image::prove(&setup)?,

@@ -14,11 +14,18 @@ pub struct Postgres {
     bin: PathBuf,
     data: PathBuf,
     root: bool,
+    /// What it is started with besides what all proofs need.
+    options: Vec<String>,
 }
 
 impl Postgres {
     /// Starts one, or says what is missing.
     pub fn start(dir: &Path) -> Result<Self> {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with settings of its own (`name=value`).
+    pub fn start_with(dir: &Path, settings: &[&str]) -> Result<Self> {
         let versions = std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is missing (Debian package postgresql)")?;
         let mut bins: Vec<PathBuf> = versions.flatten().map(|v| v.path().join("bin")).filter(|b| b.join("postgres").exists()).collect();
         bins.sort();
@@ -32,23 +39,55 @@ impl Postgres {
             run(Command::new("chmod").arg("755").arg(dir))?;
         }
         let port = free_port()?;
-        let mut this = Self { guard: None, port, bin, data: data.clone(), root };
+        let options = settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect();
+        let mut this = Self { guard: None, port, bin, data: data.clone(), root, options };
         run(this.command("initdb").args(["--no-sync", "--auth=trust", "--username=wk", "--encoding=UTF8", "--locale=C", "-D"]).arg(&data))?;
-        let child = this
+        this.up()?;
+        Ok(this)
+    }
+
+    /// Starts it (again), and waits until it answers.
+    pub fn up(&mut self) -> Result<()> {
+        until(Duration::from_mins(1), "the start of PostgreSQL", || {
+            // After a kill it may refuse until the last of its former processes is gone.
+            let runs = self.guard.as_mut().is_some_and(|guard| guard.0.try_wait().is_ok_and(|ended| ended.is_none()));
+            let spawned = if runs { Ok(()) } else { self.spawn() };
+            match spawned {
+                Ok(()) => self.psql("select 1").ok().map(Ok),
+                Err(error) => Some(Err(error)),
+            }
+        })?
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        let child = self
             .command("postgres")
             .arg("-D")
-            .arg(&data)
+            .arg(&self.data)
             .arg("-k")
-            .arg(&data)
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-p", &port.to_string()])
+            .arg(&self.data)
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-p", &self.port.to_string()])
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .context("starting PostgreSQL")?;
-        this.guard = Some(Guard(child));
-        until(Duration::from_mins(1), "the start of PostgreSQL", || this.psql("select 1").ok())?;
-        Ok(this)
+        self.guard = Some(Guard(child));
+        Ok(())
+    }
+
+    /// Sends it a signal that ends it, by its name without `SIG`, and waits for its end.
+    pub fn down(&mut self, signal: &str) -> Result<()> {
+        let Some(guard) = self.guard.take() else { return Ok(()) };
+        run(Command::new("kill").args([&format!("-{signal}"), &guard.pid().to_string()]))?;
+        guard.wait(Duration::from_secs(30))?;
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Makes a database and gives its URL.
