@@ -10,12 +10,14 @@ use std::fmt;
 use std::io::{self, IsTerminal as _};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The variables that say how much is logged (`error`, `warn`, `info`, `debug`, or a filter) and in which form (`text`, `json`).
 const LOG_LEVEL: &str = "LOG_LEVEL";
@@ -23,9 +25,9 @@ const LOG_FORMAT: &str = "LOG_FORMAT";
 
 /// Logs to standard error from now on.
 pub fn begin() {
-    let filter = EnvFilter::try_from_env(LOG_LEVEL).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter(&std::env::var(LOG_LEVEL).unwrap_or_default());
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(|| Lossy(io::stderr()))
         // What goes wrong with a line would itself be printed, which ends the program when that fails too.
         .log_internal_errors(false)
@@ -33,9 +35,9 @@ pub fn begin() {
     let json = std::env::var(LOG_FORMAT).is_ok_and(|f| f == "json");
     // A second subscriber (in tests) is refused, which leaves the first in place.
     let _ = if json {
-        builder.json().flatten_event(true).try_init()
+        builder.json().flatten_event(true).finish().with(filter).try_init()
     } else {
-        builder.with_ansi(io::stderr().is_terminal()).fmt_fields(OneLine).try_init()
+        builder.with_ansi(io::stderr().is_terminal()).fmt_fields(OneLine).finish().with(filter).try_init()
     };
 }
 
@@ -44,15 +46,19 @@ pub fn begin() {
 pub fn begin_for_machines() {
     let wanted = std::env::var(LOG_LEVEL).unwrap_or_default();
     let wanted = match wanted.trim().to_ascii_lowercase().as_str() {
-        "" => "info".to_owned(),
         "warning" => "warn".to_owned(),
         "fatal" | "panic" => "error".to_owned(),
         other => other.to_owned(),
     };
-    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lossy(io::stdout())).log_internal_errors(false);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(|| Lossy(io::stdout())).log_internal_errors(false);
     // A second subscriber (in tests) is refused, which leaves the first in place.
-    let _ = builder.event_format(Machines).try_init();
+    let _ = builder.event_format(Machines).finish().with(filter(&wanted)).try_init();
+}
+
+/// `info`, `warn,watchkeeper::probe=debug`: what is not such a list says `info`.
+fn filter(wanted: &str) -> Targets {
+    wanted.parse().ok().filter(|_| !wanted.is_empty()).unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
 }
 
 /// One JSON object a line. Its strings hold no line end, so that nothing that was sent makes a line of its own.
