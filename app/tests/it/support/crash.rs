@@ -7,7 +7,6 @@ use super::postgres::{self, Database};
 use super::scripted::{Moment, Script, ScriptedStore, Side};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -163,20 +162,21 @@ pub fn all_of(runs: &[(Scene, Option<Moment>)], check: Check, problems: &Mutex<V
 /// A store of one run's own.
 struct Place {
     url: String,
-    /// The SQLite file, and the journal, which both lives share.
-    dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
     database: Option<Database>,
 }
 
 impl Place {
     /// `None` when no PostgreSQL can be had.
     fn new(on: On) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
         match on {
-            On::Sqlite => Some(Self { url: format!("sqlite://{}", dir.path().join("watchkeeper.db").display()), dir, database: None }),
+            On::Sqlite => {
+                let dir = tempfile::tempdir().unwrap();
+                Some(Self { url: format!("sqlite://{}", dir.path().join("watchkeeper.db").display()), _dir: Some(dir), database: None })
+            }
             On::Postgres => {
                 let database = small_runtime().ok()?.block_on(postgres::fresh_database())?;
-                Some(Self { url: database.url.clone(), dir, database: Some(database) })
+                Some(Self { url: database.url.clone(), _dir: None, database: Some(database) })
             }
         }
     }
@@ -226,8 +226,7 @@ fn live(scene: Scene, place: &Place, outside: &Outside, script: &Script) -> Resu
         let inner = store::open(&place.url).await.map_err(|e| format!("the store does not open: {e}"))?;
         let scripted: Arc<dyn Store> = Arc::new(ScriptedStore { inner: inner.clone(), script: script.clone() });
         let life = async {
-            let journal = place.dir.path().join("journal");
-            let life = tokio::spawn(one_life(scene, scripted, inner.clone(), outside.address.to_string(), journal));
+            let life = tokio::spawn(one_life(scene, scripted, inner.clone(), outside.address.to_string()));
             life.await.map_err(|e| e.to_string())?
         };
         tokio::select! {
@@ -244,10 +243,9 @@ fn live(scene: Scene, place: &Place, outside: &Outside, script: &Script) -> Resu
 }
 
 /// Builds, runs until the flow is complete, and stops.
-async fn one_life(scene: Scene, scripted: Arc<dyn Store>, inner: Arc<dyn Store>, outside: String, journal: PathBuf) -> Result<(), String> {
+async fn one_life(scene: Scene, scripted: Arc<dyn Store>, inner: Arc<dyn Store>, outside: String) -> Result<(), String> {
     let text = scene.config(&outside);
-    let mut config = config::load_texts(&[("crash.yaml".to_owned(), text.into_bytes())], &|_| None).map_err(|e| e.to_string())?;
-    config.store.journal = journal;
+    let config = config::load_texts(&[("crash.yaml".to_owned(), text.into_bytes())], &|_| None).map_err(|e| e.to_string())?;
     let given = Given { store: Some(scripted), ..Given::default() };
     let app = App::build(config, Source::Fixed, given).await.map_err(|e| format!("{e:#}"))?;
     let stop = CancellationToken::new();
