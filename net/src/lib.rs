@@ -3,6 +3,8 @@
 //! Every step obeys a deadline and returns a [`Fault`] that names what happened; every phase is measured
 //! by the caller. There are no pools and no caches: a probe wants a fresh connection, and messages are
 //! rare. Nothing here decides health, retries a request, or follows a redirect.
+//!
+//! A crate of its own because it is most of what a check costs: it is compiled for speed, and what is around it for size.
 
 mod ask;
 pub mod clock;
