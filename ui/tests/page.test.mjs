@@ -99,7 +99,7 @@ test('an incident is told of, spoken about and ended', async () => {
   await page.getByLabel('Comment').fill('the database is full');
   await page.getByRole('button', { name: 'Add comment' }).click();
   await page.getByText('the database is full').first().waitFor();
-  await page.getByRole('row', { name: /ops.*opened/ }).waitFor();
+  await page.getByRole('row', { name: /ops.*began/ }).waitFor();
   await page.getByRole('button', { name: 'It is over' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'It is over' }).click();
   await page.getByText('resolved', { exact: true }).first().waitFor();
