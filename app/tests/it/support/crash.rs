@@ -17,8 +17,8 @@ use watchkeeper::reload::Source;
 use watchkeeper::store::{self, IncidentFilter, IncidentView, Store, TenantScope};
 
 /// A life needs about three seconds, half a minute with a provider that hangs or digests that wait for each other; on a busy
-/// machine many times that.
-const LIFE_LIMIT: Duration = Duration::from_mins(3);
+/// machine, or while its disk still writes what was just compiled, many times that.
+const LIFE_LIMIT: Duration = Duration::from_mins(5);
 /// Lives that run at the same time. They mostly wait.
 const AT_ONCE: usize = 32;
 /// Calls that change nothing: before and after are one, and one is as good as another.
