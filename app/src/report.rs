@@ -224,10 +224,7 @@ pub async fn compute(store: &dyn Store, scope: TenantScope, tenant: &str, name: 
     let more = lines.len().saturating_sub(REPORT_SHOWN) as u32;
     lines.truncate(REPORT_SHOWN);
     let opened = count_incidents(store, scope, None, Some((to, IncidentId(0))), from).await?;
-    let mut open = 0;
-    for status in ["open", "acknowledged"] {
-        open += count_incidents(store, scope, Some(status), None, Micros(i64::MIN)).await?;
-    }
+    let open = count_incidents(store, scope, Some("unresolved"), None, Micros(i64::MIN)).await?;
     Ok(Report { name: name.to_owned(), tenant: tenant.to_owned(), from, to, counts, paused, lines, more, opened, open })
 }
 

@@ -207,10 +207,8 @@ impl Deeds<'_> {
     async fn open(&self) -> Result<Vec<(TenantScope, IncidentView)>> {
         let mut open = Vec::new();
         for scope in &self.scopes {
-            for status in ["open", "acknowledged"] {
-                let filter = IncidentFilter { status: Some(status.to_owned()), limit: PAGE_MAX, ..IncidentFilter::default() };
-                open.extend(self.cx.store.incidents(*scope, &filter).await?.into_iter().map(|incident| (*scope, incident)));
-            }
+            let filter = IncidentFilter { status: Some("unresolved".to_owned()), limit: PAGE_MAX, ..IncidentFilter::default() };
+            open.extend(self.cx.store.incidents(*scope, &filter).await?.into_iter().map(|incident| (*scope, incident)));
         }
         open.sort_by_key(|(_, incident)| std::cmp::Reverse((incident.opened_at, incident.id)));
         open.truncate(OPEN_MAX);

@@ -126,7 +126,7 @@ pub struct NoticeView {
 /// Which incidents are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IncidentFilter {
-    /// `open`, `acknowledged`, `resolved`.
+    /// `open`, `acknowledged`, `resolved`; `unresolved` are the first two in one answer, of one moment.
     pub status: Option<String>,
     /// Of one monitor (public id).
     pub monitor_uid: Option<String>,

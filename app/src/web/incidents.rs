@@ -58,7 +58,7 @@ pub(super) async fn incidents(
     Extension(caller): Extension<Caller>,
     Params(query): Params<IncidentsQuery>,
 ) -> Result<Json<Page<Incident>>, ApiError> {
-    const STATUSES: [&str; 3] = ["open", "acknowledged", "resolved"];
+    const STATUSES: [&str; 4] = ["open", "acknowledged", "resolved", "unresolved"];
     let limit = limited(query.limit)?;
     if let Some(status) = query.status.as_deref().filter(|s| !STATUSES.contains(s)) {
         return Err(ApiError::bad_request(format!("`status` is `{}`; accepted are {}", shortened(status), STATUSES.join(", "))));

@@ -6,8 +6,8 @@ import type { Days, Health, Incident, Metrics, Monitor, Page, Ready, Uptime } fr
 const POLL_MS = 10_000;
 /** How long the first lists wait for the stream. */
 const STREAM_MS = 1_000;
-/** Open incidents are read at most so many of each status; a storm is counted, not listed. */
-const OPEN_MAX = 200;
+/** Open incidents are read at most so many; a storm is counted, not listed. */
+const OPEN_MAX = 400;
 /** What no event tells of (new and retired monitors, mutes) is read this often; longer where there are many. */
 const REFRESH_MS = 60_000;
 const REFRESH_MANY_MS = 300_000;
@@ -41,6 +41,8 @@ class Fleet {
   #heard = new Map<string, Pick<Monitor, 'health' | 'since' | 'why'>>();
   #flush = 0;
   #incidents = 0;
+  /** An answer that a later question has overtaken is dropped. */
+  #openTurn = 0;
   #timers: number[] = [];
   #unlisten = () => {};
   #reading: Promise<void> | null = null;
@@ -128,12 +130,13 @@ class Fleet {
   }
 
   async readOpen() {
-    const [open, taken] = await Promise.all(
-      ['open', 'acknowledged'].map((status) => get<Page<Incident>>(`incidents?status=${status}&limit=${OPEN_MAX}`)),
-    );
-    this.more = open!.next !== null || taken!.next !== null;
+    // One answer of one moment: two would name an incident twice that somebody takes on between them.
+    const turn = (this.#openTurn += 1);
+    const page = await get<Page<Incident>>(`incidents?status=unresolved&limit=${OPEN_MAX}`);
+    if (turn !== this.#openTurn) return;
+    this.more = page.next !== null;
     const rank = { critical: 0, warning: 1, info: 2 };
-    this.open = [...open!.items, ...taken!.items].sort(
+    this.open = page.items.sort(
       (a, b) =>
         Number(a.status === 'acknowledged') - Number(b.status === 'acknowledged') ||
         rank[a.severity] - rank[b.severity] ||

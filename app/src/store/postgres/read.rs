@@ -245,7 +245,8 @@ pub(super) async fn days(tx: &mut PgConnection, scope: TenantScope, from: Micros
 pub(super) async fn incidents(tx: &mut PgConnection, scope: TenantScope, filter: &IncidentFilter) -> Sql<Vec<IncidentView>> {
     let rows = query(concat!(
         incident_columns!(),
-        " WHERE i.tenant_id = $1 AND ($2::text IS NULL OR i.status = $2) AND ($3::text IS NULL OR m.uid = $3)
+        " WHERE i.tenant_id = $1 AND ($2::text IS NULL OR i.status = $2 OR ($2 = 'unresolved' AND i.status <> 'resolved'))
+            AND ($3::text IS NULL OR m.uid = $3)
             AND ($4::int8 IS NULL OR (i.opened_at, i.id) < ($4, $5::int8))
           ORDER BY i.opened_at DESC, i.id DESC LIMIT $6"
     ))

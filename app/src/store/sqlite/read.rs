@@ -284,7 +284,8 @@ pub(super) async fn days(tx: &mut SqliteConnection, scope: TenantScope, from: Mi
 pub(super) async fn incidents(tx: &mut SqliteConnection, scope: TenantScope, filter: &IncidentFilter) -> Sql<Vec<IncidentView>> {
     let rows = query(concat!(
         incident_columns!(),
-        " WHERE i.tenant_id = $1 AND ($2 IS NULL OR i.status = $2) AND ($3 IS NULL OR m.uid = $3)
+        " WHERE i.tenant_id = $1 AND ($2 IS NULL OR i.status = $2 OR ($2 = 'unresolved' AND i.status <> 'resolved'))
+            AND ($3 IS NULL OR m.uid = $3)
             AND ($4 IS NULL OR (i.opened_at, i.id) < ($4, $5))
           ORDER BY i.opened_at DESC, i.id DESC LIMIT $6"
     ))

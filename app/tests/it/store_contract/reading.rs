@@ -29,6 +29,10 @@ async fn the_wrong_tenant_sees_nothing() {
         let of_shop = IncidentFilter { monitor_uid: Some(shop.uid.clone()), ..all.clone() };
         assert_eq!(s.incidents(w.acme(), &all).await.unwrap().len(), 1);
         assert_eq!(s.incidents(w.acme(), &of_shop).await.unwrap().len(), 1);
+        for (status, count) in [("open", 1), ("acknowledged", 0), ("resolved", 0), ("unresolved", 1)] {
+            let filter = IncidentFilter { status: Some(status.to_owned()), ..all.clone() };
+            assert_eq!(s.incidents(w.acme(), &filter).await.unwrap().len(), count, "{status}");
+        }
         assert!(s.incident(w.acme(), &uid).await.unwrap().is_some());
         assert_eq!(s.live_after(w.acme(), 0, 10).await.unwrap().0.len(), 1);
 
