@@ -132,13 +132,15 @@ impl App {
         // What an earlier run could not give back is given back before this one is another life of the node.
         let journal = if store.exclusive() { None } else { cut_off::journal(&config.store.journal, &name) };
         let recovered = match &journal {
-            Some(journal) => cut_off::recover(&name, journal, &*store).await.context("the journal could not be given back")?,
+            Some(journal) => cut_off::recover(&name, journal, &*store, &clock).await.context("the journal could not be given back")?,
             None => true,
         };
         let mut joined =
             store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
         if let Some(journal) = journal.as_ref().filter(|_| !recovered) {
-            cut_off::give_back_as_facts(&mut joined, &name, journal, &*store).await.context("the journal could not be given back")?;
+            cut_off::give_back_as_facts(&mut joined, &name, journal, &*store, &clock)
+                .await
+                .context("the journal could not be given back")?;
         }
 
         // What is watched: the objects of the configuration get their ids from the store.

@@ -6,17 +6,17 @@
 //!
 //! Everything here blocks; callers are not on the runtime's threads.
 
-use crate::store::{Batch, Told};
+use crate::store::{Batch, IncidentWrite, Told};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use watchkeeper_core::Outcome;
+use watchkeeper_core::{IncidentId, Outcome};
 
 /// A file is closed at this size. Larger ones are more to hold in memory when they are read back; smaller ones are more files.
-const FILE_MAX: u64 = 2 << 20;
+const FILE_MAX: u64 = 512 << 10;
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +26,15 @@ pub enum Record {
     Batch(Batch),
     /// What a channel took meanwhile.
     Told(Told),
+}
+
+/// What a whole journal says of what happened while it was written.
+#[derive(Debug, Default)]
+pub struct Meanwhile {
+    /// What channels took.
+    pub told: Vec<Told>,
+    /// How incidents ended: an [`IncidentWrite::Resolve`] of each.
+    pub ends: HashMap<IncidentId, IncidentWrite>,
 }
 
 /// One file.
@@ -119,7 +128,7 @@ impl Journal {
             self.open = None;
         }
         let (mut kept, mut dropped) = (Vec::new(), 0);
-        for record in read(&part.path)? {
+        each(&part.path, |record| {
             match record {
                 Record::Batch(mut batch) => {
                     let before = batch.beats.len();
@@ -129,7 +138,8 @@ impl Journal {
                 }
                 told @ Record::Told(_) => kept.extend(line(&told)?),
             }
-        }
+            Ok(())
+        })?;
         let anew = part.path.with_extension("anew");
         let mut file = File::create(&anew)?;
         file.write_all(&kept)?;
@@ -141,16 +151,23 @@ impl Journal {
         Ok(Some(dropped))
     }
 
-    /// Everything that was told.
-    pub fn told(&self) -> io::Result<Vec<Told>> {
-        let mut all = Vec::new();
+    /// What was told, and what ended, in all of it.
+    pub fn meanwhile(&self) -> io::Result<Meanwhile> {
+        let mut all = Meanwhile::default();
         for part in &self.parts {
-            for record in read(&part.path)? {
+            each(&part.path, |record| {
                 match record {
-                    Record::Told(told) => all.push(told),
-                    Record::Batch(_) => {}
+                    Record::Told(told) => all.told.push(told),
+                    Record::Batch(batch) => {
+                        let writes = batch.decisions.into_iter().flat_map(|decision| decision.incidents);
+                        all.ends.extend(writes.filter_map(|write| match &write {
+                            IncidentWrite::Resolve { id, .. } => Some((*id, write)),
+                            IncidentWrite::Open { .. } | IncidentWrite::Acknowledge { .. } | IncidentWrite::Note { .. } => None,
+                        }));
+                    }
                 }
-            }
+                Ok(())
+            })?;
         }
         Ok(all)
     }
@@ -161,11 +178,15 @@ impl Journal {
         if self.parts.len() == 1 {
             self.open = None;
         }
-        let batches = read(&part.path)?.into_iter().filter_map(|record| match record {
-            Record::Batch(batch) => Some(batch),
-            Record::Told(_) => None,
-        });
-        Ok(batches.collect())
+        let mut batches = Vec::new();
+        each(&part.path, |record| {
+            match record {
+                Record::Batch(batch) => batches.push(batch),
+                Record::Told(_) => {}
+            }
+            Ok(())
+        })?;
+        Ok(batches)
     }
 
     /// Forgets the oldest file: all of it is in the store.
@@ -190,18 +211,16 @@ fn line(record: &Record) -> io::Result<Vec<u8>> {
     Ok(format!("{:08x} {json}\n", checksum(json.as_bytes())).into_bytes())
 }
 
-/// The records of one file, up to the first line that is not whole.
-fn read(path: &Path) -> io::Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for line in BufReader::new(File::open(path)?).split(b'\n') {
-        let line = line?;
-        let Some(record) = parsed(&line) else {
-            tracing::warn!(file = %path.display(), line = records.len() + 1, "the journal ends with a line that a crash has torn");
+/// Every record of one file, one after the other, up to the first line that is not whole.
+fn each(path: &Path, mut of: impl FnMut(Record) -> io::Result<()>) -> io::Result<()> {
+    for (nth, line) in BufReader::new(File::open(path)?).split(b'\n').enumerate() {
+        let Some(record) = parsed(&line?) else {
+            tracing::warn!(file = %path.display(), line = nth + 1, "the journal ends with a line that a crash has torn");
             break;
         };
-        records.push(record);
+        of(record)?;
     }
-    Ok(records)
+    Ok(())
 }
 
 fn parsed(line: &[u8]) -> Option<Record> {
@@ -280,7 +299,7 @@ mod tests {
         }
         drop(journal);
         let mut journal = Journal::open(folder.path(), ROOMY).unwrap();
-        assert_eq!(journal.told().unwrap().len(), 1);
+        assert_eq!(journal.meanwhile().unwrap().told.len(), 1);
         // What is added while it is read comes after it.
         assert_eq!(journal.oldest().unwrap().iter().map(|batch| batch.number).collect::<Vec<_>>(), [1, 2]);
         journal.append(&batch(4, 1)).unwrap();
@@ -321,7 +340,7 @@ mod tests {
             journal.append(&told(&number.to_string())).unwrap();
             assert!(journal.bytes() <= limit, "{} at {number}", journal.bytes());
         }
-        assert_eq!(journal.told().unwrap().len(), 400);
+        assert_eq!(journal.meanwhile().unwrap().told.len(), 400);
         let left = all(&mut journal);
         assert_eq!(left.len(), 400, "every batch with a decision");
         assert!(left.iter().all(|(_, beats)| *beats >= 1), "what was not up is kept");

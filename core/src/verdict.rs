@@ -117,6 +117,8 @@ pub enum Event {
     Wake,
     /// A person acted on an incident.
     Operator(IncidentId, Action),
+    /// Another node, which could not reach the store, saw an incident end and told so: what is breached all the same is a new one.
+    SeenOver(IncidentId),
     /// The monitor's configuration changed.
     Reconfigured,
     /// The monitor is no longer watched.
@@ -323,6 +325,7 @@ pub fn judge(verdict: &Verdict, policy: &Policy, event: Event, now: Micros, ids:
         }
         Event::Wake | Event::Reconfigured => {}
         Event::Operator(incident, action) => operate(&mut out, policy, incident, action, now),
+        Event::SeenOver(incident) => seen_over(&mut out, policy, incident, now),
         Event::Retired => {
             let open = std::mem::take(&mut out.verdict.rules);
             for (key, state) in open {
@@ -455,18 +458,33 @@ fn clear(out: &mut Judged, policy: &Policy, rule: &Rule, standing: Standing, now
             put(out, rule, RuleState::Open(Standing { flap: Some(Flap::Clear(now)), ..standing }));
             now
         }
-        Some(Flap::Clear(_) | Flap::Breached(_)) | None => {
-            resolve(out, policy, &rule.key, RuleState::Open(standing), now, ResolvedWhy::Recovered);
-            if rule.flap_window == Dur::ZERO {
-                out.verdict.rules.retain(|(key, _)| *key != rule.key);
-            } else {
-                put(out, rule, RuleState::Ended { at: now });
-                wake_at(out, now + rule.flap_window);
-            }
-            return;
-        }
+        Some(Flap::Clear(_) | Flap::Breached(_)) | None => return recover(out, policy, rule, standing, now),
     };
     wake_at(out, since + rule.flap_window);
+}
+
+/// The incident ends because things are well; for a while it is remembered that it did.
+fn recover(out: &mut Judged, policy: &Policy, rule: &Rule, standing: Standing, now: Micros) {
+    resolve(out, policy, &rule.key, RuleState::Open(standing), now, ResolvedWhy::Recovered);
+    if rule.flap_window == Dur::ZERO {
+        out.verdict.rules.retain(|(key, _)| *key != rule.key);
+    } else {
+        put(out, rule, RuleState::Ended { at: now });
+        wake_at(out, now + rule.flap_window);
+    }
+}
+
+/// An incident that is still open here was over elsewhere, and those concerned were told: it ends. Whether things are well is judged next.
+fn seen_over(out: &mut Judged, policy: &Policy, incident: IncidentId, now: Micros) {
+    let found = out.verdict.rules.iter().find_map(|(key, state)| match state {
+        RuleState::Open(standing) if standing.incident == incident => Some((key.clone(), standing.clone())),
+        RuleState::Open(_) | RuleState::Waiting { .. } | RuleState::Dismissed { .. } | RuleState::Ended { .. } => None,
+    });
+    let Some((key, standing)) = found else { return };
+    // One whose rule was taken out of the configuration ends for that.
+    if let Some(rule) = policy.rules.iter().find(|rule| rule.key == key) {
+        recover(out, policy, rule, standing, now);
+    }
 }
 
 /// What an incident that lasts asks for: the next step of the escalation, a reminder, the end of its flapping.

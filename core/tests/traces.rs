@@ -82,6 +82,7 @@ impl Machine {
             "a" => return self.act(Action::Acknowledge),
             "A" => return self.act(Action::Unacknowledge),
             "r" => return self.act(Action::Resolve),
+            "o" => return self.over_elsewhere(),
             other => panic!("no such word: {other}"),
         };
         let beat = Heartbeat { at: self.at, outcome, measures: measures.into() };
@@ -99,6 +100,14 @@ impl Machine {
         let open: Vec<_> = self.verdict.rules.iter().filter_map(|(_, state)| open_incident(state)).collect();
         for incident in open {
             self.event(Event::Operator(incident, action));
+        }
+    }
+
+    /// A node that was cut off saw everything end that is open.
+    fn over_elsewhere(&mut self) {
+        let open: Vec<_> = self.verdict.rules.iter().filter_map(|(_, state)| open_incident(state)).collect();
+        for incident in open {
+            self.event(Event::SeenOver(incident));
         }
     }
 
@@ -322,6 +331,15 @@ fn a_person_may_end_it_and_it_does_not_come_back_before_it_was_well() {
 }
 
 #[test]
+fn what_another_node_saw_end_ends_and_what_is_bad_all_the_same_begins_anew() {
+    assert_eq!(said(machine(|_| ()), "d o d u"), "down +down -down +down up -down");
+    // Nobody can look: it ends, and what begins waits for a look.
+    assert_eq!(said(machine(|_| ()), "d ? o d u"), "down +down unknown -down down +down up -down");
+    // What is over here is over.
+    assert_eq!(said(machine(|_| ()), "d u o"), "down +down up -down");
+}
+
+#[test]
 fn a_rule_that_comes_back_at_once_flaps_and_ends_when_it_stays_well() {
     let window = |r: &mut Rule| r.flap_window = Dur::secs(30);
     // The second time is told as flapping; then nothing until it has been well for the window.
@@ -336,7 +354,7 @@ fn a_rule_that_comes_back_at_once_flaps_and_ends_when_it_stays_well() {
 }
 
 fn alerting_trace() -> impl Strategy<Value = Vec<&'static str>> {
-    prop::collection::vec(prop::sample::select(vec!["u", "u", "d", "d", "d", "?", "-", "-", "a", "A", "r"]), 0..200)
+    prop::collection::vec(prop::sample::select(vec!["u", "u", "d", "d", "d", "?", "-", "-", "a", "A", "r", "o"]), 0..200)
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use watchkeeper_core::Micros;
 pub const SETTING: &str = "track_commit_timestamp=on";
 
 /// Sights, verdicts, beginnings and ends of incidents, and attempts to deliver are decisions. Entries on a timeline are not: anybody may
-/// add one.
+/// add one. Nor is an incident that is over when it is written: a node that was cut off brings what it alone saw, which decides nothing.
 const TRIGGERS: &str = "
     CREATE TABLE proof_decision (nth bigserial PRIMARY KEY, xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
         node text NOT NULL DEFAULT session_user, what text NOT NULL, scope text NOT NULL, epoch int8, holder text);
@@ -37,7 +37,7 @@ const TRIGGERS: &str = "
     END $$;
     CREATE TRIGGER proof_sight AFTER INSERT OR UPDATE ON wk_sight FOR EACH ROW EXECUTE FUNCTION proof_decision('site/local/');
     CREATE TRIGGER proof_verdict AFTER INSERT OR UPDATE ON wk_verdict FOR EACH ROW EXECUTE FUNCTION proof_decision('verdict/');
-    CREATE TRIGGER proof_opened AFTER INSERT ON wk_incident FOR EACH ROW EXECUTE FUNCTION proof_decision('verdict/');
+    CREATE TRIGGER proof_opened AFTER INSERT ON wk_incident FOR EACH ROW WHEN (new.status <> 'resolved') EXECUTE FUNCTION proof_decision('verdict/');
     CREATE TRIGGER proof_resolved AFTER UPDATE ON wk_incident FOR EACH ROW
         WHEN (old.status <> new.status) EXECUTE FUNCTION proof_decision('verdict/');
 

@@ -3,17 +3,19 @@
 //! It goes on probing and folding what it held. A commit is then a record in its [`Journal`], and what began and what ended is told from an
 //! outbox in memory, with a word that the node is cut off: telling fails open. When the store is back, telling pauses, and the journal is
 //! given back batch by batch under the numbers and fences that it was written with. If nobody took the node's scopes it is committed as it
-//! is; if somebody did, heartbeats become facts and decisions become entries on the timelines of what the other node decided, and what both
-//! may have told is counted. It never decides on a lease that it lost while it could reach the store.
+//! is; if somebody did, heartbeats become facts and decisions become entries on the timelines of what the other node decided, or incidents of
+//! the past where it saw nothing, and what both may have told is counted. It never decides on a lease that it lost while it could reach the store.
 
+mod late;
 mod outbox;
 
 use crate::clock::{BootTime, Clock, next_beat};
 use crate::deliver::{DeliverContext, Deliverers};
-use crate::journal::{Journal, Record};
+use crate::journal::{Journal, Meanwhile, Record};
 use crate::lease::Leases;
-use crate::store::{Batch, Committed, Fence, Joined, Late, Store, StoreError, Told};
+use crate::store::{Batch, Committed, Fence, Joined, Store, StoreError};
 use crate::telemetry::SharedMetrics;
+use late::late;
 use outbox::CutOffOutbox;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -32,6 +34,9 @@ const MUTES_EVERY: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 /// A batch that the store calls broken is tried so often before it is set aside.
 const BROKEN_MAX: u32 = 3;
+/// A batch is tried so often before it no longer waits for another node to look at what this one left open. Fewer would end what that node
+/// is about to open too; more would hold up the rest behind a monitor that is looked at once an hour.
+const LOOKS_MAX: u32 = 10;
 
 /// A journal holds at most so much, in bytes: about two million heartbeats. More would fill a small disk; less would lose quiet heartbeats in
 /// an outage of some hours.
@@ -41,6 +46,7 @@ const JOURNAL_MAX: u64 = 256 << 20;
 pub struct CutOff {
     node: String,
     leases: Leases,
+    clock: Clock,
     metrics: SharedMetrics,
     journal: Arc<Mutex<Journal>>,
     /// What is told meanwhile.
@@ -55,9 +61,11 @@ pub struct CutOff {
 struct Returning {
     /// Telling has paused, and what was told is known.
     begun: bool,
-    told: Vec<Told>,
+    meanwhile: Meanwhile,
     reading: Reading,
     broken: u32,
+    /// How often this batch has waited for another node's look.
+    looks: u32,
 }
 
 /// The batches of a journal, from the oldest on.
@@ -180,7 +188,7 @@ impl CutOff {
         let mut returning = self.returning.lock().await;
         if !std::mem::replace(&mut returning.begun, true) {
             self.outbox.pause().await;
-            returning.told = told(&self.journal).await?;
+            returning.meanwhile = meanwhile(&self.journal).await?;
             tracing::info!("the store is back: giving it what the journal holds");
         }
         let next = returning.reading.next(&self.journal).await?;
@@ -192,10 +200,10 @@ impl CutOff {
             tracing::info!("the store has all that the journal held");
             return Ok(None);
         };
-        batch.late = Some(late(&self.node, &batch, &returning.told));
+        batch.late = Some(late(&self.node, &batch, &returning.meanwhile, self.clock.now(), returning.looks < LOOKS_MAX));
         match store.commit(&batch).await {
             Ok(committed) => {
-                returning.broken = 0;
+                (returning.broken, returning.looks) = (0, 0);
                 self.outbox.stored(&batch);
                 let twice = told_twice(&batch, &committed);
                 if twice > 0 {
@@ -210,13 +218,17 @@ impl CutOff {
             }
             Err(error) => {
                 let unavailable = matches!(error, StoreError::Unavailable { .. });
-                returning.broken += u32::from(!unavailable);
+                let not_yet = matches!(error, StoreError::NotYet);
+                returning.looks += u32::from(not_yet);
+                returning.broken += u32::from(!unavailable && !not_yet);
                 if returning.broken >= BROKEN_MAX {
                     returning.broken = 0;
                     aside(&self.journal, batch, &error).await?;
                     return Ok(Some(GivenBack { batch: Batch::default(), committed: Committed::default() }));
                 }
-                tracing::warn!(error = %crate::chain(&error), "a batch of the journal could not be given back; trying again");
+                if !not_yet {
+                    tracing::warn!(error = %crate::chain(&error), "a batch of the journal could not be given back; trying again");
+                }
                 batch.late = None;
                 returning.reading.batches.push_front(batch);
                 if unavailable {
@@ -250,6 +262,7 @@ pub fn begin(node: &str, journal: Arc<Mutex<Journal>>, leases: Leases, cx: &Deli
     let cut_off = Arc::new(CutOff {
         node: node.to_owned(),
         leases,
+        clock: cx.clock.clone(),
         metrics: cx.metrics.clone(),
         journal,
         outbox: outbox.clone(),
@@ -271,26 +284,44 @@ pub fn begin(node: &str, journal: Arc<Mutex<Journal>>, leases: Leases, cx: &Deli
 
 /// Gives back what an earlier process has left in the journal, before this one joins as another life of the node. False if yet another life
 /// came between, so that the store refuses it: then [`give_back_as_facts`] is for after the joining.
-pub async fn recover(node: &str, journal: &Arc<Mutex<Journal>>, store: &dyn Store) -> anyhow::Result<bool> {
+pub async fn recover(node: &str, journal: &Arc<Mutex<Journal>>, store: &dyn Store, clock: &Clock) -> anyhow::Result<bool> {
     if !locked(journal).is_empty() {
         tracing::info!("giving the store what an earlier run has left in the journal");
     }
-    let (told, mut reading) = (told(journal).await?, Reading::default());
+    let (meanwhile, mut reading) = (meanwhile(journal).await?, Reading::default());
     while let Some(mut batch) = reading.next(journal).await? {
-        batch.late = Some(late(node, &batch, &told));
-        match store.commit(&batch).await {
-            Ok(_committed) => {}
+        match commit(node, &mut batch, &meanwhile, store, clock).await {
+            Ok(()) => {}
             Err(StoreError::Refused(_)) => return Ok(false),
             Err(error @ StoreError::Unavailable { .. }) => return Err(error.into()),
-            Err(error @ (StoreError::Broken { .. } | StoreError::NotInForce)) => aside(journal, batch, &error).await?,
+            Err(error @ (StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce)) => aside(journal, batch, &error).await?,
         }
     }
     Ok(true)
 }
 
+/// Gives one batch back, at first waiting for others to look at what it leaves open.
+async fn commit(node: &str, batch: &mut Batch, meanwhile: &Meanwhile, store: &dyn Store, clock: &Clock) -> Result<(), StoreError> {
+    for _ in 0..LOOKS_MAX {
+        batch.late = Some(late(node, batch, meanwhile, clock.now(), true));
+        match store.commit(batch).await {
+            Err(StoreError::NotYet) => tokio::time::sleep(AGAIN).await,
+            done => return done.map(drop),
+        }
+    }
+    batch.late = Some(late(node, batch, meanwhile, clock.now(), false));
+    store.commit(batch).await.map(drop)
+}
+
 /// Gives a journal of another life back in the name of this one: facts stay facts, and none of the decisions is this life's to make.
-pub async fn give_back_as_facts(joined: &mut Joined, node: &str, journal: &Arc<Mutex<Journal>>, store: &dyn Store) -> anyhow::Result<()> {
-    let (told, mut reading) = (told(journal).await?, Reading::default());
+pub async fn give_back_as_facts(
+    joined: &mut Joined,
+    node: &str,
+    journal: &Arc<Mutex<Journal>>,
+    store: &dyn Store,
+    clock: &Clock,
+) -> anyhow::Result<()> {
+    let (meanwhile, mut reading) = (meanwhile(journal).await?, Reading::default());
     while let Some(mut batch) = reading.next(journal).await? {
         joined.last_batch += 1;
         (batch.agent, batch.number) = (joined.agent, joined.last_batch);
@@ -298,16 +329,15 @@ pub async fn give_back_as_facts(joined: &mut Joined, node: &str, journal: &Arc<M
         for fence in batch.decisions.iter_mut().flat_map(|decision| &mut decision.fences) {
             fence.epoch = -1;
         }
-        batch.late = Some(late(node, &batch, &told));
-        store.commit(&batch).await?;
+        commit(node, &mut batch, &meanwhile, store, clock).await?;
     }
     Ok(())
 }
 
-/// Everything that the journal says was told.
-async fn told(journal: &Arc<Mutex<Journal>>) -> io::Result<Vec<Told>> {
+/// What the journal says was told, and what of it ended.
+async fn meanwhile(journal: &Arc<Mutex<Journal>>) -> io::Result<Meanwhile> {
     let journal = journal.clone();
-    blocking(move || locked(&journal).told()).await
+    blocking(move || locked(&journal).meanwhile()).await
 }
 
 /// The batches of its oldest file, if there is one.
@@ -323,17 +353,6 @@ async fn oldest(journal: &Arc<Mutex<Journal>>) -> io::Result<Option<Vec<Batch>>>
 async fn forget_oldest(journal: &Arc<Mutex<Journal>>) -> io::Result<()> {
     let journal = journal.clone();
     blocking(move || locked(&journal).forget_oldest()).await
-}
-
-/// What is to be known beside a batch.
-fn late(node: &str, batch: &Batch, told: &[Told]) -> Late {
-    let words = || batch.decisions.iter().flat_map(|decision| &decision.notices);
-    let told = if words().next().is_none() {
-        Vec::new()
-    } else {
-        told.iter().filter(|told| words().any(|word| word.cause == told.cause && word.channel == told.channel)).cloned().collect()
-    };
-    Late { node: node.to_owned(), told }
 }
 
 /// How many notices of decisions that another node has overtaken were told.

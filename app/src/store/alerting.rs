@@ -153,7 +153,31 @@ pub struct Mutes {
     pub maintenance: Vec<MaintenanceObject>,
 }
 
-/// What a person did about an incident; a fact, folded by whoever decides for its monitor.
+/// What was done about an incident from outside its fold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// By a person.
+    Person(Action),
+    /// A node that was cut off saw it end, and told so.
+    SeenOver,
+}
+
+impl Deed {
+    /// The stored word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Person(action) => action.as_str(),
+            Self::SeenOver => "seen_over",
+        }
+    }
+
+    /// Reads that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        if word == Self::SeenOver.as_str() { Some(Self::SeenOver) } else { Action::parse(word).map(Self::Person) }
+    }
+}
+
+/// What a person, or a node that was cut off, did about an incident; a fact, folded by whoever decides for its monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActionRow {
     /// Row id.
@@ -163,7 +187,7 @@ pub struct ActionRow {
     /// Of which monitor.
     pub monitor: MonitorId,
     /// What.
-    pub action: Action,
+    pub deed: Deed,
     /// Who.
     pub actor: String,
     /// What was said with it.

@@ -1,6 +1,7 @@
 //! Types of the store's contract around the commit stream: facts, decisions, and what became of them.
 
 use super::Scope;
+use super::course::incident_of;
 use super::state::Fence;
 use crate::channel::content::Content;
 use serde::de::Error as _;
@@ -36,14 +37,45 @@ pub struct Batch {
     pub late: Option<Late>,
 }
 
-/// What goes with a batch that was decided while its node was cut off from the store. Decisions that another node has overtaken become
-/// entries on the timelines of what that node decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What goes with a batch that was decided while its node was cut off from the store. Of decisions that another node has overtaken,
+/// beginnings and ends that this node saw too become entries on the timelines of its incidents; an outage that only the node that was cut
+/// off has seen is an incident of the past.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Late {
     /// Which node, for a person.
     pub node: String,
     /// Which of its notices were told meanwhile.
     pub told: Vec<Told>,
+    /// How the incidents end that begin in this batch.
+    pub ends: Vec<LateEnd>,
+    /// Whether to wait ([`super::StoreError::NotYet`]) until another node has looked at what this one left open.
+    pub wait: bool,
+}
+
+/// How an incident ends that began while its node was cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateEnd {
+    /// A [`IncidentWrite::Resolve`]: that of a later batch, or one that was made up because nobody knows the true one.
+    pub write: IncidentWrite,
+    /// The words of an end that was made up; those of a true one come with its decision.
+    pub notices: Option<Vec<NoticeWrite>>,
+}
+
+impl LateEnd {
+    /// Of which incident.
+    pub const fn incident(&self) -> IncidentId {
+        incident_of(&self.write)
+    }
+
+    /// When.
+    pub const fn at(&self) -> Micros {
+        match &self.write {
+            IncidentWrite::Open { at, .. }
+            | IncidentWrite::Resolve { at, .. }
+            | IncidentWrite::Acknowledge { at, .. }
+            | IncidentWrite::Note { at, .. } => *at,
+        }
+    }
 }
 
 /// A notice that a channel took while its node was cut off.

@@ -13,6 +13,14 @@ pub(super) fn refused(text: impl Into<String>) -> Error {
     Error::InvalidArgument(text.into())
 }
 
+/// What a late batch decided is another node's by now, and that one has not looked yet; becomes [`StoreError::NotYet`].
+pub(super) fn not_yet() -> Error {
+    Error::InvalidArgument(NOT_YET.into())
+}
+
+/// No argument of a caller reads so.
+const NOT_YET: &str = "\0not yet";
+
 /// Something stored that this program cannot read; becomes [`StoreError::Broken`].
 pub(super) fn unreadable(what: &'static str) -> Error {
     Error::Decode(what.into())
@@ -30,6 +38,7 @@ fn classify(doing: &'static str, source: Error) -> StoreError {
         | Error::WorkerCrashed
         | Error::BeginFailed => true,
         Error::Database(error) => error.code().is_some_and(|code| passes(&code)),
+        Error::InvalidArgument(text) if text == NOT_YET => return StoreError::NotYet,
         Error::InvalidArgument(text) => return StoreError::Refused(text.clone()),
         _ => false,
     };
@@ -62,6 +71,7 @@ mod tests {
         assert!(matches!(failed("x")(Error::PoolTimedOut), StoreError::Unavailable { doing: "x", .. }));
         let cut_off = Error::Protocol("unexpected response from SSLRequest: 0x00".into());
         assert!(matches!(failed("x")(cut_off), StoreError::Unavailable { .. }));
+        assert!(matches!(failed("x")(not_yet()), StoreError::NotYet));
         assert!(matches!(failed("x")(refused("no")), StoreError::Refused(text) if text == "no"));
         assert!(matches!(failed("x")(Error::RowNotFound), StoreError::Broken { .. }));
     }

@@ -7,7 +7,7 @@
 use super::course::{Course, EntryOut, incident_of};
 use super::error::refused;
 use super::rows::{self, Sql};
-use super::{Batch, Committed, Decision, Fence, IncidentWrite, Late, LiveWrite, NoticeWrite, Scope, fold};
+use super::{Batch, Committed, Decision, Fence, IncidentWrite, LiveWrite, NoticeWrite, Scope, fold};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use watchkeeper_core::{Blind, Micros, MonitorId, Reason, TenantId};
 
@@ -68,46 +68,9 @@ pub(super) struct Flat<'a> {
     pub live: Vec<(TenantId, &'a LiveWrite)>,
 }
 
-/// Something that a node decided while it was cut off, when another node decides by now.
-pub(super) struct Overtaken {
-    pub monitor: i64,
-    /// The incident that it is about, if it was another batch's.
-    pub incident: i64,
-    pub rule: String,
-    pub at: Micros,
-    /// For the timeline of what the other node decided.
-    pub text: String,
-}
-
-/// The beginnings and ends in what was dropped of a late batch, each with how many were told of it.
-pub(super) fn overtaken(batch: &Batch, late: &Late, flat: &Flat<'_>) -> Vec<Overtaken> {
-    let dropped = batch.decisions.iter().filter(|decision| decision.fences.iter().any(|fence| flat.stale.contains(&fence.scope)));
-    let mut all = Vec::new();
-    for decision in dropped {
-        for write in &decision.incidents {
-            let (at, summary) = match write {
-                IncidentWrite::Open { at, summary, .. } | IncidentWrite::Resolve { at, summary, .. } => (*at, summary),
-                IncidentWrite::Acknowledge { .. } | IncidentWrite::Note { .. } => continue,
-            };
-            let id = incident_of(write);
-            let words = || decision.notices.iter().filter(|notice| notice.incident == id);
-            let rule = match write {
-                IncidentWrite::Open { rule, .. } => Some(rule),
-                IncidentWrite::Resolve { .. } | IncidentWrite::Acknowledge { .. } | IncidentWrite::Note { .. } => {
-                    words().next().map(|notice| &notice.rule)
-                }
-            };
-            let told = late.told.iter().filter(|told| words().any(|word| word.cause == told.cause && word.channel == told.channel)).count();
-            let told = match told {
-                0 => "told nobody".to_owned(),
-                told => format!("told {}", crate::counted(told, "channel")),
-            };
-            let text = format!("{}, which was cut off from the store, found this too ({told}): {summary}", late.node);
-            let rule = rule.map(|rule| rule.as_str().to_owned()).unwrap_or_default();
-            all.push(Overtaken { monitor: decision.monitor.0, incident: id.0, rule, at, text });
-        }
-    }
-    all
+/// Whether another node decides by now.
+pub(super) fn stale(decision: &Decision, scopes: &[Scope]) -> bool {
+    decision.fences.iter().any(|fence| scopes.contains(&fence.scope))
 }
 
 /// Every fence of the batch, once, ordered by scope: the order in which leases are locked.
@@ -169,10 +132,13 @@ fn verdict(monitor: i64, tenant: i64, row: &super::VerdictRow) -> VerdictOut {
     }
 }
 
-fn incident<'a>(flat: &mut Flat<'a>, opened: &mut HashMap<i64, usize>, decision: &Decision, write: &'a IncidentWrite) {
-    if let IncidentWrite::Open { id, uid, rule, severity, at, deciding_at, reason, value, summary, routed_by, evidence: _ } = write {
-        opened.insert(id.0, flat.opened.len());
-        flat.opened.push(IncidentOut {
+impl<'a> IncidentOut<'a> {
+    /// What begins with that write, if one begins.
+    pub(super) fn of(decision: &Decision, write: &'a IncidentWrite) -> Option<Self> {
+        let IncidentWrite::Open { id, uid, rule, severity, at, deciding_at, reason, value, summary, routed_by, evidence: _ } = write else {
+            return None;
+        };
+        Some(Self {
             id: id.0,
             uid,
             tenant: decision.tenant.0,
@@ -186,7 +152,14 @@ fn incident<'a>(flat: &mut Flat<'a>, opened: &mut HashMap<i64, usize>, decision:
             summary,
             routed_by: routed_by.as_deref(),
             course: Course::default(),
-        });
+        })
+    }
+}
+
+fn incident<'a>(flat: &mut Flat<'a>, opened: &mut HashMap<i64, usize>, decision: &Decision, write: &'a IncidentWrite) {
+    if let Some(begun) = IncidentOut::of(decision, write) {
+        opened.insert(begun.id, flat.opened.len());
+        flat.opened.push(begun);
     }
     match opened.get(&incident_of(write).0) {
         None => flat.changes.push(write),

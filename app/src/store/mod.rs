@@ -16,6 +16,7 @@ mod flat;
 mod fold;
 mod history;
 mod keep;
+mod late;
 mod marked;
 mod migrate;
 mod object;
@@ -29,13 +30,13 @@ pub mod uptime_o;
 mod view;
 
 pub use alerting::{
-    ActionRow, AttemptEnd, Attempted, DeadLetter, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth, SILENCES_MAX, SentMessage,
-    Silence, WordWrite,
+    ActionRow, AttemptEnd, Attempted, DeadLetter, Deed, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth, SILENCES_MAX,
+    SentMessage, Silence, WordWrite,
 };
 pub use contract::Store;
 pub use decision::{
-    Batch, BeatRow, Committed, DETAIL_MAX, Decision, DetailRow, IncidentWrite, IntervalRow, Late, LiveWrite, NoticeWrite, SightRow, Told,
-    VerdictRow,
+    Batch, BeatRow, Committed, DETAIL_MAX, Decision, DetailRow, IncidentWrite, IntervalRow, Late, LateEnd, LiveWrite, NoticeWrite,
+    SightRow, Told, VerdictRow,
 };
 pub use keep::{Housekept, Retention};
 pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorObject, RetiredMonitor, TenantObjects};
@@ -71,6 +72,9 @@ pub enum StoreError {
     /// Another process uses the file, or the file is newer than this program.
     #[error("the store was refused: {0}")]
     Refused(String),
+    /// A batch from a journal decided what is another node's by now, and that node has not looked at it yet: try again.
+    #[error("another node has taken over and has not looked yet")]
+    NotYet,
     /// Another configuration is in force, and whether it stays so is another node's to say.
     #[error("another configuration is in force")]
     NotInForce,

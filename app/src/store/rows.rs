@@ -3,8 +3,8 @@
 use super::error::unreadable;
 use super::fold;
 use super::{
-    ActionRow, BeatRow, DeadLetter, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView, NoticeView, OpenIncident,
-    PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
+    ActionRow, BeatRow, DeadLetter, Deed, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView, NoticeView,
+    OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
 };
 use crate::channel::content::Content;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::{RuleKey, Severity};
-use watchkeeper_core::verdict::{Action, NoticeEvent, RuleState, Standing, Verdict};
+use watchkeeper_core::verdict::{NoticeEvent, RuleState, Standing, Verdict};
 use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Dur, IncidentId, Micros, MonitorId, Outcome, TenantId};
 
 /// A driver's result with our type.
@@ -251,12 +251,12 @@ pub(super) fn maintenance(row: &impl Columns) -> Sql<MaintenanceObject> {
 
 /// An action from: id, incident, monitor, action, actor, at, comment.
 pub(super) fn action(row: &impl Columns) -> Sql<ActionRow> {
-    let action = Action::parse(&row.text(3)?);
+    let deed = Deed::parse(&row.text(3)?);
     Ok(ActionRow {
         id: row.int(0)?,
         incident: IncidentId(row.int(1)?),
         monitor: MonitorId(row.int(2)?),
-        action: action.ok_or_else(|| unreadable("an action is of a newer version"))?,
+        deed: deed.ok_or_else(|| unreadable("an action is of a newer version"))?,
         actor: row.text(4)?,
         at: Micros(row.int(5)?),
         comment: row.maybe_text(6)?,

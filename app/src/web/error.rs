@@ -92,7 +92,7 @@ impl From<StoreError> for ApiError {
         tracing::error!(error = %crate::chain(&error), "a request could not be answered from the store");
         match error {
             StoreError::Unavailable { .. } => Self::unavailable("store_unavailable", "the store cannot be reached now; try again"),
-            StoreError::Broken { .. } | StoreError::Refused(_) | StoreError::NotInForce => Self::internal(),
+            StoreError::Broken { .. } | StoreError::Refused(_) | StoreError::NotYet | StoreError::NotInForce => Self::internal(),
         }
     }
 }

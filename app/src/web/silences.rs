@@ -58,7 +58,7 @@ pub(super) async fn create(
     let event = web.store.create_silence(caller.scope, &silence).await.map_err(|error| match error {
         // The one thing that it refuses: more of them than can be looked at for each notice.
         StoreError::Refused(why) => ApiError::conflict("too_many_silences", why),
-        StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotInForce => error.into(),
+        StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce => error.into(),
     })?;
     publish(&web, &caller, event);
     (web.control.wake_channels)();

@@ -243,7 +243,7 @@ async fn three_hundred_thousand_heartbeats_come_back_from_the_journal_all_of_the
     for batch in oldest {
         store.commit(&batch).await.unwrap();
     }
-    assert!(cut_off::recover("a", &journal, &*store).await.unwrap());
+    assert!(cut_off::recover("a", &journal, &*store, &Clock::system()).await.unwrap());
     assert!(journal.lock().unwrap().is_empty());
     let mut connection = sqlx::PgConnection::connect(&database.url).await.unwrap();
     let (beats,): (i64,) = sqlx::query_as("SELECT count(*) FROM wk_beat").fetch_one(&mut connection).await.unwrap();

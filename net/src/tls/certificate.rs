@@ -10,9 +10,10 @@ use rustls::server::ParsedCertificate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use watchkeeper_core::Reason;
-use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::asn1_rs::{Any, Class};
+use x509_parser::certificate::{Validity, X509Certificate};
 use x509_parser::extensions::GeneralName;
-use x509_parser::nom::Parser;
+use x509_parser::prelude::FromDer;
 
 /// Longer chains are cut when they are shown. More fills the store with what no server needs; less hides cross-signed chains.
 const CHAIN_MAX: usize = 12;
@@ -71,10 +72,23 @@ pub struct Flaw {
 
 /// The dates alone; `None` if no certificate can be read.
 pub fn brief(chain: &[CertificateDer<'_>], now_s: i64) -> Option<CertificateFacts> {
-    let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
-    let not_after = chain.iter().filter_map(|der| parser.parse(der).ok()).map(|(_, cert)| cert.validity.not_after.timestamp()).min()?;
+    let not_after = chain.iter().filter_map(|der| end(der)).min()?;
     let days_left = days_left(not_after, now_s);
     Some(CertificateFacts { protocol: None, cipher: None, valid: false, chain: Vec::new(), not_after, days_left })
+}
+
+/// When a certificate expires. Every quiet attempt asks that, so the names, keys and extensions around it are passed over unread:
+/// validity is the fifth field of what is signed, or the fourth of a certificate of version 1 (RFC 5280, section 4.1).
+fn end(der: &[u8]) -> Option<i64> {
+    let inside = |der| Any::from_der(der).ok().map(|(_, whole)| whole.data);
+    let signed = inside(inside(der)?)?;
+    let (after, first) = Any::from_der(signed).ok()?;
+    let mut rest = if first.class() == Class::ContextSpecific { after } else { signed };
+    for _serial_signature_issuer in 0..3 {
+        rest = Any::from_der(rest).ok()?.0;
+    }
+    let (_, validity) = Validity::from_der(rest).ok()?;
+    Some(validity.not_after.timestamp())
 }
 
 /// The whole chain, leaf first; `None` if no certificate can be read.

@@ -11,7 +11,8 @@ use super::super::rows::{Columns, Sql};
 use super::super::{Batch, BeatRow, Committed, DetailRow, Fence, LiveWrite, Scope};
 use super::keep::partition;
 use super::{GIVE_UP, PostgresStore, clean, held, incidents, late, query, within};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, PgConnection};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use watchkeeper_core::TenantId;
@@ -81,7 +82,8 @@ async fn commit_in(tx: &mut PgConnection, batch: &Batch, how: How, hours: &[i64]
         Landed::No { open } => open,
     };
     let stale = stale_fences(tx, &flat::fences(batch)).await?;
-    let flat = flat::flatten(batch, &stale);
+    let mut flat = flat::flatten(batch, &stale);
+    let after = late::settle(tx, batch, &mut flat).await?;
     beats(tx, batch, how).await?;
     details(tx, batch).await?;
     let marks = if open { unmarked } else { marked::all(batch) };
@@ -93,7 +95,7 @@ async fn commit_in(tx: &mut PgConnection, batch: &Batch, how: How, hours: &[i64]
     incidents::write(tx, &flat).await?;
     incidents::notices(tx, &flat).await?;
     incidents::fold_actions(tx, batch, &flat).await?;
-    late::write(tx, batch, &flat).await?;
+    late::write(tx, batch, after).await?;
     let committed = Committed { live_ids: live(tx, &flat.live).await?, stale: flat.stale };
     finish(tx, batch, &committed).await?;
     Ok((committed, if open { marks } else { Marks::new() }))
@@ -220,14 +222,26 @@ async fn copy_beats(tx: &mut PgConnection, table: &str, beats: &[&BeatRow]) -> S
     Ok(())
 }
 
+/// A column in which all rows are alike is sent once: most batches are of one node in one place, and most beats are good. A third of the
+/// rows' cost is what they are sent and read as.
 async fn insert_beats(tx: &mut PgConnection, table: &str, conflict: &str, beats: &[&BeatRow]) -> Sql<()> {
+    let (mut arguments, mut select, mut arrays, mut aliases) = (PgArguments::default(), Vec::new(), Vec::new(), Vec::new());
+    for (nth, (name, _, of)) in (1..).zip(BEAT) {
+        let column: Vec<i64> = beats.iter().map(|beat| of(beat)).collect();
+        if column.windows(2).all(|two| two[0] == two[1]) {
+            select.push(format!("${nth}::int8"));
+            arguments.add(column[0]).map_err(sqlx::Error::Encode)?;
+        } else {
+            select.push(format!("x.{name}"));
+            arrays.push(format!("${nth}::int8[]"));
+            aliases.push(name);
+            arguments.add(column).map_err(sqlx::Error::Encode)?;
+        }
+    }
     let names: Vec<&str> = BEAT.iter().map(|(name, _, _)| *name).collect();
-    let columns: Vec<String> = (1..=BEAT.len()).map(|nth| format!("${nth}::int8[]")).collect();
-    let (names, columns) = (names.join(", "), columns.join(", "));
-    let sql = format!("INSERT INTO {table} ({names}) SELECT * FROM unnest({columns}) {conflict}");
-    let column = |of: fn(&BeatRow) -> i64| beats.iter().map(|beat| of(beat)).collect::<Vec<i64>>();
-    let insert = BEAT.iter().fold(query(AssertSqlSafe(sql)), |insert, (_, _, of)| insert.bind(column(*of)));
-    insert.execute(&mut *tx).await?;
+    let rows = if arrays.is_empty() { String::new() } else { format!("FROM unnest({}) AS x ({})", arrays.join(", "), aliases.join(", ")) };
+    let sql = format!("INSERT INTO {table} ({}) SELECT {} {rows} {conflict}", names.join(", "), select.join(", "));
+    sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(false).execute(&mut *tx).await?;
     Ok(())
 }
 

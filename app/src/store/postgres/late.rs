@@ -1,17 +1,35 @@
 //! What a batch from the journal of a node that was cut off says beside its facts and decisions: what was told meanwhile, and what another
 //! node had decided by then.
 
-use super::super::course::EntryOut;
-use super::super::flat::{self, Flat};
+use super::super::error::not_yet;
+use super::super::flat::Flat;
+use super::super::late::{self, Afterwards, DeedOut, Found, Overtaken};
 use super::super::rows::{Columns, Sql};
 use super::super::{AttemptEnd, Attempted, Batch, Fence, Told};
 use super::attempt;
 use super::incidents::append;
-use super::query;
+use super::{clean, query};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
+use watchkeeper_core::quorum::Health;
+use watchkeeper_core::{AgentId, ChannelId};
 
-pub(super) async fn write(tx: &mut PgConnection, batch: &Batch, flat: &Flat<'_>) -> Sql<()> {
+/// Says what becomes of what another node has overtaken, before anything of the batch is written.
+pub(super) async fn settle<'a>(tx: &mut PgConnection, batch: &'a Batch, flat: &mut Flat<'a>) -> Sql<Afterwards<'a>> {
+    let mut after = Afterwards::default();
+    let Some(late) = &batch.late else { return Ok(after) };
+    for overtaken in late::overtaken(batch, late, flat) {
+        let found = find(tx, &overtaken).await?;
+        if overtaken.hangs(late, found.as_ref()) && !looked(tx, &overtaken, batch.agent).await? {
+            return Err(not_yet());
+        }
+        overtaken.settle(found.as_ref(), late, flat, &mut after);
+    }
+    Ok(after)
+}
+
+/// Writes what follows once everything else of the batch is there.
+pub(super) async fn write(tx: &mut PgConnection, batch: &Batch, after: Afterwards<'_>) -> Sql<()> {
     let Some(late) = &batch.late else { return Ok(()) };
     let mut messages: BTreeMap<&str, (Vec<i64>, &Told)> = BTreeMap::new();
     for told in &late.told {
@@ -30,21 +48,59 @@ pub(super) async fn write(tx: &mut PgConnection, batch: &Batch, flat: &Flat<'_>)
         let end = AttemptEnd { notices: &notices, fence: &fence, attempted: &attempted, key, digest: told.digest, at: told.at };
         attempt::end(tx, &end).await?;
     }
-    let mut entries = Vec::new();
-    for overtaken in flat::overtaken(batch, late, flat) {
-        let found = query(
-            "SELECT id FROM wk_incident WHERE monitor_id = $1 AND (id = $2 OR rule_key = $3 AND (resolved_at IS NULL OR resolved_at >= $4))
-             ORDER BY opened_at DESC, id DESC LIMIT 1",
+    deeds(tx, &after.deeds).await?;
+    append(tx, after.entries).await
+}
+
+async fn find(tx: &mut PgConnection, overtaken: &Overtaken<'_>) -> Sql<Option<Found>> {
+    let row = query(
+        "SELECT id, resolved_at FROM wk_incident
+         WHERE monitor_id = $1 AND (id = $2 OR rule_key = $3 AND opened_at <= $5 AND (resolved_at IS NULL OR resolved_at >= $4))
+         ORDER BY CASE WHEN id = $2 THEN 0 ELSE 1 END, opened_at DESC, id DESC LIMIT 1",
+    )
+    .bind(overtaken.monitor)
+    .bind(overtaken.incident)
+    .bind(overtaken.rule)
+    .bind(overtaken.from.0)
+    .bind(overtaken.until.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let id = row.int(0)?;
+    let ends = query("SELECT channel_id FROM wk_notice WHERE incident_id = $1 AND event = 'resolved'").bind(id).fetch_all(&mut *tx).await?;
+    let ends = ends.iter().map(|row| Ok(ChannelId(row.int(0)?))).collect::<Sql<_>>()?;
+    Ok(Some(Found { id, resolved: row.maybe_int(1)?.is_some(), ends }))
+}
+
+/// Whether another node has looked at the monitor since, and found it well.
+async fn looked(tx: &mut PgConnection, overtaken: &Overtaken<'_>, agent: AgentId) -> Sql<bool> {
+    let row = query(
+        "SELECT 1 FROM wk_verdict v WHERE v.monitor_id = $1 AND v.health IN ($2, $3)
+           AND EXISTS (SELECT 1 FROM wk_beat b WHERE b.monitor_id = $1 AND b.agent_id <> $4 AND b.at > $5)",
+    )
+    .bind(overtaken.monitor)
+    .bind(i64::from(Health::Up.code()))
+    .bind(i64::from(Health::Degraded.code()))
+    .bind(agent.0)
+    .bind(overtaken.from.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// For whoever decides.
+async fn deeds(tx: &mut PgConnection, deeds: &[DeedOut]) -> Sql<()> {
+    for deed in deeds {
+        query(
+            "INSERT INTO wk_action (tenant_id, incident_id, action, actor, at)
+             SELECT tenant_id, id, $2::text, $3::text, $4::int8 FROM wk_incident WHERE id = $1 AND resolved_at IS NULL",
         )
-        .bind(overtaken.monitor)
-        .bind(overtaken.incident)
-        .bind(overtaken.rule)
-        .bind(overtaken.at.0)
-        .fetch_optional(&mut *tx)
+        .bind(deed.incident)
+        .bind(deed.deed.as_str())
+        .bind(clean(&deed.actor).into_owned())
+        .bind(deed.at)
+        .execute(&mut *tx)
         .await?;
-        if let Some(row) = found {
-            entries.push(EntryOut::new(row.int(0)?, overtaken.at, "cut_off", overtaken.text.into()));
-        }
     }
-    append(tx, entries).await
+    Ok(())
 }

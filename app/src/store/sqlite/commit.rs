@@ -18,7 +18,8 @@ pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &Mar
         return Ok(landed);
     }
     let stale = stale_fences(tx, &flat::fences(batch)).await?;
-    let flat = flat::flatten(batch, &stale);
+    let mut flat = flat::flatten(batch, &stale);
+    let after = late::settle(tx, batch, &mut flat).await?;
     BEATS.put(tx, &batch.beats, bind_beat).await?;
     DETAILS.put(tx, &batch.details, bind_detail).await?;
     let hours: Vec<_> = hours.iter().collect();
@@ -34,7 +35,7 @@ pub(super) async fn commit(tx: &mut SqliteConnection, batch: &Batch, hours: &Mar
     incidents::write(tx, &flat).await?;
     incidents::notices(tx, &flat).await?;
     incidents::fold_actions(tx, batch, &flat).await?;
-    late::write(tx, batch, &flat).await?;
+    late::write(tx, batch, after).await?;
     let committed = Committed { live_ids: live(tx, &flat.live).await?, stale: flat.stale };
     finish(tx, batch, &committed).await?;
     Ok(committed)
