@@ -107,6 +107,20 @@ pub async fn read(url: &str) -> Result<Audit> {
     Ok(audit)
 }
 
+/// When each node looked at a monitor, by the monitor's number and in order: (node, when).
+pub async fn looks(url: &str) -> Result<BTreeMap<i64, Vec<(String, Micros)>>> {
+    let mut connection = PgConnection::connect(url).await?;
+    let rows = connection
+        .fetch_all("SELECT b.monitor_id, a.name, b.at FROM wk_beat b JOIN wk_agent a ON a.id = b.agent_id ORDER BY b.monitor_id, b.at")
+        .await?;
+    let mut looks: BTreeMap<i64, Vec<(String, Micros)>> = BTreeMap::new();
+    for row in rows {
+        looks.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, Micros(row.try_get(2)?)));
+    }
+    connection.close().await?;
+    Ok(looks)
+}
+
 /// Whether a scope was the node's, under that epoch, from before the decision was committed until after.
 fn founded(taken: &[Taken], node: &str, epoch: Option<i64>, holder: &str, at: Micros) -> bool {
     let Some(nth) = taken.iter().position(|taken| Some(taken.epoch) == epoch && taken.holder == holder) else { return false };

@@ -33,6 +33,8 @@ const TOLD_LIMIT: Duration = Duration::from_mins(2);
 /// The aims: a killed node's scopes are held again (p99), and those of one that hands over (all).
 const AGAIN_AIM: f64 = 10.0;
 const HAND_OVER_AIM: f64 = 1.0;
+/// A monitor in a scope that was taken over is looked at within this (p99): every one of them has had a window meanwhile.
+const LOOK_AIM: f64 = 1.0;
 
 /// A target that went down and came back.
 struct Outage {
@@ -63,6 +65,8 @@ struct Found {
     decisions: u64,
     /// From a change of a target until both webhooks knew, in seconds.
     told_after: Vec<f64>,
+    /// From taking a scope over to the first look at each monitor in it, in seconds.
+    looked_after: Vec<f64>,
     /// Processes that ended by themselves.
     fallen: Vec<String>,
     /// In the integrity check, or in the form of messages.
@@ -123,8 +127,21 @@ pub fn prove(setup: &Setup) -> Result<Section> {
 
 impl Found {
     fn add(&mut self, lane: Self) {
-        let Self { of, outages, incidents, decisions, told_after, fallen, unsound, unfounded, unheld, miscounted, untold, unexplained } =
-            lane;
+        let Self {
+            of,
+            outages,
+            incidents,
+            decisions,
+            told_after,
+            looked_after,
+            fallen,
+            unsound,
+            unfounded,
+            unheld,
+            miscounted,
+            untold,
+            unexplained,
+        } = lane;
         for (fault, more) in of {
             let sum = self.of.entry(fault).or_default();
             sum.rounds += more.rounds;
@@ -137,6 +154,7 @@ impl Found {
         self.incidents += incidents;
         self.decisions += decisions;
         self.told_after.extend(told_after);
+        self.looked_after.extend(looked_after);
         self.fallen.extend(fallen);
         self.unsound.extend(unsound);
         self.unfounded.extend(unfounded);
@@ -164,6 +182,14 @@ impl Found {
         section.aim(
             stopped > 0.0 && stopped <= HAND_OVER_AIM,
             &format!("handed over after SIGTERM: max {stopped:.2} s, aim at most {HAND_OVER_AIM:.0} s"),
+        );
+        let [half, most] = [50.0, 99.0].map(|p| percentile(&self.looked_after, p));
+        section.aim(
+            most > 0.0 && most <= LOOK_AIM,
+            &format!(
+                "the window that fell into the gap is run after the taking of its scope: p50 {half:.2} s, p99 {most:.2} s of {}, aim at most {LOOK_AIM:.0} s",
+                self.looked_after.len()
+            ),
         );
         section.none(&self.unheld, "scopes of a killed or stopped node that nobody took");
         section.none(
@@ -256,6 +282,7 @@ fn lane(setup: &Setup, dir: &Path, rounds: u32, seed: u64) -> Result<Found> {
         of.again.extend(again);
         found.unheld.extend(unheld);
     }
+    found.looked_after = looked_after(&audit, &runtime.block_on(audit::looks(&fleet.url))?, &struck);
     found.unfounded = audit.unfounded;
     found.miscounted = miscounted(&outages, &incidents);
     found.untold.extend(incidents.iter().flat_map(|incident| unheard(incident, &told)));
@@ -334,6 +361,25 @@ fn taken_over(audit: &Audit, round: &Struck) -> (Vec<f64>, Vec<String>) {
         }
     }
     (again, unheld)
+}
+
+/// How long after a scope was taken from a node that was killed its monitors were first looked at by the taker, if it kept the scope so long.
+fn looked_after(audit: &Audit, looks: &BTreeMap<i64, Vec<(String, Micros)>>, struck: &[Struck]) -> Vec<f64> {
+    let mut after = Vec::new();
+    for (scope, hands) in audit.leases.iter().filter_map(|(scope, hands)| Some((scope.strip_prefix("site/local/")?, hands))) {
+        for (taken, next) in hands.iter().zip(hands.iter().skip(1).map(Some).chain([None])) {
+            let killed = struck.iter().any(|round| round.fault == Fault::Killed && round.begun <= taken.at && taken.at <= round.settled);
+            let taker = taken.holder.split('#').next().unwrap_or_default();
+            if !killed || taker.is_empty() {
+                continue;
+            }
+            for looks in looks.iter().filter(|(monitor, _)| (**monitor % 16).to_string() == scope).map(|(_, looks)| looks) {
+                let first = looks.iter().find(|(node, at)| node == taker && *at >= taken.at);
+                after.extend(first.filter(|(_, at)| next.is_none_or(|next| *at < next.at)).map(|(_, at)| (*at - taken.at).0 as f64 / 1e6));
+            }
+        }
+    }
+    after
 }
 
 fn miscounted(outages: &[Outage], incidents: &[IncidentView]) -> Vec<String> {

@@ -50,7 +50,7 @@ impl Engine {
                 self.stream.forming.decide(decision);
             }
             if watched.roles.probes() {
-                changed.push((spec.clone(), watched.pace()));
+                changed.push((spec.clone(), watched.pace(), None));
             }
         }
         if !changed.is_empty() {
@@ -154,7 +154,7 @@ impl Engine {
             watched.push_due = push_due(&spec, last_push.unwrap_or_default()).filter(|_| watched.roles.sees());
             queue_wakes(&mut self.wakes, &mut watched, now);
             if watched.roles.probes() {
-                watch.push((spec.clone(), watched.pace()));
+                watch.push((spec.clone(), watched.pace(), Some(watched.last_at).filter(|at| at.0 > 0)));
             }
             self.watched.insert(spec.id, watched);
             if let Some(decision) = decision {
@@ -180,7 +180,7 @@ impl Engine {
             self.w.live.with(|table| table.remove(&gone.id));
         }
         if !watch.is_empty() {
-            self.probing.extend(watch.iter().map(|(spec, _)| spec.id));
+            self.probing.extend(watch.iter().map(|(spec, ..)| spec.id));
             self.tell_schedule(Command::Watch(watch)).await;
         }
         self.load_missing();

@@ -166,6 +166,26 @@ impl Cadence {
     }
 }
 
+impl Cadence {
+    /// The newest window between an attempt that began at `last` and `now`, in which nobody looked, with how many went by before it. What
+    /// was run a moment before its window has had it.
+    pub fn overdue(&self, spread: u64, pace: Pace, last: Micros, now: Micros) -> Option<(Micros, u64)> {
+        let (window, before) = match (&self.plan, pace) {
+            (Plan::Every(every), pace) => {
+                let step = match pace {
+                    Pace::Steady(health) => every.of(health),
+                    Pace::Recheck => every.default,
+                };
+                let window = grid(step, spread, now) - step;
+                (window, (window - last).0.saturating_sub(1) / step.0.max(1))
+            }
+            // Windows of a pattern are not counted one by one.
+            (Plan::Cron(cron), Pace::Steady(_) | Pace::Recheck) => (cron.previous(now, true)?, 0),
+        };
+        (window > last).then_some((window, before.max(0) as u64))
+    }
+}
+
 /// How many gaps of a cron pattern are compared to find its longest: enough for a week of a daily pattern.
 const CRON_GAPS_LOOKED_AT: usize = 8;
 
@@ -188,6 +208,28 @@ pub const fn spread_of(id: i64) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_window_in_which_nobody_looked_is_found_and_those_before_it_are_counted() {
+        let (minute, recheck) = (Dur::secs(60), Dur::secs(5));
+        let cadence = Cadence::every(minute, recheck);
+        let up = Pace::Steady(Health::Up);
+        let first = cadence.next(7, up, None, at("2026-03-01T12:00:00Z"));
+        let ran = first + Dur(3_000);
+        // The next window is still to come; then it is a second past; then four are.
+        assert_eq!(cadence.overdue(7, up, ran, first + minute - Dur(1)), None);
+        assert_eq!(cadence.overdue(7, up, ran, first + minute + Dur::secs(1)), Some((first + minute, 0)));
+        let fourth = first + minute + minute + minute + minute;
+        assert_eq!(cadence.overdue(7, up, ran, fourth + Dur::secs(1)), Some((fourth, 3)));
+        // A clock that was set back.
+        assert_eq!(cadence.overdue(7, up, ran, first - minute), None);
+        let nightly = Cadence { plan: Plan::Cron(Box::new(Cron::parse("0 3 * * *", "UTC").unwrap())), recheck };
+        assert_eq!(
+            nightly.overdue(7, up, at("2026-03-01T03:00:00.010Z"), at("2026-03-02T03:00:08Z")),
+            Some((at("2026-03-02T03:00:00Z"), 0))
+        );
+        assert_eq!(nightly.overdue(7, up, at("2026-03-02T03:00:00.010Z"), at("2026-03-02T03:00:08Z")), None);
+    }
 
     fn at(text: &str) -> Micros {
         Micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())

@@ -26,8 +26,8 @@ use watchkeeper_core::{Dur, Micros, MonitorId};
 
 /// What the engine tells the schedule.
 pub enum Command {
-    /// Watch these from now on (or with a new configuration), at this pace.
-    Watch(Vec<(Arc<MonitorSpec>, Pace)>),
+    /// Watch these from now on (or with a new configuration), at this pace. Of what is new here: when it was looked at last, by whomever.
+    Watch(Vec<(Arc<MonitorSpec>, Pace, Option<Micros>)>),
     /// Do not start further attempts of these.
     Unwatch(Vec<MonitorId>),
     /// The pace of these changed.
@@ -112,8 +112,8 @@ impl Scheduler {
         match command {
             Command::Watch(specs) => {
                 self.entries.reserve(specs.len());
-                for (spec, pace) in specs {
-                    self.watch(spec, pace, now);
+                for (spec, pace, looked) in specs {
+                    self.watch(spec, pace, looked, now);
                 }
             }
             Command::Unwatch(ids) => {
@@ -138,15 +138,24 @@ impl Scheduler {
         self.metrics.monitors.set(self.entries.len() as i64);
     }
 
-    fn watch(&mut self, spec: Arc<MonitorSpec>, pace: Pace, now: Micros) {
+    fn watch(&mut self, spec: Arc<MonitorSpec>, pace: Pace, looked: Option<Micros>, now: Micros) {
         let id = spec.id;
+        let looked = looked.filter(|_| !self.entries.contains_key(&id));
         let (last, running) = self.entries.get(&id).map_or((None, false), |old| (old.last, old.running));
         if spec.paused || matches!(spec.source, Source::Push { .. }) {
             self.entries.remove(&id);
             return;
         }
-        let mut entry = Entry { spread: spread_of(id.0), spec, pace, last, due: Micros(i64::MAX), running, rechecks: u16::MAX };
-        if !running {
+        let spread = spread_of(id.0);
+        // A window that fell between two nodes, or two lives of one, is run now.
+        let overdue = looked.and_then(|looked| spec.cadence.overdue(spread, pace, looked, now));
+        let mut entry = Entry { spread, spec, pace, last: last.or(looked), due: Micros(i64::MAX), running, rechecks: u16::MAX };
+        if let Some((window, before)) = overdue {
+            self.metrics.missed_windows.get_or_create(&ReasonLabel { reason: "away" }).inc_by(before);
+            // Where things are looked at more rarely while they are down, it is not too late yet.
+            entry.due = window.max(now - entry.spec.cadence.interval(Health::Up, now));
+            self.queue.push(Reverse((entry.due, id)));
+        } else if !running {
             plan(&mut entry, id, &mut self.queue, now);
         }
         self.entries.insert(id, entry);

@@ -11,10 +11,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use watchkeeper_core::verdict::NoticeEvent;
 
-/// Incidents that begin, and what happens to those that began before.
+/// What happens to incidents that began before, and then those that begin: one of a rule must have ended before the next one is open.
 pub(super) async fn write(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
+    change(tx, flat).await?;
     open(tx, flat).await?;
-    put(tx, &flat.entries).await?;
+    put(tx, &flat.entries).await
+}
+
+async fn change(tx: &mut PgConnection, flat: &Flat<'_>) -> Sql<()> {
     if flat.changes.is_empty() {
         return Ok(());
     }

@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use watchkeeper_core::verdict::NoticeEvent;
 
-/// Incidents that begin, and what happens to those that began before.
+/// What happens to incidents that began before, and then those that begin: one of a rule must have ended before the next one is open.
 pub(super) async fn write(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
+    change(tx, flat).await?;
     INCIDENTS
         .put(tx, &flat.opened, |q, row| {
             q.bind(row.id)
@@ -36,7 +37,10 @@ pub(super) async fn write(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()>
                 .bind(row.routed_by)
         })
         .await?;
-    put(tx, &flat.entries).await?;
+    put(tx, &flat.entries).await
+}
+
+async fn change(tx: &mut SqliteConnection, flat: &Flat<'_>) -> Sql<()> {
     if flat.changes.is_empty() {
         return Ok(());
     }

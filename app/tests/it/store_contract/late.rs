@@ -211,8 +211,10 @@ async fn an_end_that_was_told_of_what_is_open_is_passed_on_to_whoever_decides() 
         );
         let view = w.incident(&uid).await;
         assert_eq!((view.status.as_str(), story(&view).last().unwrap().0), ("open", "cut_off"));
-        // The holder ends it: only those who have not heard of it are told.
-        w.commit_decisions(vec![Decision { action: Some(deeds[0].id), ..resolved }]).await;
+        // The holder ends it, and begins another one with the same commit: of the end only those are told who have not heard of it.
+        let (anew, _, next) = w.opens(w.shop, "down", sec(7));
+        w.commit_decisions(vec![Decision { action: Some(deeds[0].id), ..resolved }, anew]).await;
+        assert_eq!(w.incident(&next).await.status, "open");
         let view = w.incident(&uid).await;
         assert_eq!(
             states(&view),
