@@ -2,7 +2,7 @@
 //! served from there ([`serve`]).
 //!
 //! It is made by a test, so that nothing of what makes it is in the program. OpenAPI 3.1 has JSON Schema of 2020 for its types, which is
-//! what `schemars` derives, with the comments on them; so the types are written down once. Every route stands in [`tests::described`]; that
+//! what `schemars` derives, with the comments on them; so the types are written down once. Every route stands in a list below; that
 //! none is missing, in either place, and that the committed document is what would be made now, are tests too.
 
 use axum::http::{HeaderValue, header};

@@ -83,8 +83,8 @@ async fn users_are_made_without_a_word_of_their_password() {
 
     assert_eq!(said(&run(&config, &["user", "remove", "bob"], "")), "Bob has no account any more\n");
     // With a user there, no code is printed: whoever reads the output of a start is nobody special any more.
-    let later = Program::serve(&config);
-    let log = config.with_extension("log");
+    let log = config.with_extension("later");
+    let later = Program::serve_logging_to(&config, std::fs::File::create(&log).unwrap());
     tokio::time::timeout(Duration::from_secs(30), async {
         while !std::fs::read_to_string(&log).unwrap().contains("is up on") {
             tokio::time::sleep(Duration::from_millis(20)).await;
