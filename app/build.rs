@@ -38,6 +38,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     fs::write(out.join("page.rs"), list)?;
+    document(&out)
+}
+
+/// The OpenAPI document as it is served: without the blanks that people read it with.
+fn document(out: &Path) -> Result<(), Box<dyn Error>> {
+    let file = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../docs/openapi.json");
+    println!("cargo::rerun-if-changed={}", file.display());
+    let document: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    fs::write(out.join("openapi.json"), document.to_string())?;
     Ok(())
 }
 

@@ -61,6 +61,8 @@ const HOUSEKEEPING: &str = "housekeeping";
 
 /// The program, wired but not started.
 pub struct App {
+    /// This node's name.
+    pub name: String,
     /// Where the API is served.
     pub address: SocketAddr,
     /// The newest facts and the live stream.
@@ -276,6 +278,7 @@ impl App {
                 ready: ready_rx.clone(),
             },
             metrics_token: config.server.metrics_token.clone(),
+            trust: Arc::new(config.server.trust.clone()),
         };
 
         // What is said besides incidents, and who is listened to.
@@ -342,6 +345,7 @@ impl App {
             problem: watch::channel(None).0,
         };
         Ok(Self {
+            name,
             address,
             live,
             metrics,

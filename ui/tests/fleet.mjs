@@ -106,11 +106,13 @@ ${others.join('\n')}
     throw error;
   }
   const token = readFileSync(join(folder, 'watchkeeper.db.token'), 'utf8').trim();
+  /** The code for the first user that the newest start printed. */
+  const code = () => log.join('').match(/[2-9A-Z]{4}(?:-[2-9A-Z]{4}){3}/g)?.at(-1) ?? '';
   /** @param {string} path @param {unknown} [body] */
   const api = async (path, body) => {
     const request = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
     const answer = await fetch(`${url}api/v1/${path}`, { ...request, headers: { authorization: `Bearer ${token}` } });
     return await answer.json();
   };
-  return { url, token, shop, api, stop, crash: () => finish('SIGKILL'), again: begin };
+  return { url, token, code, shop, api, stop, crash: () => finish('SIGKILL'), again: begin };
 }

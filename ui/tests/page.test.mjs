@@ -35,17 +35,77 @@ after(async () => {
 const card = () => page.getByRole('article', { name: 'shop' });
 const row = () => page.locator('[data-monitor=shop]');
 
-test('a wrong token is refused in words, the right one opens, and it is never in the address', async () => {
+const PASSWORD = 'four plain words here';
+
+test('the first start asks for an administrator, and takes nobody without the code that it printed', async () => {
   await page.goto(fleet.url);
+  await page.getByRole('heading', { name: 'Become the first administrator' }).waitFor();
+  await page.getByLabel('Code from the start').fill('ABCD-EFGH-JKLM-NPQR');
+  await page.getByLabel('Name').fill('Ann');
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.getByRole('button', { name: 'Create and sign in' }).click();
+  await page.getByText('The code is not right').waitFor();
+  await page.getByLabel('Code from the start').fill(fleet.code().toLowerCase());
+  await page.keyboard.press('Enter');
+  await row().getByText('up', { exact: true }).waitFor();
+  await page.getByText('Live', { exact: true }).waitFor();
+  const shown = await page.evaluate(() => document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage));
+  assert.ok(!shown.includes('wk') && !shown.includes('plain words'), shown);
+  await page.reload();
+  await row().waitFor();
+});
+
+test('signed out is signed out, and a wrong token or password is refused in words', async () => {
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByRole('button', { name: 'Sign in' }).waitFor();
+  await page.reload();
+  await page.getByLabel('Name').fill('ann');
+  await page.getByLabel('Password').fill('four other words here');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByText('The name or the password is not right').waitFor();
+  await page.getByRole('button', { name: 'Use an access token' }).click();
   await page.getByLabel('Access token').fill('wk_wrong');
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.getByText('This token is not known').waitFor();
   await page.getByLabel('Access token').fill(fleet.token);
   await page.keyboard.press('Enter');
   await row().getByText('up', { exact: true }).waitFor();
-  await page.getByText('Live', { exact: true }).waitFor();
   assert.ok(!page.url().includes('wk_'), page.url());
   assert.equal(await page.evaluate(() => JSON.stringify(localStorage).includes('wk_')), false);
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByLabel('Name').fill('ann');
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.keyboard.press('Enter');
+  await row().getByText('up', { exact: true }).waitFor();
+  await page.getByText('Live', { exact: true }).waitFor();
+});
+
+test('an administrator makes and removes users and tokens, and all of it is in the log', async () => {
+  await page.keyboard.press('g');
+  await page.keyboard.press('p');
+  const people = page.getByRole('region', { name: 'Users' });
+  await people.getByLabel('Name').fill('Bob');
+  await people.getByLabel('Role', { exact: true }).selectOption('viewer');
+  await people.getByLabel('Password').fill(PASSWORD);
+  await people.getByRole('button', { name: 'Add' }).click();
+  await people.getByRole('listitem').filter({ hasText: 'Bob' }).waitFor();
+  await people.getByLabel('Role: Bob').selectOption('operator');
+  const log = page.getByRole('region', { name: 'Who changed what' });
+  await log.getByText('Bob, role operator instead of viewer').waitFor();
+  const tokens = page.getByRole('region', { name: 'Access tokens' });
+  await tokens.getByLabel('Name').fill('grafana');
+  await tokens.getByRole('button', { name: 'Add' }).click();
+  const token = await tokens.getByText(/^wk_/).textContent();
+  assert.equal((await fetch(`${fleet.url}api/v1/me`, { headers: { authorization: `Bearer ${token}` } })).status, 200);
+  page.on('dialog', (dialog) => void dialog.accept());
+  await tokens.getByRole('button', { name: 'Remove: grafana' }).click();
+  await tokens.getByText('grafana').waitFor({ state: 'detached' });
+  assert.equal((await fetch(`${fleet.url}api/v1/me`, { headers: { authorization: `Bearer ${token}` } })).status, 401);
+  await people.getByRole('button', { name: 'Remove: Bob' }).click();
+  await people.getByText('Bob').waitFor({ state: 'detached' });
+  await page.keyboard.press('g');
+  await page.keyboard.press('d');
+  await row().waitFor();
 });
 
 test('a monitor goes down and comes back before one’s eyes, and somebody takes it on', async () => {
@@ -119,7 +179,7 @@ test('a silence is asked for and ended', async () => {
 test('nothing on any page keeps anybody out, in light and dark, wide and narrow', async () => {
   const incident = (await fleet.api('incidents?limit=1')).items[0].uid;
   const monitor = (await fleet.api('monitors/shop')).uid;
-  for (const place of ['', `monitors/${monitor}`, 'incidents', `incidents/${incident}`, 'messages', 'silences', 'nodes']) {
+  for (const place of ['', `monitors/${monitor}`, 'incidents', `incidents/${incident}`, 'messages', 'silences', 'nodes', 'people']) {
     for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
       for (const width of [1280, 390]) {
         await page.emulateMedia({ colorScheme });

@@ -20,6 +20,7 @@ pub mod status;
 pub mod store;
 pub mod term;
 mod uptime_o;
+mod user;
 pub mod waterfall;
 
 use clap::{Parser, Subcommand};
@@ -62,6 +63,9 @@ enum Command {
     /// Make API tokens
     #[command(subcommand)]
     Token(commands::TokenCommand),
+    /// People who may sign in
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Move an installation to another store
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -109,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => commands::config(command),
         Command::Channel(commands::ChannelCommand::Test(args)) => on_one_thread(commands::channel_test(args)),
         Command::Token(commands::TokenCommand::Create(args)) => on_one_thread(commands::token_create(args)),
+        Command::User(command) => on_one_thread(user::run(command)),
         Command::Store(store::StoreCommand::Copy(args)) => on_one_thread(store::copy(args)),
         Command::SeedSchema(args) => on_one_thread(uptime_o::seed_schema(args)),
         Command::Healthcheck(args) => on_one_thread(commands::healthcheck(args)),

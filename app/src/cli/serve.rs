@@ -9,11 +9,15 @@ use crate::reload::Source;
 use crate::store::TenantScope;
 use crate::uptime_o::Variables;
 use crate::web::auth;
+use crate::web::sign_in::{new_code, plain_code};
 use anyhow::{Context as _, anyhow};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// Groups of 4 letters in the first user's code: 80 random bits.
+const SETUP_GROUPS: usize = 4;
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &ConfigArgs) -> Result<(), Ended> {
@@ -54,6 +58,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let token_file = token_file_of(&config.store.url);
     let app = App::build(config, path.map_or(Source::Fixed, Source::Path), Given::default()).await?;
     first_token(&app, &token_file).await?;
+    offer_setup(&app).await?;
     app.pulse.guard().context("the watchdog could not be started")?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
@@ -79,7 +84,24 @@ async fn first_token(app: &App, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same where standard output is the log: the token is in its file only.
+/// As long as there is no user, each start prints a code with which somebody becomes the first one, in the page.
+async fn offer_setup(app: &App) -> anyhow::Result<()> {
+    let code = new_code(SETUP_GROUPS).map_err(|error| anyhow!("no randomness for a code: {error}"))?;
+    if !app.store.accounts().offer_setup(&app.name, &auth::hash_of(&plain_code(&code)), app.now()).await? {
+        return Ok(());
+    }
+    let text = format!(
+        "\n  There is no user yet. Open http://{} and become the first administrator with this code (good for a day):\n\n    {}\n\n",
+        app.address, code.0
+    );
+    // Standard output, because the log may be shipped elsewhere. Without it there is `watchkeeper user create`.
+    if super::say(&text).is_err() {
+        tracing::warn!("the code for the first user could not be printed; `watchkeeper user create` makes a user without one");
+    }
+    Ok(())
+}
+
+/// As [`first_token`], where standard output is the log: the token is in its file only.
 pub(super) async fn first_token_silently(app: &App, file: &Path) -> anyhow::Result<()> {
     if made_token(app, file).await?.is_some() {
         tracing::info!(path = %file.display(), "the API token of this installation is in {}", file.display());

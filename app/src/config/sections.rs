@@ -6,6 +6,7 @@ use crate::dead_man::DeadMan;
 use crate::lease::Times;
 use crate::store::Retention;
 use crate::vantage::Means;
+use crate::web::auth::proxy::Trust;
 use http::Method;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
@@ -23,6 +24,18 @@ pub const SERVER: &[Key] = &[
     },
     Key { name: "metrics_token", form: "a text", default: "", doc: "If given, /metrics asks for it as a bearer token." },
     Key { name: "metrics_token_file", form: "a path", default: "", doc: "A file that holds that token." },
+    Key {
+        name: "proxies",
+        form: "a list of addresses and networks",
+        default: "",
+        doc: "Proxies before this server, such as 10.0.0.0/8: only these are believed when they say where a client is (X-Forwarded-For).",
+    },
+    Key {
+        name: "user_header",
+        form: "the name of a header",
+        default: "",
+        doc: "If those proxies sign people in: the header in which they name the user. They must throw it away when a client sends it.",
+    },
     Key {
         name: "dead_man",
         form: "a mapping",
@@ -113,6 +126,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// If given, `/metrics` asks for it.
     pub metrics_token: Option<SecretString>,
+    /// Which proxies are believed, and in what.
+    pub trust: Trust,
     /// If given, it is called for as long as the node is well.
     pub dead_man: Option<DeadMan>,
 }
@@ -177,8 +192,25 @@ impl Server {
         tagged::refuse_later(node, SERVER_LATER, problems);
         let listen = Self::listen(&fields, problems);
         let metrics_token = decode::secret(&fields, "metrics_token", "metrics_token_file", problems);
+        let trust = Self::trust(&fields, problems);
         let dead_man = fields.get("dead_man").map_or(Some(None), |n| dead_man(n, problems));
-        Some(Self { listen: listen?, metrics_token, dead_man: dead_man? })
+        Some(Self { listen: listen?, metrics_token, trust: trust?, dead_man: dead_man? })
+    }
+
+    fn trust(fields: &Fields<'_>, problems: &mut Problems) -> Option<Trust> {
+        let network = |n: &Node, problems: &mut Problems| {
+            decode::parsed(n, "an address or a network, such as 192.0.2.7 or 10.0.0.0/8", problems, |t| t.parse().ok())
+        };
+        let proxies = fields.get("proxies").map_or(Some(Vec::new()), |n| decode::list(n, problems, network));
+        let form = "the name of a header, such as X-Remote-User";
+        let user_header = fields.get("user_header").map_or(Some(None), |n| decode::parsed(n, form, problems, |t| t.parse().ok()).map(Some));
+        let trust = Trust { proxies: proxies?, user_header: user_header? };
+        if trust.user_header.is_some() && trust.proxies.is_empty() {
+            let needed = "`proxies` beside it: without them nobody is believed".to_owned();
+            problems.add(fields.place("user_header"), "`user_header` without `proxies`", needed);
+            return None;
+        }
+        Some(trust)
     }
 
     /// Where it listens, whatever else the section says.

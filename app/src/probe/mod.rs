@@ -133,8 +133,10 @@ pub trait Probe: Send + Sync {
 
 /// The facts of one attempt. The same type is printed by `probe --json`, stored as heartbeat detail and returned by the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Attempt {
     /// What was found: `{"up"}`, `{"down": reason}`, `{"unknown": why}`; printed flattened by [`Attempt::to_json`].
+    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pub outcome: Outcome,
     /// What exactly went wrong, for a person: names the place and the values, never a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,6 +150,7 @@ pub struct Attempt {
     pub http: Option<HttpFacts>,
     /// The certificate chain of the last TLS handshake, also of a failed one if it was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pub certificate: Option<crate::net::tls::CertificateFacts>,
     /// What only DNS knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,6 +165,7 @@ pub struct Attempt {
 
 /// One connection: phases in µs. A phase that did not happen is 0; one that was cut short holds its time until then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Hop {
     /// What was asked, without credentials.
     pub url: String,
@@ -188,6 +192,7 @@ pub struct Hop {
 
 /// What a name server, or this node's own list, said about a host's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Resolved {
     /// The name server that answered; absent when this node knew by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -230,6 +235,7 @@ impl Hop {
 
 /// What only HTTP knows, of the last response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HttpFacts {
     /// `HTTP/1.1`, `HTTP/2`.
     pub version: String,
@@ -261,6 +267,7 @@ pub const BODY_HEAD_MAX: usize = 2_048;
 
 /// What only DNS knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DnsFacts {
     /// `NOERROR`, `NXDOMAIN`, …
     pub rcode: String,
@@ -278,6 +285,7 @@ pub struct DnsFacts {
 
 /// What only ICMP knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IcmpFacts {
     /// Echo requests sent.
     pub sent: u16,

@@ -1,9 +1,9 @@
 //! The contract: what both stores promise.
 
 use super::{
-    ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
+    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
     IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow,
-    Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects, TenantScope, TokenRow, WordWrite,
+    Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use watchkeeper_core::ids::IdBlock;
@@ -13,6 +13,9 @@ use watchkeeper_core::{ChannelId, DatacenterId, Dur, Micros, MonitorId, TenantId
 /// The contract. Methods are use cases; each is one transaction.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// Who may ask, and who changed what.
+    fn accounts(&self) -> &dyn Accounts;
+
     // --- belonging
 
     /// Registers this node in its datacenter (made if new) and finds its last batch. `boot` is new at every start.
@@ -173,24 +176,6 @@ pub trait Store: Send + Sync {
     async fn newest_event(&self) -> Result<i64>;
     /// Live events after an id, oldest first; and the newest id there is.
     async fn live_after(&self, scope: TenantScope, after: i64, limit: i64) -> Result<(Vec<LiveRow>, i64)>;
-
-    // --- tokens
-
-    /// Stores a token by the SHA-256 of its text.
-    async fn create_token(
-        &self,
-        scope: TenantScope,
-        name: &str,
-        role: &str,
-        hash: &[u8; 32],
-        prefix: &str,
-        now: Micros,
-        expires: Option<Micros>,
-    ) -> Result<()>;
-    /// Finds a token by that hash.
-    async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>>;
-    /// Whether any token exists.
-    async fn has_tokens(&self) -> Result<bool>;
 
     // --- keeping
 

@@ -5,6 +5,7 @@
 //! checked inside the transaction. Times are UTC microseconds. Every query for a tenant goes through [`TenantScope`].
 //! Only this module knows SQL. It never decides anything.
 
+pub mod accounts;
 pub mod alerting;
 mod apply;
 mod contract;
@@ -29,6 +30,9 @@ mod state;
 pub mod uptime_o;
 mod view;
 
+pub use accounts::{
+    Account, Accounts, AuditRow, Deed, NewSession, NewToken, NewUser, SessionRow, TokenRow, TokenView, Totp, UserChange, UserId, UserView,
+};
 pub use alerting::{
     ActionRow, AttemptEnd, Attempted, DeadLetter, Deed, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth, SILENCES_MAX,
     SentMessage, Silence, WordWrite,
@@ -44,7 +48,6 @@ pub use push::{PUSH_BODY_MAX, PushKind, PushRow};
 pub use state::{Fence, HeardVote, Joined, LeaseRow, Mandate, OpenIncident, StoredState};
 pub use view::{
     IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, NoticeView, PAGE_MAX, StateTimes, TimelineEntry,
-    TokenRow,
 };
 
 use watchkeeper_core::TenantId;

@@ -1,5 +1,6 @@
 //! Rows read back into the types of the contract, for both drivers. Every number comes as `i64`: queries cast where a column is smaller.
 
+use super::accounts::{Account, AuditRow, Deed, SessionRow, TokenRow, TokenView, Totp, UserId, UserView};
 use super::error::unreadable;
 use super::fold;
 use super::{
@@ -30,6 +31,8 @@ pub(super) trait Columns {
     fn maybe_text(&self, at: usize) -> Sql<Option<String>>;
     /// Bytes.
     fn bytes(&self, at: usize) -> Sql<Vec<u8>>;
+    /// Bytes or NULL.
+    fn maybe_bytes(&self, at: usize) -> Sql<Option<Vec<u8>>>;
 }
 
 impl<R> Columns for R
@@ -60,6 +63,78 @@ where
     fn bytes(&self, at: usize) -> Sql<Vec<u8>> {
         self.try_get(at)
     }
+
+    fn maybe_bytes(&self, at: usize) -> Sql<Option<Vec<u8>>> {
+        self.try_get(at)
+    }
+}
+
+/// A user from: uid, name, role, home, password, totp, created_at, seen_at.
+pub(super) fn user(row: &impl Columns) -> Sql<UserView> {
+    Ok(UserView {
+        uid: row.text(0)?,
+        name: row.text(1)?,
+        role: row.text(2)?,
+        home: row.int(3)? != 0,
+        password: row.int(4)? != 0,
+        totp: row.int(5)? != 0,
+        created_at: Micros(row.int(6)?),
+        seen_at: row.maybe_int(7)?.map(Micros),
+    })
+}
+
+/// An account from: id, name, tenant_id, password, totp_on, totp_step, totp_secret.
+pub(super) fn account(row: &impl Columns) -> Sql<Account> {
+    let (on, step, secret) = (row.int(4)? != 0, row.int(5)?, row.maybe_bytes(6)?);
+    Ok(Account {
+        id: UserId(row.int(0)?),
+        name: row.text(1)?,
+        tenant: TenantId(row.int(2)?),
+        password: row.maybe_text(3)?,
+        totp: secret.map(|secret| Totp { secret, on, step }),
+    })
+}
+
+/// A session from: user_id, uid, name, tenant_id, role, seen_at, totp_on.
+pub(super) fn session(row: &impl Columns) -> Sql<SessionRow> {
+    Ok(SessionRow {
+        user: UserId(row.int(0)?),
+        uid: row.text(1)?,
+        name: row.text(2)?,
+        tenant: TenantId(row.int(3)?),
+        role: row.text(4)?,
+        seen_at: Micros(row.int(5)?),
+        totp: row.int(6)? != 0,
+    })
+}
+
+/// A token from: tenant_id, name, role, prefix, expires_at, beginning at `from`.
+pub(super) fn token(row: &impl Columns, from: usize) -> Sql<TokenRow> {
+    Ok(TokenRow {
+        tenant: TenantId(row.int(from)?),
+        name: row.text(from + 1)?,
+        role: row.text(from + 2)?,
+        prefix: row.text(from + 3)?,
+        expires_at: row.maybe_int(from + 4)?.map(Micros),
+    })
+}
+
+/// A token as it is listed, from: id, created_at, made_by, and what [`token`] takes.
+pub(super) fn token_view(row: &impl Columns) -> Sql<TokenView> {
+    Ok(TokenView { id: row.int(0)?, created_at: Micros(row.int(1)?), made_by: row.maybe_text(2)?, token: token(row, 3)? })
+}
+
+/// An entry of the audit log from: id, at, actor, via, address, action, detail, status.
+pub(super) fn audit(row: &impl Columns) -> Sql<AuditRow> {
+    let deed = Deed {
+        actor: row.text(2)?,
+        via: row.text(3)?,
+        address: row.text(4)?,
+        action: row.text(5)?,
+        detail: row.text(6)?,
+        status: row.maybe_int(7)?.and_then(|status| u16::try_from(status).ok()),
+    };
+    Ok(AuditRow { id: row.int(0)?, at: Micros(row.int(1)?), deed })
 }
 
 /// A heartbeat from its 17 columns in the order of the table, beginning at `from`.

@@ -1,10 +1,10 @@
-//! Types of the store's contract around reading: what the API lists, and tokens.
+//! Types of the store's contract around reading: what the API lists.
 
 use super::decision::{BeatRow, LiveWrite};
 use std::collections::BTreeMap;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::Severity;
-use watchkeeper_core::{Dur, IncidentId, Micros, MonitorId, TenantId};
+use watchkeeper_core::{Dur, IncidentId, Micros, MonitorId};
 
 /// A monitor as the API lists it.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,19 +180,6 @@ pub struct MonitorDays {
     pub times: StateTimes,
     /// By the day's place in the window, from 0; only `down` and `unknown` are given.
     pub troubled: BTreeMap<i64, StateTimes>,
-}
-
-/// An API token as it is checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenRow {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Its name.
-    pub name: String,
-    /// `viewer`, `operator`, `admin`.
-    pub role: String,
-    /// When it ends.
-    pub expires_at: Option<Micros>,
 }
 
 /// One live event as it is read back.

@@ -72,9 +72,12 @@ pub(super) fn without_nul(text: &str) -> Result<&str, ApiError> {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct MonitorsQuery {
+    /// Those after this name.
     after: Option<String>,
+    /// How many, 1 to 500; 100 if not given.
     limit: Option<i64>,
 }
 
@@ -123,9 +126,12 @@ fn mutes_of(monitor: &MonitorView, held: &[InForce]) -> Vec<Mute> {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeartbeatsQuery {
+    /// Those before this time.
     before: Option<Time>,
+    /// How many, 1 to 500; 100 if not given.
     limit: Option<i64>,
 }
 

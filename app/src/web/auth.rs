@@ -1,19 +1,32 @@
-//! Who may ask what: bearer tokens and their roles.
+//! Who may ask what: tokens, sessions, and their roles; and that every change is noted before it is made.
 //!
 //! A token is `wk_` and 32 random bytes in base64url. The store keeps its SHA-256 only. Looking a token up by that hash
 //! is safe against timing: whoever can choose the text cannot choose the bytes of its hash, so how far a comparison ran
 //! says nothing about the next guess; and 256 random bits need no slow hash.
 //!
-//! Every token belongs to one tenant. Whatever belongs to another one is answered as if it did not exist.
+//! Every token and every session belongs to one tenant. Whatever belongs to another one is answered as if it did not exist. What a user
+//! may do is looked up with each request, so that a role that is taken away is gone at once.
+//!
+//! [`require`] is the one place that decides who passes: who it is, whether the role reaches, whether a change comes from our own page,
+//! whether it is too much; and it has the deed in the audit log before the handler runs. What cannot be noted is not done.
 
-use super::Web;
+pub(super) mod limits;
+pub mod password;
+pub mod proxy;
+pub(super) mod session;
+pub(super) mod totp;
+
 use super::error::ApiError;
+use super::serve::Peer;
+use super::sign_in::login_of;
 use super::types::Me;
+use super::{Web, audit, incidents};
 use crate::config::StoreUrl;
 use crate::foreign::steers;
-use crate::store::{Store, StoreError, TenantScope};
+use crate::store::{NewToken, Store, StoreError, TenantScope, UserId};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::{Extension, Json};
@@ -25,7 +38,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use watchkeeper_core::Micros;
+use watchkeeper_core::{Dur, Micros, TenantId};
 
 /// What every token begins with, so that a leaked one is recognised by scanners and people.
 pub const TOKEN_PREFIX: &str = "wk_";
@@ -45,7 +58,10 @@ const PERSON_MAX: usize = 60;
 /// A longer header is refused before it is hashed: no token is that long, and hashing megabytes for strangers costs.
 const HEADER_MAX: usize = 256;
 
-/// What a token's holder may do; each includes the one before.
+/// That a session is in use is written down this often. More often would be a write for each request; less often would end sessions early.
+const SEEN_EVERY: Dur = Dur::secs(60);
+
+/// What somebody may do; each includes the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Reads.
@@ -82,8 +98,38 @@ pub struct Caller {
     pub scope: TenantScope,
     /// What may be done.
     pub role: Role,
-    /// The author of what is done: the token's name, and before it the person's, where one is named.
+    /// The author of what is done: a user's name; or a token's, and before it a person's, where one is named.
     pub name: String,
+    /// How that was shown.
+    pub shown: Shown,
+}
+
+/// How a request showed who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// By a token.
+    Token {
+        /// What the store knows it by.
+        hash: [u8; 32],
+        /// So much of it is shown.
+        prefix: String,
+    },
+    /// By a session.
+    Session {
+        /// What the store knows it by.
+        hash: [u8; 32],
+        /// Whose it is.
+        user: UserId,
+        /// That user's public id.
+        uid: String,
+        /// Whether the user has a second factor.
+        totp: bool,
+    },
+    /// By the word of a trusted proxy.
+    Proxy {
+        /// Whom it named.
+        user: UserId,
+    },
 }
 
 /// Why no token was made.
@@ -108,20 +154,35 @@ pub enum TokenError {
 
 /// Makes a token and stores its hash. What is returned is shown once and cannot be had again.
 pub async fn create_token(store: &dyn Store, scope: TenantScope, name: &str, role: Role, now: Micros) -> Result<SecretString, TokenError> {
+    issue_token(store, scope, name, role, None, None, now).await
+}
+
+/// The same, by somebody, and with an end.
+pub async fn issue_token(
+    store: &dyn Store,
+    scope: TenantScope,
+    name: &str,
+    role: Role,
+    made_by: Option<&str>,
+    expires: Option<Micros>,
+    now: Micros,
+) -> Result<SecretString, TokenError> {
     let mut bytes = [0_u8; TOKEN_BYTES];
     getrandom::fill(&mut bytes).map_err(TokenError::Random)?;
     let text = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
-    store.create_token(scope, name, role.as_str(), &hash_of(&text), &text[..SHOWN_CHARS], now, None).await?;
+    let hash = hash_of(&text);
+    let token = NewToken { name, role: role.as_str(), hash: &hash, prefix: &text[..SHOWN_CHARS], made_by, expires };
+    store.accounts().create_token(scope, &token, now).await?;
     Ok(SecretString::from(text))
 }
 
-/// At the first start, when no token exists: makes an administrator's token for `scope` and writes it to `file` (mode 0600),
-/// where `status` and `channel test` find it. `None` if there are tokens already. The caller prints it, once.
+/// At the first start, when neither a token nor a user exists: makes an administrator's token for `scope` and writes it to `file` (mode 0600),
+/// where `status` and `channel test` find it. `None` if there are some already. The caller prints it, once.
 ///
 /// A file that cannot be written is only worth a warning: the printed token works without it (a read-only container has no
 /// place for a file). Two nodes that start first at the same time make one token each, and both work.
 pub async fn first_token(store: &dyn Store, scope: TenantScope, file: &Path, now: Micros) -> Result<Option<SecretString>, TokenError> {
-    if store.has_tokens().await? {
+    if store.accounts().has_tokens().await? || store.accounts().has_users().await? {
         return Ok(None);
     }
     let token = create_token(store, scope, "first start", Role::Admin, now).await?;
@@ -157,7 +218,8 @@ fn write_token_file(path: &Path, token: &SecretString) -> Result<(), TokenError>
     writeln!(file, "{}", token.expose_secret()).map_err(failed)
 }
 
-fn hash_of(text: &str) -> [u8; 32] {
+/// What the store knows a token, a session or a code by.
+pub fn hash_of(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
@@ -168,18 +230,87 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && value.len() <= HEADER_MAX).then(|| token.trim())
 }
 
-/// Finds the caller of a request.
-async fn authenticate(web: &Web, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let token = bearer(headers).filter(|t| t.starts_with(TOKEN_PREFIX)).ok_or_else(ApiError::unauthorized)?;
-    let row = web.store.token(&hash_of(token)).await?.ok_or_else(ApiError::unauthorized)?;
+/// Finds the caller of a request. What goes along by itself (a cookie, a proxy's word) does not show who began a change: that must be our
+/// own page.
+async fn authenticate(web: &Web, parts: &Parts) -> Result<Caller, ApiError> {
+    let headers = &parts.headers;
+    if let Some(secret) = bearer(headers) {
+        return if secret.starts_with(TOKEN_PREFIX) {
+            by_token(web, hash_of(secret), headers).await
+        } else if secret.starts_with(session::SESSION_PREFIX) {
+            by_session(web, hash_of(secret)).await
+        } else {
+            Err(ApiError::unauthorized())
+        };
+    }
+    let peer = parts.extensions.get::<Peer>();
+    let caller = match peer.and_then(|Peer(peer)| web.trust.user(*peer, headers)) {
+        Some(name) => by_proxy(web, name).await?,
+        None => by_session(web, hash_of(session::cookie(headers).ok_or_else(ApiError::unauthorized)?)).await?,
+    };
+    if !parts.method.is_safe() {
+        session::require_our_page(headers)?;
+    }
+    Ok(caller)
+}
+
+/// Whether the caller of a long answer may still have it, by what was shown at its beginning.
+pub(super) async fn still(web: &Web, caller: &Caller) -> Result<bool, ApiError> {
+    let now = match &caller.shown {
+        Shown::Token { hash, .. } => by_token(web, *hash, &HeaderMap::new()).await,
+        Shown::Session { hash, .. } => by_session(web, *hash).await,
+        Shown::Proxy { .. } => by_proxy(web, &caller.name).await,
+    };
+    match now {
+        Ok(now) => Ok(now.scope == caller.scope),
+        Err(refused) if refused.status == StatusCode::UNAUTHORIZED => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The account that a trusted proxy named; in its own tenant.
+async fn by_proxy(web: &Web, name: &str) -> Result<Caller, ApiError> {
+    let account = web.store.accounts().account(&login_of(name)).await?;
+    let nobody = || ApiError::new(StatusCode::UNAUTHORIZED, "unknown_user", "the proxy names a user that nobody has made here");
+    let account = account.ok_or_else(nobody)?;
+    let memberships = web.store.accounts().memberships(account.id).await?;
+    let (tenant, _, role) = own_or_first(memberships, account.tenant).ok_or_else(nobody)?;
+    let role = known_role(&role, &account.name)?;
+    Ok(Caller { scope: TenantScope(tenant), role, name: account.name, shown: Shown::Proxy { user: account.id } })
+}
+
+/// The membership that counts when nobody says which: that in the account's own tenant, if it is a member there.
+pub(super) fn own_or_first(memberships: Vec<(TenantId, String, String)>, own: TenantId) -> Option<(TenantId, String, String)> {
+    let nth = memberships.iter().position(|(id, ..)| *id == own).unwrap_or(0);
+    memberships.into_iter().nth(nth)
+}
+
+async fn by_token(web: &Web, hash: [u8; 32], headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let row = web.store.accounts().token(&hash).await?.ok_or_else(ApiError::unauthorized)?;
     if row.expires_at.is_some_and(|end| end <= web.clock.now()) {
         return Err(ApiError::unauthorized());
     }
-    let Some(role) = Role::from_word(&row.role) else {
-        tracing::warn!(token.name = %row.name, role = %row.role, "a token has a role that this version does not know");
-        return Err(ApiError::unauthorized());
-    };
-    Ok(Caller { scope: TenantScope(row.tenant), role, name: author(&row.name, headers)? })
+    let role = known_role(&row.role, &row.name)?;
+    let shown = Shown::Token { hash, prefix: row.prefix };
+    Ok(Caller { scope: TenantScope(row.tenant), role, name: author(&row.name, headers)?, shown })
+}
+
+async fn by_session(web: &Web, hash: [u8; 32]) -> Result<Caller, ApiError> {
+    let now = web.clock.now();
+    let row = web.store.accounts().session(&hash, now).await?.ok_or_else(ApiError::unauthorized)?;
+    let role = known_role(&row.role, &row.name)?;
+    if now - row.seen_at > SEEN_EVERY {
+        web.store.accounts().touch_session(&hash, now).await?;
+    }
+    let shown = Shown::Session { hash, user: row.user, uid: row.uid, totp: row.totp };
+    Ok(Caller { scope: TenantScope(row.tenant), role, name: row.name, shown })
+}
+
+fn known_role(word: &str, name: &str) -> Result<Role, ApiError> {
+    Role::from_word(word).ok_or_else(|| {
+        tracing::warn!(role = %word, "{name} has a role that this version does not know");
+        ApiError::unauthorized()
+    })
 }
 
 /// `ann (first start)`: a person may say who they are, and nobody has checked it; the token beside the name is what was checked.
@@ -193,21 +324,34 @@ fn author(token: &str, headers: &HeaderMap) -> Result<String, ApiError> {
     Ok(if name == token { name.to_owned() } else { format!("{name} ({token})") })
 }
 
-/// Lets a request pass that carries a token of at least `least`, and tells the handler whose it is.
-pub(super) async fn require(State((web, least)): State<(Web, Role)>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let caller = authenticate(&web, request.headers()).await?;
+/// Lets a request pass that shows a caller of at least `least`, and tells the handler who it is.
+pub(super) async fn require(State((web, least)): State<(Web, Role)>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let caller = authenticate(&web, &parts).await?;
     if caller.role < least {
-        return Err(ApiError::forbidden(format!("this needs the role {}; the token has {}", least.as_str(), caller.role.as_str())));
+        return Err(ApiError::forbidden(format!("this needs the role {}; {} has {}", least.as_str(), caller.name, caller.role.as_str())));
     }
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    parts.extensions.insert(caller.clone());
+    if parts.method.is_safe() {
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    }
+    incidents::admit(&web, &caller)?;
+    let noted = audit::begin(&web, &caller, &parts).await?;
+    let response = next.run(Request::from_parts(parts, body)).await;
+    let detail = response.extensions().get().cloned();
+    audit::end(&web, &caller, noted, response.status(), detail).await;
+    Ok(response)
 }
 
-/// `GET /api/v1/me`: whose token this is, and what it may do.
+/// `GET /api/v1/me`: who asks, and what may be done.
 pub(super) async fn me(State(web): State<Web>, Extension(caller): Extension<Caller>) -> Result<Json<Me>, ApiError> {
     let tenants = web.store.tenants().await?;
     let tenant = tenants.into_iter().find(|(id, _)| *id == caller.scope.0).map(|(_, slug)| slug).unwrap_or_default();
-    Ok(Json(Me { name: caller.name, role: caller.role.as_str().to_owned(), tenant }))
+    let (user, second_factor) = match caller.shown {
+        Shown::Token { .. } | Shown::Proxy { .. } => (None, false),
+        Shown::Session { uid, totp, .. } => (Some(uid), totp),
+    };
+    Ok(Json(Me { name: caller.name, role: caller.role.as_str().to_owned(), tenant, user, second_factor }))
 }
 
 #[cfg(test)]

@@ -11,9 +11,12 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLettersQuery {
+    /// Those before this number.
     before: Option<i64>,
+    /// How many, 1 to 500; 100 if not given.
     limit: Option<i64>,
 }
 

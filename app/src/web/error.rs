@@ -18,10 +18,13 @@ pub struct ApiError {
     pub code: &'static str,
     /// For people: what was wrong, where, what is accepted.
     pub message: String,
+    /// After how many seconds another attempt can help, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 /// The body of every error: `{"status": 404, "code": "not_found", "message": "…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorBody {
     /// The HTTP status again, for whoever only has the body.
     pub status: u16,
@@ -34,7 +37,7 @@ pub struct ErrorBody {
 impl ApiError {
     /// Any error.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), retry_after: None }
     }
 
     /// 400: something in the request is not accepted.
@@ -42,12 +45,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    /// 401: no token, or not one that is known.
+    /// 401: no token or session, or not one that is known.
     pub fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
-            "a valid token is needed: `Authorization: Bearer wk_…`, made by `watchkeeper token create`",
+            "sign in, or send a valid token: `Authorization: Bearer wk_…`, made by `watchkeeper token create`",
         )
     }
 
@@ -105,7 +108,7 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status == StatusCode::TOO_MANY_REQUESTS || self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after.unwrap_or(1)));
         }
         response
     }

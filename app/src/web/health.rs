@@ -19,8 +19,8 @@ pub const READY_LAG_MAX: Dur = Dur::secs(5);
 /// So many failing channels are named. More would make an answer long that is read by machines every few seconds.
 const NAMED_MAX: usize = 5;
 
-/// Whose administrators may have the whole configuration read again: it is the installation's, not one tenant's.
-const OWNER_TENANT: &str = "default";
+/// Whose administrators look after the whole installation: its configuration, its nodes, and its first user.
+pub(super) const OWNER_TENANT: &str = "default";
 
 /// Whether the node does its work. Kept current by whoever watches its parts; texts name no secret and no address,
 /// because `/ready` needs no token.

@@ -5,6 +5,7 @@
 //! It reads the store and the live table, records pushes as facts, and wakes others. It never decides anything.
 
 mod api;
+mod audit;
 pub mod auth;
 mod body;
 mod channels;
@@ -15,15 +16,20 @@ pub mod health_port;
 mod incidents;
 mod metrics;
 mod nodes;
+mod openapi;
 mod page;
 mod periods;
 mod process;
 mod push;
+mod second_factor;
 mod serve;
+pub mod sign_in;
 mod silences;
 mod stream;
+mod tokens;
 pub mod types;
 mod uptime;
+pub mod users;
 
 pub use health::Readiness;
 pub use push::new_push_token;
@@ -36,12 +42,13 @@ use crate::spec::{Channels, Fleet};
 use crate::store::Store;
 use crate::telemetry::SharedMetrics;
 use auth::Role;
+use auth::proxy::Trust;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use error::ApiError;
 use futures_util::FutureExt as _;
 use secrecy::SecretString;
@@ -104,6 +111,8 @@ pub struct WebState {
     pub control: Control,
     /// If set, `/metrics` needs it as bearer token.
     pub metrics_token: Option<SecretString>,
+    /// Which proxies are believed, and in what.
+    pub trust: Arc<Trust>,
 }
 
 /// What handlers share: what was given, and the limits that hold over all requests.
@@ -118,6 +127,8 @@ struct Shared {
     push_limits: push::PushLimits,
     test_limits: channels::TestLimits,
     act_limits: incidents::ActLimits,
+    sign_in_limits: auth::limits::SignInLimits,
+    hashing: auth::password::Hashing,
 }
 
 impl std::ops::Deref for Web {
@@ -136,8 +147,8 @@ pub enum Access {
     PushToken,
     /// Anybody, or, if one is set, who has the metrics token.
     Metrics,
-    /// A token of at least that role; sees its own tenant only.
-    Token(Role),
+    /// A token or a session of at least that role; sees its own tenant only.
+    Known(Role),
 }
 
 /// One route: its path, its methods, who may call it.
@@ -155,10 +166,13 @@ pub struct Route {
 pub fn routes() -> Vec<Route> {
     const GET: &[Method] = &[Method::GET];
     const POST: &[Method] = &[Method::POST];
+    const PUT: &[Method] = &[Method::PUT];
+    const PATCH: &[Method] = &[Method::PATCH];
     const DELETE: &[Method] = &[Method::DELETE];
     const BOTH: &[Method] = &[Method::GET, Method::POST];
-    let viewer = Access::Token(Role::Viewer);
-    let operator = Access::Token(Role::Operator);
+    let viewer = Access::Known(Role::Viewer);
+    let operator = Access::Known(Role::Operator);
+    let admin = Access::Known(Role::Admin);
     let route = |path, methods, access, handler| Route { path, methods, access, handler };
     vec![
         route("/", GET, Access::Open, get(page::index)),
@@ -171,7 +185,24 @@ pub fn routes() -> Vec<Route> {
         route("/api/push/{token}", BOTH, Access::PushToken, get(push::kuma).post(push::kuma)),
         route("/ping/{token}", BOTH, Access::PushToken, get(push::ping).post(push::ping)),
         route("/ping/{token}/{action}", BOTH, Access::PushToken, get(push::ping_action).post(push::ping_action)),
+        route("/api/v1/openapi.json", GET, Access::Open, get(openapi::serve)),
+        route("/api/v1/auth", GET, Access::Open, get(sign_in::about)),
+        route("/api/v1/auth/login", POST, Access::Open, post(sign_in::login)),
+        route("/api/v1/auth/setup", POST, Access::Open, post(sign_in::set_up)),
+        route("/api/v1/auth/logout", POST, viewer, post(sign_in::logout)),
         route("/api/v1/me", GET, viewer, get(auth::me)),
+        route("/api/v1/me/password", PUT, viewer, put(users::own_password)),
+        route("/api/v1/me/second-factor", POST, viewer, post(second_factor::begin)),
+        route("/api/v1/me/second-factor", PUT, viewer, put(second_factor::confirm)),
+        route("/api/v1/me/second-factor/remove", POST, viewer, post(second_factor::remove)),
+        route("/api/v1/users", GET, admin, get(users::users)),
+        route("/api/v1/users", POST, admin, post(users::create)),
+        route("/api/v1/users/{id}", PATCH, admin, patch(users::change)),
+        route("/api/v1/users/{id}", DELETE, admin, delete(users::remove)),
+        route("/api/v1/tokens", GET, admin, get(tokens::tokens)),
+        route("/api/v1/tokens", POST, admin, post(tokens::create)),
+        route("/api/v1/tokens/{id}", DELETE, admin, delete(tokens::revoke)),
+        route("/api/v1/audit", GET, admin, get(audit::audit)),
         route("/api/v1/nodes", GET, viewer, get(nodes::nodes)),
         route("/api/v1/uptime", GET, viewer, get(uptime::uptime)),
         route("/api/v1/monitors", GET, viewer, get(api::monitors)),
@@ -193,7 +224,7 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/alert-channels/{name}/test", POST, operator, post(channels::test)),
         route("/api/v1/alert-channels/{name}/retry", POST, operator, post(channels::retry)),
         route("/api/v1/stream/events", GET, viewer, get(stream::events)),
-        route("/-/reload", POST, Access::Token(Role::Admin), post(health::reload)),
+        route("/-/reload", POST, Access::Known(Role::Admin), post(health::reload)),
     ]
 }
 
@@ -206,13 +237,15 @@ pub fn router(given: WebState, stop: CancellationToken) -> Router {
         push_limits: push::PushLimits::default(),
         test_limits: channels::TestLimits::default(),
         act_limits: incidents::ActLimits::default(),
+        sign_in_limits: auth::limits::SignInLimits::default(),
+        hashing: auth::password::Hashing::default(),
     }));
     let mut router = Router::new();
     for route in routes() {
         let handler = match route.access {
             Access::Open | Access::PushToken => route.handler,
             Access::Metrics => route.handler.route_layer(middleware::from_fn_with_state(web.clone(), metrics::require_metrics_token)),
-            Access::Token(role) => route.handler.route_layer(middleware::from_fn_with_state((web.clone(), role), auth::require)),
+            Access::Known(role) => route.handler.route_layer(middleware::from_fn_with_state((web.clone(), role), auth::require)),
         };
         router = router.route(route.path, handler);
     }

@@ -67,8 +67,10 @@ impl Period {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct MetricsQuery {
+    /// `1h`, `6h`, `24h`, `7d`, `30d`, `90d`; `24h` if not given.
     period: Option<String>,
 }
 

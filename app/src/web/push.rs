@@ -136,10 +136,24 @@ async fn record(web: &Web, token: &str, said: Said) -> Result<(), ApiError> {
 
 /// Uptime Kuma's answer: `{"ok":true}` or `{"ok":false,"msg":"…"}`.
 #[derive(Serialize)]
-struct KumaAnswer {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct KumaAnswer {
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     msg: Option<String>,
+}
+
+/// What its query is read for; leniently, so by hand.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "for the document alone")]
+pub(super) struct KumaQuery {
+    /// `up`, or any other word for a failure; `up` if not given.
+    status: Option<String>,
+    /// A message.
+    msg: Option<String>,
+    /// Milliseconds.
+    ping: Option<f64>,
 }
 
 /// `GET|POST /api/push/{token}?status=up|down&msg=&ping=`: as in Uptime Kuma, no status is `up`, and any other word than `up`

@@ -5,11 +5,13 @@
 
 use super::{WebState, router};
 use crate::store::StoreError;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -40,13 +42,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Why serving did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Others can reach the address, but there is no token.
+    /// Others can reach the address, but there is neither a user nor a token.
     #[error(
-        "{0} can be reached from other machines, but there is no token yet: make one with `watchkeeper token create`, or listen on 127.0.0.1"
+        "{0} can be reached from other machines, but there is neither a user nor a token yet: make one with `watchkeeper user create` or \
+         `watchkeeper token create`, or listen on 127.0.0.1"
     )]
     Unprotected(SocketAddr),
-    /// It could not be found out whether there is a token.
-    #[error("the tokens could not be read")]
+    /// It could not be found out whether there is one.
+    #[error("users and tokens could not be read")]
     Store(#[from] StoreError),
     /// The socket is not usable.
     #[error("the listening socket is not usable")]
@@ -55,17 +58,25 @@ pub enum ServeError {
 
 /// Serves until `stop`, then lets requests under way end for [`DRAIN`].
 ///
-/// Refuses an address that other machines can reach while no token exists. The first start makes a token before it listens
+/// Refuses an address that other machines can reach while neither a user nor a token exists. The first start makes a token before it listens
 /// ([`super::auth::first_token`]), so this only stops a node whose store did not take it.
 pub async fn serve(listener: TcpListener, state: WebState, stop: CancellationToken) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() && !state.store.has_tokens().await? {
+    if !address.ip().is_loopback() && !protected(&state).await? {
         return Err(ServeError::Unprotected(address));
     }
     tracing::info!(%address, "serving the API");
     accept(listener, router(state, stop.clone()), stop).await;
     Ok(())
 }
+
+async fn protected(state: &WebState) -> Result<bool, StoreError> {
+    Ok(state.store.accounts().has_tokens().await? || state.store.accounts().has_users().await?)
+}
+
+/// Who is at the other end of a request's connection: a client, or the last proxy before us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub IpAddr);
 
 /// Serves any router, with the limits of a connection, until `stop`.
 pub(super) async fn accept(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
@@ -74,9 +85,9 @@ pub(super) async fn accept(listener: TcpListener, router: axum::Router, stop: Ca
     loop {
         // The semaphore is never closed, so a permit is only missing after `stop`.
         let Some(Ok(place)) = stop.run_until_cancelled(places.clone().acquire_owned()).await else { break };
-        let stream = match stop.run_until_cancelled(listener.accept()).await {
+        let (stream, peer) = match stop.run_until_cancelled(listener.accept()).await {
             None => break,
-            Some(Ok((stream, _peer))) => stream,
+            Some(Ok(accepted)) => accepted,
             Some(Err(error)) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -86,7 +97,7 @@ pub(super) async fn accept(listener: TcpListener, router: axum::Router, stop: Ca
         let (service, stop) = (service.clone(), stop.clone());
         tasks.spawn(async move {
             let _place = place;
-            connection(stream, service, stop).await;
+            connection(stream, Peer(peer.ip()), service, stop).await;
         });
     }
     drop(listener);
@@ -96,12 +107,16 @@ pub(super) async fn accept(listener: TcpListener, router: axum::Router, stop: Ca
     }
 }
 
-async fn connection(stream: TcpStream, service: TowerToHyperService<axum::Router>, stop: CancellationToken) {
+async fn connection(stream: TcpStream, peer: Peer, service: TowerToHyperService<axum::Router>, stop: CancellationToken) {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, "a connection's options could not be set");
     }
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_MAX);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        service.call(request)
+    });
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

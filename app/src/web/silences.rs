@@ -4,10 +4,11 @@
 
 use super::Web;
 use super::api::{Params, Segment, shortened, without_nul};
+use super::audit::Detail;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
-use super::incidents::{admit, written};
+use super::incidents::written;
 use super::types::{Done, Match, NewSilence, Page, Silence, Time};
 use crate::config::decode::{parse_duration, show_duration};
 use crate::store::{self, LiveRow, SILENCES_MAX, StoreError};
@@ -30,8 +31,10 @@ pub const MATCH_MAX: usize = 100;
 pub const PATTERN_MAX: usize = 200;
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct SilencesQuery {
+    /// Also those that ended after this time.
     since: Option<Time>,
 }
 
@@ -51,8 +54,7 @@ pub(super) async fn create(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
     Body(asked): Body<NewSilence>,
-) -> Result<(StatusCode, Json<Silence>), ApiError> {
-    admit(&web, &caller)?;
+) -> Result<(StatusCode, Extension<Detail>, Json<Silence>), ApiError> {
     let now = web.clock.now();
     let silence = accepted(asked, &caller.name, now)?;
     let event = web.store.create_silence(caller.scope, &silence).await.map_err(|error| match error {
@@ -67,7 +69,8 @@ pub(super) async fn create(
         "{} asks for silence {} until {}", caller.name, silence.uid, Time(silence.ends_at)
     );
     let monitors = Some(watched(&web, &caller, &silence.matcher));
-    Ok((StatusCode::CREATED, Json(Silence { monitors, ..Silence::of(silence) })))
+    let detail = Detail(silence.uid.clone());
+    Ok((StatusCode::CREATED, Extension(detail), Json(Silence { monitors, ..Silence::of(silence) })))
 }
 
 /// `DELETE /api/v1/silences/{id}`: ends it now; what it held is told if it is still true.
@@ -76,7 +79,6 @@ pub(super) async fn end(
     Extension(caller): Extension<Caller>,
     Segment(id): Segment,
 ) -> Result<Json<Done>, ApiError> {
-    admit(&web, &caller)?;
     let event = web.store.end_silence(caller.scope, without_nul(&id)?, &caller.name, web.clock.now()).await?;
     if event.is_none() {
         return Err(ApiError::not_found("silence that lasts"));

@@ -6,7 +6,7 @@
 
 use super::Web;
 use super::api::Params;
-use super::auth::Caller;
+use super::auth::{self, Caller};
 use super::error::ApiError;
 use super::types::{LiveEvent, StreamPosition};
 use crate::store::{LiveRow, StoreError, TenantScope};
@@ -37,10 +37,15 @@ const GATHER: Duration = Duration::from_millis(20);
 /// The log is also read this often without a wake-up: events of other nodes wake nobody here.
 const POLL: Duration = Duration::from_secs(2);
 
-/// A stream ends after so long; the client comes back by itself with its place. Longer would let a withdrawn token read on.
+/// Whether the reader may still read is asked this often, also while nothing happens. Longer would let a withdrawn token or a session
+/// that has ended read on; shorter is a query for each reader.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// A stream ends after so long; the client comes back by itself with its place, through whatever proxy is there by then.
 const LIFE: Duration = Duration::from_hours(1);
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct StreamQuery {
     /// For clients that cannot set the header.
@@ -65,7 +70,8 @@ pub(super) async fn events(
     // Listening begins before the log is read, so that nothing falls between the two.
     let wake = web.live.subscribe();
     let (after, opening) = open_at(&web, caller.scope, asked).await?;
-    let tail = Tail { web, scope: caller.scope, wake, after, waiting: opening.into(), ends: Instant::now() + LIFE, _place: place };
+    let now = Instant::now();
+    let tail = Tail { web, caller, wake, after, waiting: opening.into(), asked: now, ends: now + LIFE, _place: place };
     let events = stream::unfold(tail, |mut tail| async move { tail.next().await.map(|event| (Ok::<_, Infallible>(event), tail)) });
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
     // nginx would hold events back in its buffer.
@@ -128,11 +134,13 @@ fn live_event(row: &LiveRow) -> Event {
 /// One reader of the log.
 struct Tail {
     web: Web,
-    scope: TenantScope,
+    caller: Caller,
     wake: broadcast::Receiver<(TenantId, Arc<LiveRow>)>,
     /// The last event that was read.
     after: i64,
     waiting: VecDeque<Event>,
+    /// When the reader was last found to be allowed.
+    asked: Instant,
     ends: Instant,
     _place: OwnedSemaphorePermit,
 }
@@ -147,7 +155,14 @@ impl Tail {
             if Instant::now() >= self.ends || self.web.0.stop.is_cancelled() {
                 return None;
             }
-            match self.web.store.live_after(self.scope, self.after, PAGE).await {
+            if self.asked.elapsed() >= ASK_AGAIN {
+                match auth::still(&self.web, &self.caller).await {
+                    Ok(true) => self.asked = Instant::now(),
+                    // Without the store nobody knows; then there is nothing to read either, and the client comes back.
+                    Ok(false) | Err(_) => return None,
+                }
+            }
+            match self.web.store.live_after(self.caller.scope, self.after, PAGE).await {
                 Ok((rows, _)) if rows.is_empty() => self.wait().await,
                 Ok((rows, _)) => {
                     self.after = rows.last().map_or(self.after, |row| row.id);
@@ -179,7 +194,7 @@ impl Tail {
     async fn published(&mut self) {
         loop {
             match self.wake.recv().await {
-                Ok((tenant, _)) if tenant == self.scope.0 => return,
+                Ok((tenant, _)) if tenant == self.caller.scope.0 => return,
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => return,
                 // The sender lives in the state that this reader holds; without one, polling goes on.

@@ -12,9 +12,14 @@ use watchkeeper_core::Micros;
 
 mod alerting;
 mod incident;
+mod people;
 
 pub use alerting::{AlertChannel, ChannelTested, DeadLetter, Done, Match, Mute, NewComment, NewSilence, Order, Silence};
 pub use incident::{Entry, Incident, MonitorRef, Notice};
+pub use people::{
+    Audited, Code, Login, MadeToken, Me, NewPassword, NewToken, NewUser, OwnPassword, Recovery, SecondFactor, SetUp, SignIn, SignedIn,
+    Token, User, UserPatch,
+};
 
 /// An instant as the API writes it: `2026-01-31T12:00:00.123456Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,8 +54,20 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+#[cfg(test)]
+impl schemars::JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date-time", "description": "An instant, RFC 3339." })
+    }
+}
+
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Page<T> {
     /// The items; empty, never null.
     pub items: Vec<T>,
@@ -60,6 +77,7 @@ pub struct Page<T> {
 
 /// A monitor with what is true of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Monitor {
     /// Public id.
     pub uid: String,
@@ -126,6 +144,7 @@ impl Monitor {
 
 /// What one attempt or push found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Heartbeat {
     /// When the attempt began.
     pub at: Time,
@@ -194,6 +213,7 @@ impl Heartbeat {
 
 /// Quantiles of the total time of successful attempts, within 2 %; null without any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quantiles {
     /// Median.
     pub p50: Option<u64>,
@@ -205,6 +225,7 @@ pub struct Quantiles {
 
 /// Attempts by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Found up.
     pub up: i64,
@@ -216,6 +237,7 @@ pub struct Counts {
 
 /// How long a monitor was in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Seconds {
     /// Up, degraded, or failing below the threshold.
     pub up: f64,
@@ -227,6 +249,7 @@ pub struct Seconds {
 
 /// A monitor's history over a period.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MonitorMetrics {
     /// `1h`, `6h`, `24h`, `7d`, `30d`, `90d`.
     pub period: String,
@@ -254,6 +277,7 @@ pub struct MonitorMetrics {
 
 /// What one datacenter saw of a monitor in a period.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SeenFrom {
     /// Its code.
     pub datacenter: String,
@@ -269,6 +293,7 @@ pub struct SeenFrom {
 
 /// One part of a monitor's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bucket {
     /// When it begins.
     pub start: Time,
@@ -280,6 +305,7 @@ pub struct Bucket {
 
 /// The days of all monitors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Uptime {
     /// The beginning of the first day, in UTC.
     pub from: Time,
@@ -293,6 +319,7 @@ pub struct Uptime {
 
 /// The days of one monitor. On a day that is not among `troubled`, and not before `known_since`, it was up all the time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UptimeDays {
     /// The monitor's public id.
     pub uid: String,
@@ -306,6 +333,7 @@ pub struct UptimeDays {
 
 /// A day on which a monitor was not up all the time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TroubledDay {
     /// Its place, from 0.
     pub nth: i64,
@@ -315,19 +343,9 @@ pub struct TroubledDay {
     pub unknown_seconds: f64,
 }
 
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Me {
-    /// The token's name.
-    pub name: String,
-    /// `viewer`, `operator`, `admin`.
-    pub role: String,
-    /// The tenant.
-    pub tenant: String,
-}
-
 /// A node that holds something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Node {
     /// Its name.
     pub name: String,
@@ -339,6 +357,7 @@ pub struct Node {
 
 /// One right to decide.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HeldScope {
     /// About what: `verdict/3`, `site/local/0`, `channel/…`.
     pub scope: String,
@@ -348,6 +367,7 @@ pub struct HeldScope {
 
 /// The data of one event of the live stream; its kind and id are the event's own fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LiveEvent {
     /// When.
     pub at: Time,
@@ -364,6 +384,7 @@ impl LiveEvent {
 
 /// The data of the stream's first event, and of a `resync`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StreamPosition {
     /// Events after this one follow.
     pub after: i64,
@@ -373,6 +394,7 @@ pub struct StreamPosition {
 
 /// What `/health` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HealthBody {
     /// `ok`.
     pub status: String,
@@ -382,6 +404,7 @@ pub struct HealthBody {
 
 /// What `/ready` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReadyBody {
     /// Whether the node does its work.
     pub ready: bool,
@@ -393,6 +416,7 @@ pub struct ReadyBody {
 
 /// What `POST /-/reload` answers when it was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reloaded {
     /// What changed, for people.
     pub message: String,

@@ -21,8 +21,10 @@ const DAYS_MAX: i64 = 366;
 const DAY: Dur = Dur::secs(86_400);
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct UptimeQuery {
+    /// How many, 1 to 366; 90 if not given.
     days: Option<i64>,
 }
 

@@ -4,8 +4,10 @@ use crate::alerting_api::{dead_letter, owned_hook, silenced};
 use crate::store_contract::world;
 use crate::support::web::{LONG, TestWeb, call};
 use crate::support::webhook;
+use crate::users;
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,84 +15,196 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use watchkeeper::spec::Channels;
 use watchkeeper::store::{Decision, DetailRow, Mandate};
-use watchkeeper::web::auth::Role;
-use watchkeeper::web::{self, Access, Readiness, Route, ServeError};
+use watchkeeper::web::auth::{Role, create_token};
+use watchkeeper::web::{self, Readiness, ServeError};
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::{Dur, Micros, Outcome, Reason};
 
-/// A path of acme's for a route, and a body that it takes. What the route uses up is made anew each time.
-async fn prepared(route: &Route, web: &mut TestWeb, incident: &str) -> (String, Bytes) {
-    let (id, body) = match route.path {
-        path if path.contains("/silences/") => (silenced(web).await, ""),
-        path if path.contains("/dead-letters/") => (dead_letter(web, "down").await.to_string(), ""),
-        path if path.contains("/comments") => (incident.to_owned(), r#"{"text":"x"}"#),
-        path if path.contains("/incidents/") => (incident.to_owned(), ""),
-        "/api/v1/silences" => (String::new(), r#"{"all":true,"for":"1h","comment":"x"}"#),
-        _ => ("shop".to_owned(), ""),
-    };
-    let path = route.path.replace("{id}", &id).replace("{name}", "hook");
-    let body = if route.methods == [Method::POST] { body } else { "" };
-    (path.replace("{token}", &web.push_token).replace("{action}", "log"), Bytes::from_static(body.as_bytes()))
+/// The OpenAPI document, as it is committed; that it is what the program does is a test beside the routes.
+fn document() -> Value {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
-/// Whether a route also asks for the tenant `default`, which is neither acme nor zenith.
+/// One operation of the document.
+struct Operation {
+    method: Method,
+    path: String,
+    /// The role that is needed; `None` where none is.
+    least: Option<Role>,
+    /// What may be answered.
+    declared: BTreeSet<u16>,
+}
+
+impl Operation {
+    fn is(&self, method: &Method, path: &str) -> bool {
+        self.method == *method && self.path == path
+    }
+
+    fn declares(&self, status: StatusCode, what: &str) {
+        assert!(self.declared.contains(&status.as_u16()), "{} {} {what}: {status} is not in the document", self.method, self.path);
+    }
+}
+
+fn operations() -> Vec<Operation> {
+    let document = document();
+    let mut found = vec![];
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let least = Role::from_word(operation["x-access"].as_str().unwrap());
+            assert_eq!(least.is_some(), operation["security"].as_array().unwrap().iter().any(|one| one.get("token").is_some()), "{path}");
+            let declared = operation["responses"].as_object().unwrap().keys().map(|status| status.parse().unwrap()).collect();
+            found.push(Operation { method: method.to_uppercase().parse().unwrap(), path: path.clone(), least, declared });
+        }
+    }
+    found
+}
+
+/// A path of acme's for an operation, and a body that it takes. What it uses up is made anew each time.
+async fn prepared(operation: &Operation, web: &mut TestWeb, incident: &str, nth: usize) -> (String, Bytes) {
+    let path = operation.path.as_str();
+    let fresh = |what: &str| format!("{what} {nth} {}", operation.method);
+    let id = match path {
+        path if path.contains("/silences/") => silenced(web).await,
+        path if path.contains("/dead-letters/") => dead_letter(web, "down").await.to_string(),
+        path if path.contains("/incidents/") => incident.to_owned(),
+        "/api/v1/users/{id}" => {
+            let name = fresh("user");
+            users::made(web, web.world.acme(), &name, Role::Viewer).await;
+            format!("uid-{name}").replace(' ', "%20")
+        }
+        "/api/v1/tokens/{id}" => {
+            let name = fresh("token");
+            create_token(web.world.store(), web.world.acme(), &name, Role::Viewer, web.clock.now()).await.unwrap();
+            let tokens = web.world.store().accounts().tokens(web.world.acme()).await.unwrap();
+            tokens.iter().find(|token| token.token.name == name).unwrap().id.to_string()
+        }
+        _ => "shop".to_owned(),
+    };
+    let body = match (&operation.method, path) {
+        (&Method::POST, path) if path.ends_with("/comments") => r#"{"text":"x"}"#.to_owned(),
+        (&Method::POST, "/api/v1/silences") => r#"{"all":true,"for":"1h","comment":"x"}"#.to_owned(),
+        (&Method::POST, "/api/v1/users") => format!(r#"{{"name":"{}","role":"viewer","password":"{}"}}"#, fresh("new"), users::PASSWORD),
+        (&Method::POST, "/api/v1/tokens") => r#"{"name":"more","role":"viewer"}"#.to_owned(),
+        (&Method::PATCH, _) => r#"{"role":"operator"}"#.to_owned(),
+        (&Method::PUT, "/api/v1/me/password") => format!(r#"{{"old":"{0}","new":"{0}"}}"#, users::PASSWORD),
+        (&Method::PUT, "/api/v1/me/second-factor") => r#"{"code":"000000"}"#.to_owned(),
+        (_, "/api/v1/me/second-factor" | "/api/v1/me/second-factor/remove") => format!(r#"{{"password":"{}"}}"#, users::PASSWORD),
+        (_, "/api/v1/auth/login") => format!(r#"{{"name":"viewer 0","password":"{}"}}"#, users::PASSWORD),
+        (_, "/api/v1/auth/setup") => format!(r#"{{"code":"x","name":"x","password":"{}"}}"#, users::PASSWORD),
+        _ => String::new(),
+    };
+    let path = path.replace("{id}", &id).replace("{name}", "hook").replace("{token}", &web.push_token).replace("{action}", "log");
+    (path, body.into())
+}
+
+/// Whether an operation also asks for the tenant `default`, which is neither acme nor zenith.
 fn of_the_installation(path: &str) -> bool {
     ["/-/reload", "/api/v1/nodes"].contains(&path)
 }
 
-/// The status of a call whose answer may go on for ever.
-async fn status_of(web: &TestWeb, method: &Method, path: &str, token: Option<&str>, body: &Bytes) -> StatusCode {
-    crate::support::web::open(web.address, method.clone(), path, token, &[], body.clone()).await.status()
+/// Who calls.
+#[derive(Clone, Debug)]
+enum Who {
+    Nobody,
+    Token(String),
+    Session(users::Page),
 }
 
-#[tokio::test]
-async fn every_route_asks_for_what_its_access_says() {
+/// The status of a call whose answer may go on for ever.
+async fn status_of(web: &TestWeb, method: &Method, path: &str, who: &Who, body: &Bytes) -> StatusCode {
+    let (token, headers) = match who {
+        Who::Nobody => (None, vec![]),
+        Who::Token(token) => (Some(token.as_str()), vec![]),
+        Who::Session(page) => (None, vec![("cookie", page.cookie.as_str()), ("x-watchkeeper-page", "1")]),
+    };
+    crate::support::web::open(web.address, method.clone(), path, token, &headers, body.clone()).await.status()
+}
+
+/// What each caller is answered, whoever asks by token or by session.
+async fn walked(by_session: bool) {
     let mut web = TestWeb::start().await;
     let hook = webhook::start(false).await;
     web.channels.send_replace(Channels(Arc::new(vec![owned_hook(&web, &hook.url)])));
     let (decision, _, incident) = web.world.opens(web.world.shop, "slow_response", world::T0);
     web.world.commit_decisions(vec![decision]).await;
+    // A user of each role for each operation: an account has a limit of attempts, and some operations use theirs up.
+    let opened = async |web: &TestWeb, scope, name: String, role: Role| {
+        users::made(web, scope, &name, role).await;
+        Who::Session(users::Page { cookie: users::session_of(web, scope, &name).await })
+    };
     let nobody = format!("wk_{}", "A".repeat(43));
-    let mut seen = BTreeSet::new();
-    for route in web::routes() {
-        if route.path == "/assets/{file}" {
+    let mut nth = 0;
+    for operation in operations() {
+        nth += 1;
+        if operation.path == "/assets/{file}" {
             // What it has is shown in `page.rs`.
-            assert_eq!(route.access, Access::Open);
+            assert_eq!(operation.least, None);
             continue;
         }
-        for method in route.methods {
-            assert!(seen.insert((route.path, method.as_str())), "{method} {} is listed twice", route.path);
-            let (path, body) = prepared(&route, &mut web, &incident).await;
-            let Access::Token(least) = route.access else {
-                assert!(status_of(&web, method, &path, None, &body).await.is_success(), "{method} {path} is open");
-                continue;
-            };
-            assert_eq!(status_of(&web, method, &path, None, &body).await, StatusCode::UNAUTHORIZED, "{method} {path} without token");
-            for bad in [nobody.as_str(), "wk_", "x", &web.viewer[..20]] {
-                assert_eq!(status_of(&web, method, &path, Some(bad), &body).await, StatusCode::UNAUTHORIZED, "{method} {path} with {bad}");
+        let method = operation.method.clone();
+        let (path, body) = prepared(&operation, &mut web, &incident, nth * 10).await;
+        let open = status_of(&web, &method, &path, &Who::Nobody, &body).await;
+        operation.declares(open, "as nobody");
+        let Some(least) = operation.least else {
+            // Strangers are not let in, but may try.
+            let want = if operation.is(&Method::POST, "/api/v1/auth/login") { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+            let set_up = operation.is(&Method::POST, "/api/v1/auth/setup");
+            assert!(open == want || set_up && open.is_client_error(), "{method} {path} is open: {open}");
+            continue;
+        };
+        assert_eq!(open, StatusCode::UNAUTHORIZED, "{method} {path} as nobody");
+        for bad in [nobody.as_str(), "wk_", "wks_", "x", &web.viewer[..20]] {
+            let status = status_of(&web, &method, &path, &Who::Token(bad.to_owned()), &body).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{method} {path} with {bad}");
+        }
+        let who = if by_session {
+            opened(&web, web.world.zenith(), format!("foreign {nth}"), Role::Admin).await
+        } else {
+            Who::Token(web.foreign.clone())
+        };
+        let foreign = status_of(&web, &method, &path, &who, &body).await;
+        operation.declares(foreign, "as another tenant's administrator");
+        let own_things = !operation.path.contains('{') || operation.path.contains("/monitors");
+        match operation.path.as_str() {
+            path if of_the_installation(path) => assert_eq!(foreign, StatusCode::FORBIDDEN, "{method} {path}"),
+            // A token has no account; and nothing is confirmed that was not begun.
+            path if path.starts_with("/api/v1/me/") => {
+                assert_eq!(foreign.is_success(), by_session && !operation.is(&Method::PUT, "/api/v1/me/second-factor"))
             }
-            let foreign = status_of(&web, method, &path, Some(&web.foreign), &body).await;
-            let want = match route.path {
-                path if of_the_installation(path) => StatusCode::FORBIDDEN,
-                // Lists and streams of its own; and zenith has a `shop` of its own, but no such channel.
-                "/api/v1/silences" if *method == Method::POST => StatusCode::CREATED,
-                path if path.contains("monitors") || !path.contains('{') => StatusCode::OK,
-                _ => StatusCode::NOT_FOUND,
-            };
-            assert_eq!(foreign, want, "{method} {path} of another tenant");
-            for role in Role::ALL {
-                let token = [&web.viewer, &web.operator, &web.admin][role as usize].clone();
-                let (path, body) = prepared(&route, &mut web, &incident).await;
-                let status = status_of(&web, method, &path, Some(&token), &body).await;
-                if role < least || of_the_installation(&path) {
-                    assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} as {role:?}");
-                } else {
-                    assert!(status.is_success(), "{method} {path} as {role:?}: {status}");
-                }
+            // Lists and things of its own; and zenith has a `shop` of its own.
+            path if own_things => assert!(foreign.is_success(), "{method} {path} of another tenant: {foreign}"),
+            path => assert_eq!(foreign, StatusCode::NOT_FOUND, "{method} {path} of another tenant"),
+        }
+        for role in Role::ALL {
+            let place = nth * 10 + 1 + role as usize;
+            let token = [&web.viewer, &web.operator, &web.admin][role as usize].clone();
+            let who =
+                if by_session { opened(&web, web.world.acme(), format!("{} {nth}", role.as_str()), role).await } else { Who::Token(token) };
+            let (path, body) = prepared(&operation, &mut web, &incident, place).await;
+            let status = status_of(&web, &method, &path, &who, &body).await;
+            operation.declares(status, &format!("as {role:?}"));
+            let own = operation.path.starts_with("/api/v1/me/");
+            if role < least || of_the_installation(&operation.path) || own && !by_session {
+                assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} as {role:?}");
+            } else if operation.is(&Method::PUT, "/api/v1/me/second-factor") {
+                assert!(status.is_client_error(), "nothing was begun: {status}");
+            } else {
+                assert!(status.is_success(), "{method} {path} as {role:?}: {status}");
             }
         }
     }
     web.stop().await;
+}
+
+#[tokio::test]
+async fn every_operation_of_the_document_asks_a_token_for_what_it_says() {
+    walked(false).await;
+}
+
+#[tokio::test]
+async fn every_operation_of_the_document_asks_a_session_for_what_it_says() {
+    walked(true).await;
 }
 
 #[tokio::test]
@@ -129,7 +243,7 @@ async fn an_expired_token_and_one_of_an_unknown_role_are_not_known() {
     let now = web.clock.now();
     for (text, role, expires) in [("wk_expired", "admin", Some(now)), ("wk_role", "emperor", None)] {
         let hash = Sha256::digest(text.as_bytes()).into();
-        web.world.store().create_token(web.world.acme(), text, role, &hash, text, now, expires).await.unwrap();
+        web.world.store().accounts().create_token(web.world.acme(), &world::token(text, role, &hash, text, expires), now).await.unwrap();
         let answer = web.get_as("/api/v1/monitors", text).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{text}");
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
@@ -452,6 +566,7 @@ async fn others_are_not_served_while_there_is_no_token() {
             ready,
         },
         metrics_token: None,
+        trust: Arc::default(),
     };
     let refused = web::serve(listener, state, CancellationToken::new()).await;
     assert!(matches!(refused, Err(ServeError::Unprotected(_))), "{refused:?}");

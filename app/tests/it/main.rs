@@ -44,6 +44,8 @@ mod uptime_o_example;
 mod uptime_o_nodes;
 mod uptime_o_schema;
 mod uptime_o_troubles;
+mod users;
+mod users_cli;
 mod zoo_dns;
 mod zoo_http;
 mod zoo_tls;

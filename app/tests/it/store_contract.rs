@@ -1,5 +1,6 @@
 //! What every store promises: written from the words of the contract, run over SQLite and PostgreSQL alike.
 
+mod accounts;
 mod aging;
 mod alerting;
 mod commit;

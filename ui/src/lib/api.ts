@@ -14,7 +14,7 @@ export class ApiError extends Error {
   }
 }
 
-// The token lives as long as the tab, and never in an address.
+// A token lives as long as the tab, and never in an address. Who signs in by name has a cookie that no script can see.
 export const token = {
   get: () => sessionStorage.getItem(KEY),
   set: (text: string) => sessionStorage.setItem(KEY, text),
@@ -29,13 +29,15 @@ export const person = {
 
 let refused = () => {};
 
-/** Says what is done when the token is not accepted any more. */
+/** Says what is done when whoever asks is not known any more. */
 export function onRefused(act: () => void) {
   refused = act;
 }
 
+/** That the page itself asks (no other one could say so), and the token if there is one. */
 export function headers(): Record<string, string> {
-  return { authorization: `Bearer ${token.get() ?? ''}` };
+  const known = token.get();
+  return { 'x-watchkeeper-page': '1', ...(known === null ? {} : { authorization: `Bearer ${known}` }) };
 }
 
 /** The name as UTF-8 bytes, as a header carries it. */
@@ -45,7 +47,7 @@ function asBytes(name: string) {
 
 async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
   const request: RequestInit = { method, headers: headers(), cache: 'no-store', signal: AbortSignal.timeout(20_000) };
-  if (method !== 'GET' && person.get()) request.headers = { ...headers(), 'x-watchkeeper-as': asBytes(person.get()) };
+  if (method !== 'GET' && token.get() && person.get()) request.headers = { ...headers(), 'x-watchkeeper-as': asBytes(person.get()) };
   if (body !== undefined) request.body = JSON.stringify(body);
   let response: Response;
   try {
@@ -55,7 +57,8 @@ async function ask<T>(method: string, path: string, body?: unknown): Promise<T> 
   }
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
-    if (response.status === 401) refused();
+    // While signing in, it is the form that says so.
+    if (response.status === 401 && !path.startsWith('auth/')) refused();
     throw new ApiError(response.status, answer.code ?? 'unknown', answer.message ?? response.statusText);
   }
   return answer as T;
@@ -63,6 +66,8 @@ async function ask<T>(method: string, path: string, body?: unknown): Promise<T> 
 
 export const get = <T>(path: string) => ask<T>('GET', path);
 export const post = <T>(path: string, body: unknown = {}) => ask<T>('POST', path, body);
+export const put = <T>(path: string, body: unknown) => ask<T>('PUT', path, body);
+export const patch = <T>(path: string, body: unknown) => ask<T>('PATCH', path, body);
 export const end = <T>(path: string) => ask<T>('DELETE', path);
 
 /** Every page of a list, one after the other; `told` hears of each, so that the first can be shown before the last is there. */

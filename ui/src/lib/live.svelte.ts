@@ -1,4 +1,4 @@
-import { headers, token } from './api';
+import { headers } from './api';
 
 export interface LiveEvent {
   kind: string;
@@ -40,7 +40,7 @@ class Live {
   }
 
   async #run(stop: AbortSignal) {
-    while (!stop.aborted && token.get()) {
+    while (!stop.aborted) {
       try {
         await this.#read(stop);
       } catch {

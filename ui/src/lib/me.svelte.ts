@@ -1,31 +1,67 @@
-import { get, token } from './api';
+import { ApiError, get, post, token } from './api';
 import { fleet } from './fleet.svelte';
-import type { Me } from './types';
+import type { Me, SignIn } from './types';
 
 class Session {
   me = $state.raw<Me | null>(null);
-  in = $state(token.get() !== null);
+  /** Whether anybody is signed in; `null` until that is known. */
+  in = $state<boolean | null>(null);
+  /** What signing in takes here. */
+  about = $state.raw<SignIn | null>(null);
   refused = $state(false);
   may = $derived(this.me !== null && this.me.role !== 'viewer');
+  admin = $derived(this.me?.role === 'admin');
 
+  /** Finds out whether the tab's token, or the browser's cookie, still opens. */
+  async find() {
+    // A token that opened before is shown what was there before, also while the server is away.
+    if (token.get() !== null) this.in = true;
+    try {
+      this.me = await get<Me>('me');
+      this.in = true;
+    } catch (error) {
+      if (!this.in || (error instanceof ApiError && error.status === 401)) await this.#outside();
+    }
+  }
+
+  async #outside() {
+    this.in = false;
+    this.about = await get<SignIn>('auth').catch(() => null);
+  }
+
+  /** Signs in with a token. */
   async enter(text: string) {
     token.set(text.trim());
     try {
-      this.me = await get<Me>('me');
-      this.refused = false;
-      this.in = true;
+      await this.#entered();
     } catch (error) {
       token.clear();
       throw error;
     }
   }
 
-  leave(refused = false) {
+  /** Signs in by name, or becomes the first user: `path` says which. The answer has set the cookie. */
+  async signIn(path: 'login' | 'setup', body: Record<string, string>) {
+    await post(`auth/${path}`, body);
+    await this.#entered();
+  }
+
+  async #entered() {
+    this.me = await get<Me>('me');
+    this.refused = false;
+    this.in = true;
+  }
+
+  async leave(refused = false) {
+    // Nobody was signed in, and nobody is: there is nothing to say.
+    if (refused && this.me === null && token.get() === null) return;
     fleet.stop();
+    const byCookie = token.get() === null;
     token.clear();
     this.me = null;
-    this.in = false;
     this.refused = refused;
+    if (byCookie && !refused) await post('auth/logout').catch(() => {});
+    await this.#outside();
   }
 }
 

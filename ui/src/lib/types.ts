@@ -194,8 +194,46 @@ export interface Channel {
 
 export interface Me {
   name: string;
-  role: 'viewer' | 'operator' | 'admin';
+  role: Role;
   tenant: string;
+  user: string | null;
+  second_factor: boolean;
+}
+
+export type Role = 'viewer' | 'operator' | 'admin';
+
+export interface SignIn {
+  setup: boolean;
+  password: boolean;
+}
+
+export interface User {
+  uid: string;
+  name: string;
+  role: Role;
+  own: boolean;
+  second_factor: boolean;
+  seen_at: string | null;
+}
+
+export interface Token {
+  id: number;
+  name: string;
+  role: Role;
+  prefix: string;
+  made_by: string | null;
+  expires_at: string | null;
+}
+
+export interface Deed {
+  id: number;
+  at: string;
+  actor: string;
+  via: string;
+  address: string;
+  action: string;
+  detail: string;
+  status: number | null;
 }
 
 export interface Node {

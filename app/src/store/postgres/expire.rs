@@ -5,6 +5,7 @@ use super::super::history::floor;
 use super::super::keep::{EVENTS_AGE, EVENTS_MAX, EXPIRE_EVERY, EXPIRE_SLICE, Expiry, INCIDENT_SLICE, INCIDENT_SLICES};
 use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
+use super::accounts::expire_accounts;
 use super::keep::{PARTITIONED, partition};
 use super::objects::forsaken_notices;
 use super::{GIVE_UP, PostgresStore, held, query, within};
@@ -93,6 +94,7 @@ async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -
         .execute(&mut *tx)
         .await?;
     forsaken_notices(tx, now).await?;
+    let accounts = expire_accounts(tx, now, EXPIRE_SLICE as i64).await?;
     // What was asked of an incident that ended meanwhile is void, also if its monitor is no longer decided about.
     query(
         "UPDATE wk_action SET folded = TRUE
@@ -101,7 +103,7 @@ async fn expire_rest(tx: &mut PgConnection, retention: Retention, now: Micros) -
     .bind((now - EXPIRE_EVERY).0)
     .execute(&mut *tx)
     .await?;
-    Ok(rollups.rows_affected() + events.rows_affected())
+    Ok(accounts + rollups.rows_affected() + events.rows_affected())
 }
 
 /// Incidents that ended before that time with all that hangs on them, words about nothing, and silences; whether all are gone. What

@@ -4,6 +4,7 @@
 //! inside an explicit one. Time-outs are set for each transaction, so that a node that froze inside one cannot hold up whoever takes
 //! its scopes over; so is the schema of our tables. Statements stand in the sub-modules, in the same order as in `sqlite/`; here each use case gets its transaction.
 
+mod accounts;
 mod attempt;
 mod belong;
 mod commit;
@@ -25,10 +26,9 @@ use super::keep::Expiry;
 use super::marked::Marked;
 use super::rows::Sql;
 use super::{
-    ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
+    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
     IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow,
-    Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, TokenRow,
-    WordWrite,
+    Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgPoolOptions};
@@ -133,8 +133,14 @@ macro_rules! read {
     }};
 }
 
+use {read as reading, write as writing};
+
 #[async_trait]
 impl Store for PostgresStore {
+    fn accounts(&self) -> &dyn Accounts {
+        self
+    }
+
     async fn join(&self, agent: &str, datacenter: &str, boot: &str, now: Micros) -> Result<Joined> {
         write!(self, "joining", |tx| belong::join(tx, agent, datacenter, boot, now))
     }
@@ -352,27 +358,6 @@ impl Store for PostgresStore {
 
     async fn live_after(&self, scope: TenantScope, after: i64, limit: i64) -> Result<(Vec<LiveRow>, i64)> {
         read!(self, "reading live events", |tx| read::live_after(tx, scope, after, limit))
-    }
-
-    async fn create_token(
-        &self,
-        scope: TenantScope,
-        name: &str,
-        role: &str,
-        hash: &[u8; 32],
-        prefix: &str,
-        now: Micros,
-        expires: Option<Micros>,
-    ) -> Result<()> {
-        write!(self, "storing a token", |tx| read::create_token(tx, scope, name, role, hash, prefix, now, expires))
-    }
-
-    async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>> {
-        read!(self, "checking a token", |tx| read::token(tx, hash))
-    }
-
-    async fn has_tokens(&self) -> Result<bool> {
-        read!(self, "looking for tokens", |tx| read::has_tokens(tx))
     }
 
     async fn housekeep(&self, retention: Retention, now: Micros) -> Result<Housekept> {

@@ -4,6 +4,7 @@ use super::super::flat::HOUR;
 use super::super::keep::{EVENTS_AGE, EVENTS_MAX, EXPIRE_EVERY, EXPIRE_SLICE, Expiry, INCIDENT_SLICE, INCIDENT_SLICES, PAIRS};
 use super::super::rows::{Columns, Sql};
 use super::super::{Housekept, Retention};
+use super::accounts::expire_accounts;
 use super::belong::list;
 use super::objects::forsaken_notices;
 use super::{SqliteStore, held};
@@ -94,6 +95,7 @@ async fn expire_rest(store: &SqliteStore, retention: Retention, now: Micros, don
     .execute(&mut *tx)
     .await?;
     forsaken_notices(&mut tx, now).await?;
+    let accounts = expire_accounts(&mut tx, now, EXPIRE_SLICE as i64).await?;
     // What was asked of an incident that ended meanwhile is void, also if its monitor is no longer decided about.
     query(
         "UPDATE wk_action SET folded = 1
@@ -103,7 +105,7 @@ async fn expire_rest(store: &SqliteStore, retention: Retention, now: Micros, don
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
-    done.deleted += rollups.rows_affected() + events.rows_affected() + pushes.rows_affected();
+    done.deleted += accounts + rollups.rows_affected() + events.rows_affected() + pushes.rows_affected();
     Ok(())
 }
 

@@ -1,10 +1,10 @@
-//! What the API reads, tenant by tenant; tokens.
+//! What the API reads, tenant by tenant.
 
 use super::super::flat::HOUR;
 use super::super::history::{self, Cover, Days, RawCount, Rollup};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
-    BeatRow, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, PAGE_MAX, StateTimes, TenantScope, TokenRow,
+    BeatRow, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, PAGE_MAX, StateTimes, TenantScope,
 };
 use super::belong::list;
 use futures_util::TryStreamExt;
@@ -339,42 +339,4 @@ pub(super) async fn live_after(tx: &mut SqliteConnection, scope: TenantScope, af
     let events = rows.iter().map(rows::live).collect::<Sql<Vec<_>>>()?;
     let newest = query("SELECT last_event FROM wk_tenant WHERE id = $1").bind(scope.0.0).fetch_optional(&mut *tx).await?;
     Ok((events, newest.map(|row| row.int(0)).transpose()?.unwrap_or(0)))
-}
-
-pub(super) async fn create_token(
-    tx: &mut SqliteConnection,
-    scope: TenantScope,
-    name: &str,
-    role: &str,
-    hash: &[u8; 32],
-    prefix: &str,
-    now: Micros,
-    expires: Option<Micros>,
-) -> Sql<()> {
-    query("INSERT INTO wk_token (tenant_id, name, role, hash, prefix, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)")
-        .bind(scope.0.0)
-        .bind(name)
-        .bind(role)
-        .bind(hash.as_slice())
-        .bind(prefix)
-        .bind(now.0)
-        .bind(expires.map(|at| at.0))
-        .execute(&mut *tx)
-        .await?;
-    Ok(())
-}
-
-pub(super) async fn token(tx: &mut SqliteConnection, hash: &[u8; 32]) -> Sql<Option<TokenRow>> {
-    let row = query("SELECT tenant_id, name, role, expires_at FROM wk_token WHERE hash = $1")
-        .bind(hash.as_slice())
-        .fetch_optional(&mut *tx)
-        .await?;
-    row.map(|row| {
-        Ok(TokenRow { tenant: TenantId(row.int(0)?), name: row.text(1)?, role: row.text(2)?, expires_at: row.maybe_int(3)?.map(Micros) })
-    })
-    .transpose()
-}
-
-pub(super) async fn has_tokens(tx: &mut SqliteConnection) -> Sql<bool> {
-    Ok(query("SELECT 1 FROM wk_token LIMIT 1").fetch_optional(&mut *tx).await?.is_some())
 }

@@ -12,6 +12,7 @@ use watchkeeper_core::matcher::Matcher;
 
 /// What was done, where there is nothing else to answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Done {
     /// For people.
     pub message: String,
@@ -19,6 +20,7 @@ pub struct Done {
 
 /// What a person does about an incident; the path says what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Order {
     /// Goes to the incident's timeline too.
@@ -28,6 +30,7 @@ pub struct Order {
 
 /// A person's words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewComment {
     /// What is said.
@@ -36,6 +39,7 @@ pub struct NewComment {
 
 /// What a silence is about: everything that is given must match, and in names `*` stands for any text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
     /// Any of these names of monitors.
@@ -65,6 +69,7 @@ impl Match {
 
 /// A silence as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewSilence {
     /// About what.
@@ -85,6 +90,7 @@ pub struct NewSilence {
 
 /// A silence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Silence {
     /// Public id.
     pub uid: String,
@@ -114,6 +120,7 @@ impl Silence {
 
 /// What keeps a monitor's incidents from being told now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Mute {
     /// `silence` or `maintenance`.
     pub by: String,
@@ -147,6 +154,7 @@ impl Mute {
 
 /// A notice that was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeadLetter {
     /// Its number; `retry` takes it.
     pub id: i64,
@@ -188,6 +196,7 @@ fn summary(content: &Content) -> String {
 
 /// A channel of the configuration in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AlertChannel {
     /// Unique in the tenant.
     pub name: String,
@@ -213,6 +222,7 @@ impl AlertChannel {
 
 /// A test message that was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChannelTested {
     /// The channel's name.
     pub channel: String,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A monitor, named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MonitorRef {
     /// Public id.
     pub uid: String,
@@ -15,6 +16,7 @@ pub struct MonitorRef {
 
 /// One open or past breach of a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Incident {
     /// Public id.
     pub uid: String,
@@ -99,6 +101,7 @@ impl Incident {
 
 /// One entry of an incident's timeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Entry {
     /// Place, from 0.
     pub nth: i32,
@@ -124,6 +127,7 @@ impl Entry {
 
 /// What became of one notice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Notice {
     /// The channel's name.
     pub channel: String,

@@ -56,7 +56,7 @@ pub async fn write(w: &mut World) {
             id: 0, monitor: api, kind: PushKind::Ok, exit: Some(0), ping_us: None, body: "done — готово".into(), at: sec(7_200)
         };
     w.store().insert_push(&push).await.unwrap();
-    w.store().create_token(w.acme(), "ops", "admin", &TOKEN, "wk_abc", T0, None).await.unwrap();
+    w.store().accounts().create_token(w.acme(), &token("ops", "admin", &TOKEN, "wk_abc", None), T0).await.unwrap();
 }
 
 /// Everything that is due on `hook` is taken by its provider.
@@ -125,7 +125,7 @@ pub async fn check(store: &dyn Store) {
         pushes.iter().map(|push| (push.monitor, push.exit, push.body.as_str())).collect::<Vec<_>>(),
         [(api.id, Some(0), "done — готово")]
     );
-    let token = store.token(&TOKEN).await.unwrap().expect("the token is there");
+    let token = store.accounts().token(&TOKEN).await.unwrap().expect("the token is there");
     assert_eq!((token.tenant, token.name.as_str(), token.role.as_str()), (acme.0, "ops", "admin"));
 }
 
@@ -201,7 +201,7 @@ pub async fn goes_on(t: &TestStore) {
         end(&w, notice.id, &w.hook_lease, sent(), now).await;
     }
     assert_eq!(states(&w.incident(&uid).await), [("hook", "opened", "sent")]);
-    w.store().create_token(w.acme(), "new", "viewer", &[8; 32], "wk_new", now, None).await.unwrap();
+    w.store().accounts().create_token(w.acme(), &token("new", "viewer", &[8; 32], "wk_new", None), now).await.unwrap();
     let push = PushRow { id: 0, monitor: MonitorId(w.api.0), kind: PushKind::Ok, exit: None, ping_us: None, body: String::new(), at: now };
     w.store().insert_push(&push).await.unwrap();
     w.commit_beats(vec![w.beat(w.shop, now, Outcome::Up)]).await;

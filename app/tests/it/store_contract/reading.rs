@@ -180,16 +180,20 @@ async fn an_incident_tells_its_whole_story() {
 async fn tokens_are_found_by_their_hash_only() {
     each_store(|mut t| async move {
         let tenant = t.store.apply("files", "h", &objects(), Mandate::Alone, T0).await.unwrap().tenants[0].tenant;
-        assert!(!t.store.has_tokens().await.unwrap());
+        assert!(!t.store.accounts().has_tokens().await.unwrap());
         let scope = TenantScope(tenant);
-        t.store.create_token(scope, "grafana", "viewer", &[7; 32], "wk_abc", T0, Some(sec(86_400))).await.unwrap();
-        t.store.create_token(scope, "me", "admin", &[8; 32], "wk_def", T0, None).await.unwrap();
+        t.store.accounts().create_token(scope, &token("grafana", "viewer", &[7; 32], "wk_abc", Some(sec(86_400))), T0).await.unwrap();
+        t.store.accounts().create_token(scope, &token("me", "admin", &[8; 32], "wk_def", None), T0).await.unwrap();
         t.reopen().await;
-        assert!(t.store.has_tokens().await.unwrap());
-        let want = TokenRow { tenant, name: "grafana".into(), role: "viewer".into(), expires_at: Some(sec(86_400)) };
-        assert_eq!(t.store.token(&[7; 32]).await.unwrap(), Some(want));
-        assert_eq!(t.store.token(&[8; 32]).await.unwrap().map(|token| (token.role, token.expires_at)), Some(("admin".into(), None)));
-        assert_eq!(t.store.token(&[9; 32]).await.unwrap(), None);
+        assert!(t.store.accounts().has_tokens().await.unwrap());
+        let want =
+            TokenRow { tenant, name: "grafana".into(), role: "viewer".into(), prefix: "wk_abc".into(), expires_at: Some(sec(86_400)) };
+        assert_eq!(t.store.accounts().token(&[7; 32]).await.unwrap(), Some(want));
+        assert_eq!(
+            t.store.accounts().token(&[8; 32]).await.unwrap().map(|token| (token.role, token.expires_at)),
+            Some(("admin".into(), None))
+        );
+        assert_eq!(t.store.accounts().token(&[9; 32]).await.unwrap(), None);
     })
     .await;
 }

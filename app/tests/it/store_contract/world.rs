@@ -192,6 +192,11 @@ pub async fn take(store: &Arc<dyn Store>, scope: &str, holder: &str) -> Fence {
     Fence { scope: scope.into(), epoch }
 }
 
+/// A token that is to be made.
+pub fn token<'a>(name: &'a str, role: &'a str, hash: &'a [u8; 32], prefix: &'a str, expires: Option<Micros>) -> NewToken<'a> {
+    NewToken { name, role, hash, prefix, made_by: None, expires }
+}
+
 /// Two tenants; both have a monitor `shop`.
 pub fn objects() -> Vec<TenantObjects> {
     vec![

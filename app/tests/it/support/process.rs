@@ -45,6 +45,14 @@ impl Program {
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
+    /// The same, with what it says on standard output kept.
+    pub fn serve_saying_to(config: &Path, out: impl Into<Stdio>) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper"));
+        command.arg("serve").arg("--config").arg(config).current_dir(config.parent().unwrap());
+        Self(command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().unwrap())
+    }
+
     /// Starts it in a folder with these variables and nothing else that configures it; standard output goes to `log`.
     pub fn serve_by_variables(folder: &Path, variables: &[(&str, &str)], log: impl Into<Stdio>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper"));

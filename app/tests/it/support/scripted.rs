@@ -121,6 +121,10 @@ pub struct ScriptedStore {
 
 #[async_trait]
 impl Store for ScriptedStore {
+    fn accounts(&self) -> &dyn Accounts {
+        self.inner.accounts()
+    }
+
     async fn join(&self, agent: &str, datacenter: &str, boot: &str, now: Micros) -> Result<Joined> {
         self.script.around("join", self.inner.join(agent, datacenter, boot, now)).await
     }
@@ -337,27 +341,6 @@ impl Store for ScriptedStore {
 
     async fn live_after(&self, scope: TenantScope, after: i64, limit: i64) -> Result<(Vec<LiveRow>, i64)> {
         self.script.around("live_after", self.inner.live_after(scope, after, limit)).await
-    }
-
-    async fn create_token(
-        &self,
-        scope: TenantScope,
-        name: &str,
-        role: &str,
-        hash: &[u8; 32],
-        prefix: &str,
-        now: Micros,
-        expires: Option<Micros>,
-    ) -> Result<()> {
-        self.script.around("create_token", self.inner.create_token(scope, name, role, hash, prefix, now, expires)).await
-    }
-
-    async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>> {
-        self.script.around("token", self.inner.token(hash)).await
-    }
-
-    async fn has_tokens(&self) -> Result<bool> {
-        self.script.around("has_tokens", self.inner.has_tokens()).await
     }
 
     async fn housekeep(&self, retention: Retention, now: Micros) -> Result<Housekept> {

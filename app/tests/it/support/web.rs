@@ -138,6 +138,7 @@ impl TestWeb {
                 ready: ready_rx,
             },
             metrics_token: None,
+            trust: Arc::default(),
         };
         change(&mut state);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

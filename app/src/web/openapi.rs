@@ -1,0 +1,334 @@
+//! The OpenAPI document: made here from the routes and from the types that they take and give, committed as `docs/openapi.json`, and
+//! served from there ([`serve`]).
+//!
+//! It is made by a test, so that nothing of what makes it is in the program. OpenAPI 3.1 has JSON Schema of 2020 for its types, which is
+//! what `schemars` derives, with the comments on them; so the types are written down once. Every route stands in a list below; that
+//! none is missing, in either place, and that the committed document is what would be made now, are tests too.
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+
+/// The document, as `build.rs` made it small.
+const DOCUMENT: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
+
+/// `GET /api/v1/openapi.json`.
+pub(super) async fn serve() -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], DOCUMENT).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::auth::Role;
+    use super::super::error::ErrorBody;
+    use super::super::types::*;
+    use super::super::{Access, api, audit, channels, dead_letters, incidents, periods, push, routes, silences, stream, uptime};
+    use axum::http::Method;
+    use schemars::generate::SchemaSettings;
+    use schemars::{JsonSchema, Schema, SchemaGenerator};
+    use serde_json::{Map, Value, json};
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    type Make = fn(&mut SchemaGenerator) -> Schema;
+
+    /// What an answer consists of.
+    enum Form {
+        Json(Make),
+        Text(&'static str),
+    }
+
+    /// What one method of one path takes and gives.
+    struct Operation {
+        method: Method,
+        path: &'static str,
+        summary: &'static str,
+        query: Option<Make>,
+        body: Option<Make>,
+        /// When it is done.
+        status: u16,
+        form: Form,
+        /// Errors that neither its access nor its form tells.
+        errors: &'static [u16],
+    }
+
+    impl Operation {
+        fn query<T: JsonSchema>(mut self) -> Self {
+            self.query = Some(T::json_schema);
+            self
+        }
+
+        fn body<T: JsonSchema>(mut self) -> Self {
+            self.body = Some(|schemas| schemas.subschema_for::<T>());
+            self
+        }
+
+        fn errors(mut self, errors: &'static [u16]) -> Self {
+            self.errors = errors;
+            self
+        }
+    }
+
+    fn json<T: JsonSchema>(method: Method, path: &'static str, status: u16, summary: &'static str) -> Operation {
+        let form = Form::Json(|schemas| schemas.subschema_for::<T>());
+        Operation { method, path, summary, query: None, body: None, status, form, errors: &[] }
+    }
+
+    fn text(method: Method, path: &'static str, kind: &'static str, summary: &'static str) -> Operation {
+        Operation { method, path, summary, query: None, body: None, status: 200, form: Form::Text(kind), errors: &[] }
+    }
+
+    /// Every route, described.
+    #[rustfmt::skip]
+    fn described() -> Vec<Operation> {
+        const GET: Method = Method::GET;
+        const POST: Method = Method::POST;
+        const PUT: Method = Method::PUT;
+        const PATCH: Method = Method::PATCH;
+        const DELETE: Method = Method::DELETE;
+        const PLAIN: &str = "text/plain";
+        vec![
+            text(GET, "/", "text/html", "The page"),
+            text(GET, "/assets/{file}", "application/octet-stream", "A file of the page").errors(&[406]),
+            json::<HealthBody>(GET, "/health", 200, "Whether the process lives"),
+            json::<HealthBody>(GET, "/healthz", 200, "Whether the process lives"),
+            json::<ReadyBody>(GET, "/ready", 200, "Whether the node does its work"),
+            json::<ReadyBody>(GET, "/readyz", 200, "Whether the node does its work"),
+            text(GET, "/metrics", PLAIN, "Prometheus' text format"),
+            json::<push::KumaAnswer>(GET, "/api/push/{token}", 200, "A push in Uptime Kuma's form").query::<push::KumaQuery>(),
+            json::<push::KumaAnswer>(POST, "/api/push/{token}", 200, "A push in Uptime Kuma's form").query::<push::KumaQuery>(),
+            text(GET, "/ping/{token}", PLAIN, "A push in Healthchecks' form: done well"),
+            text(POST, "/ping/{token}", PLAIN, "A push in Healthchecks' form: done well"),
+            text(GET, "/ping/{token}/{action}", PLAIN, "A push in Healthchecks' form: start, fail, log, or an exit code").errors(&[400]),
+            text(POST, "/ping/{token}/{action}", PLAIN, "A push in Healthchecks' form: start, fail, log, or an exit code").errors(&[400]),
+            json::<Value>(GET, "/api/v1/openapi.json", 200, "This document"),
+            json::<SignIn>(GET, "/api/v1/auth", 200, "What signing in takes here"),
+            json::<SignedIn>(POST, "/api/v1/auth/login", 200, "Signs in: a session in a cookie for the page, as a bearer token for others").body::<Login>().errors(&[401, 403]),
+            json::<SignedIn>(POST, "/api/v1/auth/setup", 200, "Makes the first user, with the code that the start printed").body::<SetUp>().errors(&[401, 404, 409]),
+            json::<Done>(POST, "/api/v1/auth/logout", 200, "Ends the session that asks"),
+            json::<Me>(GET, "/api/v1/me", 200, "Who asks"),
+            json::<Done>(PUT, "/api/v1/me/password", 200, "Sets one's own password; every other session of the account ends").body::<NewPassword>(),
+            json::<SecondFactor>(POST, "/api/v1/me/second-factor", 200, "Begins a second factor").body::<OwnPassword>().errors(&[409]),
+            json::<Recovery>(PUT, "/api/v1/me/second-factor", 200, "Confirms it with its first code").body::<Code>().errors(&[409]),
+            json::<Done>(POST, "/api/v1/me/second-factor/remove", 200, "Removes it").body::<OwnPassword>(),
+            json::<Page<User>>(GET, "/api/v1/users", 200, "The tenant's members, by name").query::<channels::NoQuery>(),
+            json::<User>(POST, "/api/v1/users", 201, "Makes a user").body::<NewUser>().errors(&[409]),
+            json::<User>(PATCH, "/api/v1/users/{id}", 200, "Changes a user").body::<UserPatch>().errors(&[409]),
+            json::<Done>(DELETE, "/api/v1/users/{id}", 200, "Removes a user").errors(&[409]),
+            json::<Page<Token>>(GET, "/api/v1/tokens", 200, "The tenant's tokens").query::<channels::NoQuery>(),
+            json::<MadeToken>(POST, "/api/v1/tokens", 201, "Makes a token and shows it, this once").body::<NewToken>().errors(&[409]),
+            json::<Done>(DELETE, "/api/v1/tokens/{id}", 200, "Ends a token"),
+            json::<Page<Audited>>(GET, "/api/v1/audit", 200, "Who changed what, newest first").query::<audit::AuditQuery>(),
+            json::<Page<Node>>(GET, "/api/v1/nodes", 200, "The nodes that hold something, for the tenant `default`").query::<channels::NoQuery>().errors(&[403]),
+            json::<Uptime>(GET, "/api/v1/uptime", 200, "The days of every monitor").query::<uptime::UptimeQuery>(),
+            json::<Page<Monitor>>(GET, "/api/v1/monitors", 200, "Monitors by name").query::<api::MonitorsQuery>(),
+            json::<Monitor>(GET, "/api/v1/monitors/{id}", 200, "One, by public id or name"),
+            json::<Page<Heartbeat>>(GET, "/api/v1/monitors/{id}/heartbeats", 200, "Its heartbeats, newest first").query::<api::HeartbeatsQuery>(),
+            json::<MonitorMetrics>(GET, "/api/v1/monitors/{id}/metrics", 200, "Its history").query::<periods::MetricsQuery>(),
+            json::<Page<Incident>>(GET, "/api/v1/incidents", 200, "Incidents, newest first").query::<incidents::IncidentsQuery>().errors(&[404]),
+            json::<Incident>(GET, "/api/v1/incidents/{id}", 200, "One, with its timeline and notices"),
+            json::<Done>(POST, "/api/v1/incidents/{id}/acknowledge", 202, "I am on it").body::<Order>().errors(&[409]),
+            json::<Done>(POST, "/api/v1/incidents/{id}/unacknowledge", 202, "I am not").body::<Order>().errors(&[409]),
+            json::<Done>(POST, "/api/v1/incidents/{id}/resolve", 202, "It is over").body::<Order>().errors(&[409]),
+            json::<Done>(POST, "/api/v1/incidents/{id}/comments", 201, "Puts words on the timeline").body::<NewComment>(),
+            json::<Page<Silence>>(GET, "/api/v1/silences", 200, "Silences, newest first").query::<silences::SilencesQuery>(),
+            json::<Silence>(POST, "/api/v1/silences", 201, "Begins a silence").body::<NewSilence>().errors(&[409]),
+            json::<Done>(DELETE, "/api/v1/silences/{id}", 200, "Ends a silence now"),
+            json::<Page<DeadLetter>>(GET, "/api/v1/dead-letters", 200, "Notices that were given up, newest first").query::<dead_letters::DeadLettersQuery>(),
+            json::<Done>(POST, "/api/v1/dead-letters/{id}/retry", 202, "Makes one due again"),
+            json::<Page<AlertChannel>>(GET, "/api/v1/alert-channels", 200, "The channels of the configuration in force").query::<channels::NoQuery>(),
+            json::<ChannelTested>(POST, "/api/v1/alert-channels/{name}/test", 200, "Sends one message now").errors(&[502]),
+            json::<Done>(POST, "/api/v1/alert-channels/{name}/retry", 202, "Has what waits for it tried at once"),
+            text(GET, "/api/v1/stream/events", "text/event-stream", "The live stream").query::<stream::StreamQuery>(),
+            json::<Reloaded>(POST, "/-/reload", 200, "Reads the configuration again, for the tenant `default`").errors(&[422]),
+        ]
+    }
+
+    /// Every status that is an error somewhere: they all have one form.
+    const ERRORS: [u16; 12] = [400, 401, 403, 404, 406, 409, 413, 422, 429, 500, 502, 503];
+
+    /// The names in braces of a path.
+    fn parameters(path: &str) -> impl Iterator<Item = &str> {
+        path.split('{').skip(1).filter_map(|rest| rest.split('}').next())
+    }
+
+    /// Parameters of a query, from the type that it is read into.
+    fn query_of(make: Make, schemas: &mut SchemaGenerator) -> Vec<Value> {
+        let schema = make(schemas).to_value();
+        let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let one = |(name, of): (&String, &Value)| {
+            let mut of = of.clone();
+            let description = of.as_object_mut().and_then(|of| of.remove("description"));
+            // What is not given is not null: a query has no such thing.
+            if let Some(kinds) = of["type"].as_array_mut() {
+                kinds.retain(|kind| kind != "null");
+            }
+            if let Some(first) = of["anyOf"].as_array().and_then(|any| any.iter().find(|one| one["type"] != "null")).cloned() {
+                of = first;
+            }
+            json!({ "in": "query", "name": name, "required": required.contains(&name.as_str()), "schema": of, "description": description.unwrap_or(json!("")) })
+        };
+        schema["properties"].as_object().into_iter().flatten().map(one).collect()
+    }
+
+    /// What may be answered instead of what was asked for.
+    fn errors_of(operation: &Operation, access: Access, query: bool) -> BTreeSet<u16> {
+        let mut errors: BTreeSet<u16> = operation.errors.iter().copied().chain([500, 503]).collect();
+        let changes = !operation.method.is_safe();
+        errors.extend((query || operation.body.is_some()).then_some(400));
+        errors.extend(operation.body.is_some().then_some(413));
+        errors.extend(operation.path.contains('{').then_some(404));
+        match access {
+            Access::Open => errors.extend(changes.then_some(429)),
+            Access::PushToken => errors.extend([429]),
+            Access::Metrics => errors.extend([401]),
+            Access::Known(least) => {
+                errors.extend([401, 400]);
+                errors.extend((changes || least > Role::Viewer).then_some(403));
+                errors.extend(changes.then_some(429));
+            }
+        }
+        errors
+    }
+
+    const fn word(access: Access) -> &'static str {
+        match access {
+            Access::Open => "open",
+            Access::PushToken => "push_token",
+            Access::Metrics => "metrics_token",
+            Access::Known(role) => role.as_str(),
+        }
+    }
+
+    fn operation_of(operation: &Operation, access: Access, schemas: &mut SchemaGenerator) -> Value {
+        let mut taken: Vec<Value> = parameters(operation.path)
+            .map(|name| json!({ "in": "path", "name": name, "required": true, "schema": { "type": "string" } }))
+            .collect();
+        let query = operation.query.map(|make| query_of(make, schemas)).unwrap_or_default();
+        let errors = errors_of(operation, access, !query.is_empty() || operation.query.is_some());
+        taken.extend(query);
+        let content = match operation.form {
+            Form::Json(make) => json!({ "application/json": { "schema": make(schemas) } }),
+            Form::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
+        };
+        let mut answers = Map::new();
+        answers.insert(operation.status.to_string(), json!({ "description": "Done", "content": content }));
+        for status in errors {
+            // A node that is not ready says so in the form of its other answer; so do receivers of pushes.
+            let own = matches!(operation.path, "/ready" | "/readyz") || access == Access::PushToken;
+            let answer = json!({ "description": reason(status), "content": content });
+            let shared = json!({ "$ref": format!("#/components/responses/{status}") });
+            answers.insert(status.to_string(), if own { answer } else { shared });
+        }
+        let security = match access {
+            Access::Open | Access::PushToken => json!([]),
+            Access::Metrics => json!([{}, { "metrics_token": [] }]),
+            Access::Known(_) => json!([{ "token": [] }, { "session": [] }]),
+        };
+        let mut whole = json!({ "summary": operation.summary, "x-access": word(access), "security": security, "responses": answers });
+        if !taken.is_empty() {
+            whole["parameters"] = taken.into();
+        }
+        if let Some(body) = operation.body {
+            whole["requestBody"] = json!({ "content": { "application/json": { "schema": body(schemas) } } });
+        }
+        whole
+    }
+
+    fn reason(status: u16) -> &'static str {
+        axum::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Refused")
+    }
+
+    /// The document of now.
+    fn document() -> Value {
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        });
+        let mut schemas = settings.into_generator();
+        let access: Vec<(Method, &str, Access)> =
+            routes().iter().flat_map(|route| route.methods.iter().map(move |method| (method.clone(), route.path, route.access))).collect();
+        let mut paths = Map::new();
+        for operation in described() {
+            let found = access.iter().find(|(method, path, _)| *method == operation.method && *path == operation.path);
+            let (_, _, access) =
+                found.unwrap_or_else(|| panic!("{} {} is described, but there is no such route", operation.method, operation.path));
+            let whole = operation_of(&operation, *access, &mut schemas);
+            paths.entry(operation.path).or_insert_with(|| json!({}))[operation.method.as_str().to_lowercase()] = whole;
+        }
+        let error = schemas.subschema_for::<ErrorBody>();
+        let errors: Map<String, Value> = ERRORS
+            .iter()
+            .map(|status| {
+                (status.to_string(), json!({ "description": reason(*status), "content": { "application/json": { "schema": error } } }))
+            })
+            .collect();
+        json!({
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Watchkeeper",
+                "version": "1",
+                "description": "What docs/api.md tells in words. `x-access` says who may call an operation: anybody (`open`), whoever has the token in the \
+                                path or that of the metrics, or a token or session with at least that role. Another tenant's things do not exist (404).",
+                "license": { "name": "MIT", "identifier": "MIT" },
+            },
+            "servers": [{ "url": "/" }],
+            "paths": paths,
+            "components": {
+                "responses": errors,
+                "schemas": schemas.take_definitions(true),
+                "securitySchemes": {
+                    "token": { "type": "http", "scheme": "bearer", "description": "An API token (`wk_…`), or a session's (`wks_…`)." },
+                    "session": { "type": "apiKey", "in": "cookie", "name": "watchkeeper", "description": "Of whoever signed in in the page; \
+                                 over TLS it is called `__Host-watchkeeper`. What changes something needs the header `X-Watchkeeper-Page` too." },
+                    "metrics_token": { "type": "http", "scheme": "bearer", "description": "`server.metrics_token`, if that is set." },
+                },
+            },
+        })
+    }
+
+    fn file() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json")
+    }
+
+    #[test]
+    #[ignore = "writes docs/openapi.json"]
+    fn write_the_document() {
+        let text = serde_json::to_string_pretty(&document()).unwrap() + "\n";
+        std::fs::write(file(), text).unwrap();
+    }
+
+    #[test]
+    fn the_committed_document_is_what_the_routes_and_types_say() {
+        let committed: Value = serde_json::from_str(&std::fs::read_to_string(file()).unwrap()).unwrap();
+        let made = document();
+        let command = "run `cargo test -p watchkeeper --lib write_the_document -- --ignored` and look at what changed";
+        for part in ["paths", "components", "info"] {
+            let keys =
+                |document: &Value| document[part].as_object().map(|map| map.keys().cloned().collect::<BTreeSet<_>>()).unwrap_or_default();
+            for key in keys(&made).union(&keys(&committed)) {
+                assert!(
+                    made[part][key] == committed[part][key],
+                    "{part} {key} of docs/openapi.json is not what the program does; {command}"
+                );
+            }
+        }
+        assert_eq!(made, committed, "{command}");
+        assert_eq!(serde_json::from_str::<Value>(super::DOCUMENT).unwrap(), committed, "what is served");
+    }
+
+    #[test]
+    fn every_route_is_described_once() {
+        let mut known = BTreeSet::new();
+        for operation in described() {
+            assert!(
+                known.insert((operation.path, operation.method.to_string())),
+                "{} {} is described twice",
+                operation.method,
+                operation.path
+            );
+        }
+        let there: BTreeSet<(&str, String)> =
+            routes().iter().flat_map(|route| route.methods.iter().map(move |method| (route.path, method.to_string()))).collect();
+        assert_eq!(known, there);
+    }
+}
