@@ -6,8 +6,9 @@
 //! [`GIVE_BACK_WITHIN`]. When told to stop, it begins nothing more, lets the work in hand end, commits and leaves the group. Nothing is
 //! ever committed that is not done.
 
-use crate::kafka::Brokers;
+use crate::kafka::{Brokers, Quiet};
 use crate::lanes::{Done, Lanes, Part, Ticket};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -276,7 +277,15 @@ fn commit(consumer: &BaseConsumer<Context>, shared: &Shared, mode: CommitMode) {
 /// Gives partitions back in good order.
 struct Context(Arc<Shared>);
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+}
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

@@ -3,11 +3,12 @@
 //! A message counts as written when all replicas in sync have it. The producer is idempotent: its own retries neither double nor
 //! reorder. Topics are never made by writing to them.
 
-use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::{ClientConfig, ClientContext};
 use std::time::Duration;
 
 /// A message is written within this, or the attempt has failed. Shorter would fail whenever a broker changes its leader; longer would
@@ -83,9 +84,25 @@ impl Brokers {
         config.set("queue.buffering.max.messages", WAITING_MAX.to_string());
         config.set("queue.buffering.max.kbytes", WAITING_KBYTES_MAX.to_string());
         config.set("topic.metadata.propagation.max.ms", TOPIC_KNOWN_WITHIN.as_millis().to_string());
-        Ok(Producer(config.create()?))
+        Ok(Producer(config.create_with_context(Quiet)?))
     }
 }
+
+/// What librdkafka says by itself is for who looks closely: while brokers are away it repeats it every second, and who wants something
+/// of Kafka is told in any case.
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!("librdkafka: {facility}: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("librdkafka: {error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// Why a message was not written.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +123,7 @@ pub enum NotWritten {
 
 /// Writes messages.
 #[derive(Clone)]
-pub struct Producer(FutureProducer);
+pub struct Producer(FutureProducer<Quiet>);
 
 impl Producer {
     /// Writes one, and returns when all replicas in sync have it.

@@ -1,10 +1,9 @@
 //! Kafka as the manager sees it: the topics of a bot, and how far its workers are behind.
 
 use super::bot::Bot;
-use crate::kafka::Brokers;
+use crate::kafka::{Brokers, Quiet};
 use crate::names::BotId;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -48,7 +47,7 @@ pub trait Topics: Send + Sync + 'static {
 
 /// A real Kafka.
 pub struct Kafka {
-    admin: AdminClient<DefaultClientContext>,
+    admin: AdminClient<Quiet>,
     replication: i32,
     lags: Lags,
 }
@@ -56,7 +55,7 @@ pub struct Kafka {
 impl Kafka {
     /// Reached there; each partition is on so many brokers, if there are.
     pub fn new(brokers: &Brokers, replication: i32) -> Result<Self, KafkaError> {
-        Ok(Self { admin: brokers.client().create()?, replication, lags: Lags::new(brokers) })
+        Ok(Self { admin: brokers.client().create_with_context(Quiet)?, replication, lags: Lags::new(brokers) })
     }
 
     fn options() -> AdminOptions {
@@ -137,7 +136,7 @@ impl Topics for Kafka {
 #[derive(Clone)]
 pub struct Lags {
     brokers: Brokers,
-    clients: Arc<Mutex<HashMap<String, Arc<BaseConsumer>>>>,
+    clients: Arc<Mutex<HashMap<String, Arc<BaseConsumer<Quiet>>>>>,
 }
 
 impl Lags {
@@ -172,12 +171,12 @@ impl Lags {
         .await
     }
 
-    fn any(&self) -> Result<Arc<BaseConsumer>, KafkaError> {
+    fn any(&self) -> Result<Arc<BaseConsumer<Quiet>>, KafkaError> {
         self.client("watchkeeper-manager")
     }
 
     /// A client that commits nothing, reads nothing and joins nothing.
-    fn client(&self, group: &str) -> Result<Arc<BaseConsumer>, KafkaError> {
+    fn client(&self, group: &str) -> Result<Arc<BaseConsumer<Quiet>>, KafkaError> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(group) {
             return Ok(client.clone());
@@ -185,7 +184,7 @@ impl Lags {
         if clients.len() >= CLIENTS_MAX {
             clients.clear();
         }
-        let client: Arc<BaseConsumer> = Arc::new(self.brokers.consumer(group).create()?);
+        let client: Arc<BaseConsumer<Quiet>> = Arc::new(self.brokers.consumer(group).create_with_context(Quiet)?);
         clients.insert(group.to_owned(), client.clone());
         Ok(client)
     }

@@ -5,7 +5,7 @@
 use crate::support::broker::Broker;
 use crate::support::process::{Gateway, gateway};
 use crate::support::telegram::{Telegram, message};
-use crate::support::{KEY, TOKEN, bot, until};
+use crate::support::{KEY, SESSION, TOKEN, bot, until};
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ impl Manager {
             ("METRICS_PORT", "0"),
             ("LISTEN_ADDRESS", "127.0.0.1"),
             ("KAFKA_BROKERS", broker.brokers.list.as_str()),
-            ("KAFKA_SESSION_TIMEOUT_SECONDS", "2"),
+            ("KAFKA_SESSION_TIMEOUT_SECONDS", SESSION),
             ("WEBHOOK_KEY", KEY),
             ("BOT_API_URL", telegram.url.as_str()),
             ("GATEWAY_URL", gateway),

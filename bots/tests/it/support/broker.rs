@@ -45,7 +45,7 @@ impl Broker {
             }
         });
         let list = told.recv().expect("the mock cluster starts");
-        Self { brokers: Brokers { list, session: Duration::from_secs(2) }, orders }
+        Self { brokers: Brokers { list, session: Duration::from_secs(6) }, orders }
     }
 
     fn with<T: Send + 'static>(

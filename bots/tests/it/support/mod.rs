@@ -14,6 +14,9 @@ pub const LONG: Duration = Duration::from_secs(90);
 /// A token of the right form that belongs to nobody.
 pub const TOKEN: &str = "123456:TEST-abcdefghijklmnopqrstuvwxyz_0123";
 
+/// Seconds after which a silent member is taken for dead. The mock broker keeps the first member of a group waiting for three.
+pub const SESSION: &str = "6";
+
 /// The key of the tests' gateways and managers.
 pub const KEY: &str = "a-key-of-the-tests-0123456789abcdef";
 

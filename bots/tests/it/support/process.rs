@@ -2,7 +2,7 @@
 
 use super::broker::Broker;
 use super::telegram::Telegram;
-use super::{KEY, TOKEN, until};
+use super::{KEY, SESSION, TOKEN, until};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,7 +85,7 @@ pub async fn gateway(broker: &Broker, telegram: &Telegram, folder: &Path, port: 
         ("PORT", port.as_str()),
         ("METRICS_PORT", "0"),
         ("KAFKA_BROKERS", &broker.brokers.list),
-        ("KAFKA_SESSION_TIMEOUT_SECONDS", "2"),
+        ("KAFKA_SESSION_TIMEOUT_SECONDS", SESSION),
         ("WEBHOOK_KEY", KEY),
         ("BOT_API_URL", &telegram.url),
         ("BOT_PER_SECOND", "1000000"),
@@ -104,7 +104,7 @@ pub fn echo(broker: &Broker, bot: &BotId, folder: &Path, more: &[(&str, &str)]) 
         ("BOT_ID", bot.as_str()),
         ("BOT_TOKEN", TOKEN),
         ("KAFKA_BROKERS", &broker.brokers.list),
-        ("KAFKA_SESSION_TIMEOUT_SECONDS", "2"),
+        ("KAFKA_SESSION_TIMEOUT_SECONDS", SESSION),
     ];
     variables.extend(more);
     Process::start("echo", folder, &variables)
