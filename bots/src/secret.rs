@@ -1,7 +1,7 @@
 //! What nobody may read: bots' tokens, and the key that webhooks are known by. As types that print nothing of it.
 //!
-//! The secrets of a bot's webhook and of its front are made from the key and the bot's id. So the gateway knows every bot without asking
-//! anybody and without keeping a list, and a secret that leaks opens one bot only.
+//! The secret of a bot's webhook is made from the key and the bot's id. So the gateway knows every bot without asking anybody and
+//! without keeping a list, and a secret that leaks opens one bot only.
 
 use crate::names::{BotId, hex};
 use hmac::{Hmac, Mac as _};
@@ -49,24 +49,6 @@ impl BotToken {
     }
 }
 
-/// What a secret is for. Each opens one thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Telegram's calls to the webhook.
-    Webhook,
-    /// The bot's own calls to the gateway as its Bot API.
-    Front,
-}
-
-impl Purpose {
-    const fn label(self) -> &'static [u8] {
-        match self {
-            Self::Webhook => b"webhook ",
-            Self::Front => b"front ",
-        }
-    }
-}
-
 /// The key that manager and gateways share.
 #[derive(Clone, Debug)]
 pub struct Key(SecretString);
@@ -77,19 +59,20 @@ impl Key {
         (text.len() >= KEY_MIN).then(|| Self(text.into()))
     }
 
-    /// The secret of a bot: 64 hexadecimal digits.
-    pub fn secret(&self, purpose: Purpose, bot: &BotId) -> SecretString {
+    /// The secret of a bot's webhook: 64 hexadecimal digits.
+    pub fn secret(&self, bot: &BotId) -> SecretString {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.expose_secret().as_bytes()) else {
             unreachable!("HMAC takes a key of any length")
         };
-        mac.update(purpose.label());
+        // The key may one day be used for more than this.
+        mac.update(b"webhook ");
         mac.update(bot.as_str().as_bytes());
         hex(&mac.finalize().into_bytes()).into()
     }
 
     /// Whether that is the bot's secret. Takes as long for a nearly right one as for a wrong one.
-    pub fn is_secret(&self, purpose: Purpose, bot: &BotId, given: &[u8]) -> bool {
-        self.secret(purpose, bot).expose_secret().as_bytes().ct_eq(given).into()
+    pub fn is_secret(&self, bot: &BotId, given: &[u8]) -> bool {
+        self.secret(bot).expose_secret().as_bytes().ct_eq(given).into()
     }
 }
 
@@ -109,18 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_opens_one_bot_and_one_thing() {
+    fn a_secret_opens_one_bot() {
         let key = Key::new("0123456789abcdef0123456789abcdef").expect("a key");
         let (one, other): (BotId, BotId) = ("a1".to_owned().try_into().expect("an id"), "a2".to_owned().try_into().expect("an id"));
-        let secret = key.secret(Purpose::Webhook, &one);
+        let secret = key.secret(&one);
         let bytes = secret.expose_secret().as_bytes();
         assert_eq!(bytes.len(), 64);
-        assert!(key.is_secret(Purpose::Webhook, &one, bytes));
-        assert!(!key.is_secret(Purpose::Webhook, &other, bytes));
-        assert!(!key.is_secret(Purpose::Front, &one, bytes));
-        assert!(!key.is_secret(Purpose::Webhook, &one, &bytes[..63]));
-        assert!(!key.is_secret(Purpose::Webhook, &one, b""));
-        assert!(!Key::new("0123456789abcdef0123456789abcdeX").expect("a key").is_secret(Purpose::Webhook, &one, bytes));
+        assert!(key.is_secret(&one, bytes));
+        assert!(!key.is_secret(&other, bytes));
+        assert!(!key.is_secret(&one, &bytes[..63]));
+        assert!(!key.is_secret(&one, b""));
+        assert!(!Key::new("0123456789abcdef0123456789abcdeX").expect("a key").is_secret(&one, bytes));
         assert!(Key::new("short").is_none());
         assert!(!format!("{key:?}").contains("0123"));
     }

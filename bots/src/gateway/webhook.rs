@@ -6,7 +6,7 @@
 use super::metrics::{Metrics, Webhook as Counted};
 use crate::kafka::{NotWritten, Producer};
 use crate::names::BotId;
-use crate::secret::{Key, Purpose};
+use crate::secret::Key;
 use crate::update::Update;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -73,7 +73,7 @@ async fn update(State(webhook): State<Arc<Webhook>>, Path(bot): Path<String>, he
 async fn take(webhook: &Webhook, bot: String, headers: &HeaderMap, body: Body) -> (Counted, Answer) {
     let Ok(bot) = BotId::try_from(bot) else { return (Counted::Refused, (StatusCode::NOT_FOUND, "bot not found")) };
     let given = headers.get(SECRET).map_or(&b""[..], |secret| secret.as_bytes());
-    if !webhook.key.is_secret(Purpose::Webhook, &bot, given) {
+    if !webhook.key.is_secret(&bot, given) {
         return (Counted::Refused, (StatusCode::UNAUTHORIZED, "the secret token is missing or wrong"));
     }
     // Never closed, so never an error.

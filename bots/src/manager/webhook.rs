@@ -2,7 +2,7 @@
 
 use crate::bot_api::{BotApi, CallError};
 use crate::names::BotId;
-use crate::secret::{BotToken, Key, Purpose};
+use crate::secret::{BotToken, Key};
 use crate::settings::PUBLIC_BOT_API;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -59,7 +59,7 @@ impl Webhooks {
         if self.skipped {
             return Ok(());
         }
-        let secret = self.key.secret(Purpose::Webhook, bot);
+        let secret = self.key.secret(bot);
         let params = json!({ "url": self.url(bot), "secret_token": secret.expose_secret() });
         self.bot_api.call(token, "setWebhook", params.to_string()).await?;
         Ok(())

@@ -6,7 +6,7 @@ pub mod telegram;
 
 use std::time::{Duration, Instant};
 use watchkeeper_bots::names::BotId;
-use watchkeeper_bots::secret::{BotToken, Key, Purpose};
+use watchkeeper_bots::secret::{BotToken, Key};
 
 /// Nothing here takes this long; a test that waits so long has failed.
 pub const LONG: Duration = Duration::from_secs(90);
@@ -31,7 +31,7 @@ pub fn token() -> BotToken {
 /// What Telegram sends in its header with every update of that bot.
 pub fn secret(bot: &BotId) -> String {
     use secrecy::ExposeSecret as _;
-    Key::new(KEY).expect("a key").secret(Purpose::Webhook, bot).expose_secret().to_owned()
+    Key::new(KEY).expect("a key").secret(bot).expose_secret().to_owned()
 }
 
 /// Waits until something is there, and says what was missing if it never is.
