@@ -4,6 +4,7 @@
 
 mod lossless;
 mod manager;
+mod real_kafka;
 mod sender;
 mod support;
 mod webhook;

@@ -2,6 +2,7 @@
 
 use super::{LONG, until};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::{Offset, TopicPartitionList};
@@ -58,7 +59,10 @@ impl Broker {
     }
 
     pub fn create(&self, topic: String, partitions: i32) {
-        self.with(move |cluster| cluster.create_topic(&topic, partitions, 1)).expect("a topic");
+        match self.with(move |cluster| cluster.create_topic(&topic, partitions, 1)) {
+            Ok(()) | Err(KafkaError::MockCluster(RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err(error) => panic!("no topic: {error}"),
+        }
     }
 
     /// The three topics of a bot.
