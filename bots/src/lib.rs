@@ -16,6 +16,7 @@ pub mod intake;
 pub mod kafka;
 pub mod lanes;
 pub mod manager;
+pub mod metrics;
 pub mod names;
 pub mod secret;
 pub mod serve;

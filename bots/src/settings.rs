@@ -4,6 +4,7 @@
 //! The value of a secret is never quoted.
 
 use crate::kafka::Brokers;
+use crate::manager::runtime::kubernetes::objects::Plan;
 use crate::names::BotId;
 use crate::secret::{BotToken, Key};
 use secrecy::SecretString;
@@ -91,6 +92,20 @@ pub struct Echo {
     pub sidecar: Option<Url>,
 }
 
+/// `RUNTIME`: where workers run.
+#[derive(Clone, Debug)]
+pub enum Runtime {
+    /// As processes of this machine.
+    Process {
+        /// `STATE_FILE`.
+        state: PathBuf,
+        /// `WORKERS`: what workers can run, by the name that `worker_image` says.
+        workers: BTreeMap<String, Vec<String>>,
+    },
+    /// As pods.
+    Kubernetes(Plan),
+}
+
 /// The manager's.
 #[derive(Clone, Debug)]
 pub struct Manager {
@@ -106,10 +121,8 @@ pub struct Manager {
     pub gateway: Url,
     /// `MANAGER_TOKEN`: whoever asks must have it, if it is set.
     pub token: Option<SecretString>,
-    /// `STATE_FILE`.
-    pub state: PathBuf,
-    /// `WORKERS`: what workers can run, by the name that `worker_image` says.
-    pub workers: BTreeMap<String, Vec<String>>,
+    /// `RUNTIME`, and what that needs.
+    pub runtime: Runtime,
     /// `SCALE_COOLDOWN_SECONDS`.
     pub cooldown: Duration,
     /// `KAFKA_REPLICATION`.
@@ -150,11 +163,18 @@ manager:
                                        as for the gateway
   GATEWAY_URL=http://tg-gateway:8080   where Telegram reaches the gateway; Telegram itself calls https only
   MANAGER_TOKEN=                       at least 16 characters; whoever asks must send it as bearer token; anybody may ask, if not set
+  RUNTIME=                             process, or kubernetes; if not set, kubernetes in a pod and process elsewhere
+  KAFKA_REPLICATION=2                  brokers that have each partition, if there are so many
+
+  with processes:
   STATE_FILE=watchkeeper-bots.db       where the bots are kept, with their tokens
   WORKERS=                             what workers can run, by the name that worker_image says: NAME=PROGRAM ARGUMENTS; with semicolons
                                        between. There is always echo
   SCALE_COOLDOWN_SECONDS=30            workers stay for so long after they were needed
-  KAFKA_REPLICATION=2                  brokers that have each partition, if there are so many
+
+  with Kubernetes:
+  WORKER_NAMESPACE=default             where everything of the bots is
+  SIDECAR_IMAGE=watchkeeper-sidecar:latest
 
 echo (the manager sets these):
 
@@ -228,28 +248,24 @@ impl Manager {
             None => None,
             Some(_) => read.secret("MANAGER_TOKEN", "at least 16 characters", |text| (text.len() >= 16).then(|| text.into())),
         };
-        let state = read.value("STATE_FILE", "the path of a file", |text| Some(PathBuf::from(text)));
-        let mut workers = read.value("WORKERS", "NAME=PROGRAM ARGUMENTS, with semicolons between", programs).unwrap_or_default();
-        workers.entry("echo".to_owned()).or_insert_with(|| vec![own.to_string_lossy().into_owned(), "echo".to_owned()]);
+        let runtime = read.runtime(own, &common);
         let cooldown = read.seconds("SCALE_COOLDOWN_SECONDS", 30.0);
         let replication = read
             .value("KAFKA_REPLICATION", "a whole number from 1 to 15", |text| text.parse().ok().filter(|number| (1..=15).contains(number)));
         match (key, gateway) {
-            (Some(key), Some(gateway)) if read.problems.is_empty() => Ok(Self {
-                common,
-                listen,
-                key,
-                bot_api,
-                gateway,
-                token,
-                state: state.unwrap_or_else(|| PathBuf::from("watchkeeper-bots.db")),
-                workers,
-                cooldown,
-                replication: replication.unwrap_or(2),
-            }),
+            (Some(key), Some(gateway)) if read.problems.is_empty() => {
+                Ok(Self { common, listen, key, bot_api, gateway, token, runtime, cooldown, replication: replication.unwrap_or(2) })
+            }
             _ => Err(read.problems),
         }
     }
+}
+
+/// Which runtime, before what it needs is read.
+#[derive(Clone, Copy)]
+enum Kind {
+    Process,
+    Kubernetes,
 }
 
 fn programs(text: &str) -> Option<BTreeMap<String, Vec<String>>> {
@@ -264,6 +280,12 @@ fn programs(text: &str) -> Option<BTreeMap<String, Vec<String>>> {
 /// What Kafka takes as a name. A first `^` would be a pattern.
 fn is_topic(text: &str) -> bool {
     (1..=249).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// What Kubernetes takes as a name (RFC 1123).
+fn label(text: &str) -> Option<String> {
+    let letters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    (letters && (1..=63).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-')).then(|| text.to_owned())
 }
 
 fn http_url(text: &str) -> Option<Url> {
@@ -356,6 +378,33 @@ impl<G: Fn(&str) -> Option<OsString>> Reader<G> {
         listen
     }
 
+    fn runtime(&mut self, own: &Path, common: &Common) -> Runtime {
+        let kind = self.value("RUNTIME", "process or kubernetes", |text| match text {
+            "process" => Some(Kind::Process),
+            "kubernetes" => Some(Kind::Kubernetes),
+            _ => None,
+        });
+        // Kubernetes tells every pod where it is.
+        let here = if self.raw("KUBERNETES_SERVICE_HOST").is_some() { Kind::Kubernetes } else { Kind::Process };
+        match kind.unwrap_or(here) {
+            Kind::Process => {
+                let state = self.value("STATE_FILE", "the path of a file", |text| Some(PathBuf::from(text)));
+                let workers = self.value("WORKERS", "NAME=PROGRAM ARGUMENTS, with semicolons between", programs);
+                let mut workers = workers.unwrap_or_default();
+                workers.entry("echo".to_owned()).or_insert_with(|| vec![own.to_string_lossy().into_owned(), "echo".to_owned()]);
+                Runtime::Process { state: state.unwrap_or_else(|| PathBuf::from("watchkeeper-bots.db")), workers }
+            }
+            Kind::Kubernetes => Runtime::Kubernetes(Plan {
+                namespace: self.value("WORKER_NAMESPACE", "the name of a namespace", label).unwrap_or_else(|| "default".to_owned()),
+                sidecar_image: self
+                    .value("SIDECAR_IMAGE", "the name of an image", |text| (!text.contains(' ')).then(|| text.to_owned()))
+                    .unwrap_or_else(|| "watchkeeper-sidecar:latest".to_owned()),
+                brokers: common.brokers.list.clone(),
+                grace: common.grace,
+            }),
+        }
+    }
+
     fn key(&mut self) -> Option<Key> {
         self.secret("WEBHOOK_KEY", "at least 32 characters that nobody can guess", Key::new)
     }
@@ -398,11 +447,19 @@ mod tests {
     fn the_manager_always_knows_echo_and_what_else_it_is_told() {
         let own = Path::new("/bin/watchkeeper-bots");
         let manager = Manager::read(of(&[KEY]), own).expect("good");
-        assert_eq!(manager.workers, BTreeMap::from([("echo".to_owned(), vec!["/bin/watchkeeper-bots".to_owned(), "echo".to_owned()])]));
+        let workers = |manager: &Manager| match &manager.runtime {
+            Runtime::Process { workers, state: _ } => workers.clone(),
+            Runtime::Kubernetes(plan) => panic!("not asked for: {plan:?}"),
+        };
+        assert_eq!(workers(&manager), BTreeMap::from([("echo".to_owned(), vec!["/bin/watchkeeper-bots".to_owned(), "echo".to_owned()])]));
         assert_eq!((manager.gateway.as_str(), manager.replication, manager.token.is_none()), ("http://tg-gateway:8080/", 2, true));
         let manager = Manager::read(of(&[KEY, ("WORKERS", "py = python3 /srv/bot.py; echo=/bin/true;")]), own).expect("good");
-        assert_eq!(manager.workers["py"], ["python3", "/srv/bot.py"]);
-        assert_eq!(manager.workers["echo"], ["/bin/true"]);
+        assert_eq!(workers(&manager)["py"], ["python3", "/srv/bot.py"]);
+        assert_eq!(workers(&manager)["echo"], ["/bin/true"]);
+        let pod =
+            [KEY, ("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("WORKER_NAMESPACE", "telegram-serverless"), ("GRACE_PERIOD_SECONDS", "60")];
+        let Runtime::Kubernetes(plan) = Manager::read(of(&pod), own).expect("good").runtime else { panic!("it is in a pod") };
+        assert_eq!((plan.namespace.as_str(), plan.grace), ("telegram-serverless", Duration::from_secs(60)));
         let problems = Manager::read(of(&[KEY, ("WORKERS", "py"), ("MANAGER_TOKEN", "short"), ("KAFKA_REPLICATION", "0")]), own);
         let problems = problems.expect_err("bad");
         assert_eq!(

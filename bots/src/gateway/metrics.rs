@@ -1,16 +1,10 @@
 //! The gateway's series, all of them here.
 
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse as _;
-use axum::routing::get;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
 
 /// What became of a call to a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -66,23 +60,12 @@ impl Metrics {
         self.attempts.get_or_create(&OfAttempt { result }).inc();
     }
 
-    fn text(&self) -> String {
+    /// All of them.
+    pub fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("watchkeeper_gateway");
         registry.register("webhook_calls", "Calls of Telegram's by what became of them", self.webhooks.clone());
         registry.register("bot_api_attempts", "Attempts to call the Bot API by what became of them", self.attempts.clone());
         registry.register("calls_in_hand", "Calls that wait for their turn, their time or an answer", self.in_hand.clone());
-        let mut text = String::new();
-        // A string takes everything.
-        let _ = encode(&mut text, &registry);
-        text
+        registry
     }
-}
-
-/// `/metrics`.
-pub fn router(metrics: Arc<Metrics>) -> Router {
-    let answer = move || {
-        let text = metrics.text();
-        async move { ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response() }
-    };
-    Router::new().route("/metrics", get(answer))
 }

@@ -33,7 +33,8 @@ pub async fn run(settings: settings::Gateway, stop: CancellationToken) -> Result
 
     let webhook = webhook::router(webhook::Webhook::new(producer.clone(), key, metrics.clone()));
     let serving = tokio::spawn(serve(main, webhook, stop.clone(), common.grace));
-    let measuring = tokio::spawn(serve(side, metrics::router(metrics.clone()), stop.clone(), common.grace));
+    let shown = metrics.clone();
+    let measuring = tokio::spawn(serve(side, crate::metrics::router(move || shown.registry()), stop.clone(), common.grace));
     let sender = Sender::new(BotApi::new(client, &bot_api), producer, rates, give_up, stop.clone(), metrics);
     let sent = intake::run(&common.brokers, GROUP, ALL_OUTGOING, Arc::new(sender), stop.clone(), common.grace).await;
     stop.cancel();

@@ -74,7 +74,7 @@ impl From<RegistryError> for Refusal {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Taken | RegistryError::Full => Self(StatusCode::CONFLICT, error.to_string()),
-            RegistryError::Database(_) | RegistryError::Broken(_) => {
+            RegistryError::Database(_) | RegistryError::Cluster(_) | RegistryError::Broken(_) => {
                 tracing::error!("{:#}", anyhow::Error::from(error));
                 Self(StatusCode::INTERNAL_SERVER_ERROR, "the state could not be read or written".to_owned())
             }

@@ -5,6 +5,7 @@
 //! had been made of it is removed. A bot's row goes last.
 
 use super::bot::{Bot, Phase};
+use super::metrics::Metrics;
 use super::registry::{Registry, RegistryError};
 use super::runtime::{Removed, Runtime, RuntimeError, Scaling};
 use super::scale::Scaler;
@@ -101,6 +102,8 @@ pub struct Parts {
     pub cooldown: Duration,
     /// Told when somebody asked for something.
     pub wake: Notify,
+    /// What is shown of it all.
+    pub metrics: Metrics,
 }
 
 /// Runs until `stop`.
@@ -113,6 +116,7 @@ pub async fn run(parts: &Parts, stop: &CancellationToken) -> Result<(), Registry
     };
     while !stop.is_cancelled() {
         let bots = parts.registry.all().await?;
+        parts.metrics.bots(&bots);
         let mut due: Vec<(Bot, Memory)> = Vec::new();
         let mut kept = HashMap::new();
         for bot in bots {
@@ -158,6 +162,7 @@ async fn look(parts: &Parts, bot: &Bot, mut memory: Memory, began: Instant) -> M
         Err(Obstacle::Again(words)) => {
             let pause = PAUSE_FIRST.saturating_mul(1 << memory.failures.min(16)).min(PAUSE_MAX);
             memory.failures += 1;
+            parts.metrics.failures.inc();
             memory.not_before = Some(Instant::now() + pause);
             if bot.problem.as_ref() != Some(&words) {
                 tracing::warn!("bot {}: {words}; trying again", bot.id);
@@ -197,7 +202,9 @@ async fn make(parts: &Parts, bot: &Bot, memory: &mut Memory, began: Instant) -> 
                 Some(scaler) => scaler,
                 none @ None => none.insert(Scaler::new(parts.cooldown, parts.runtime.ready(&bot.id).await?, now)),
             };
-            scaler.wanted(lag, bot.bounds, now)
+            let wanted = scaler.wanted(lag, bot.bounds, now);
+            parts.metrics.scaled(&bot.id, lag, wanted);
+            wanted
         }
     };
     parts.runtime.apply(bot, replicas).await?;
@@ -232,6 +239,7 @@ async fn remove(parts: &Parts, bot: &Bot) -> Result<(), Obstacle> {
         Removed::Going => Ok(()),
         Removed::Gone => {
             parts.registry.remove(&bot.id).await?;
+            parts.metrics.gone(&bot.id);
             tracing::info!("bot {} ({}) is gone", bot.id, bot.name);
             Ok(())
         }

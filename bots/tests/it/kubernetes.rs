@@ -35,7 +35,8 @@ fn echo_bot(id: &str) -> Bot {
 }
 
 fn owner() -> k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
-    serde_json::from_value(json!({ "apiVersion": "v1", "kind": "Secret", "name": "bot-abc123def456-secrets", "uid": "uid-1" })).expect("an owner")
+    serde_json::from_value(json!({ "apiVersion": "v1", "kind": "Secret", "name": "bot-abc123def456-secrets", "uid": "uid-1" }))
+        .expect("an owner")
 }
 
 fn pretty(value: &impl serde::Serialize) -> String {
@@ -71,12 +72,16 @@ async fn a_bot_is_made_applied_again_and_removed() {
     assert_eq!(deployment["metadata"]["ownerReferences"][0]["uid"], secret["metadata"]["uid"]);
     // The token is in the Secret and nowhere else.
     assert!(!deployment.to_string().contains(token().expose()) && !secret["metadata"].to_string().contains(token().expose()));
-    let containers: Vec<&Value> = deployment["spec"]["template"]["spec"]["containers"].as_array().expect("some").iter().map(|c| &c["name"]).collect();
+    let containers: Vec<&Value> =
+        deployment["spec"]["template"]["spec"]["containers"].as_array().expect("some").iter().map(|c| &c["name"]).collect();
     assert_eq!(containers, ["bot", "sidecar"]);
 
     // What is kept is what was asked for, variables too.
     let kept = secrets.get(&bot.id).await.expect("answered").expect("there");
-    assert_eq!((kept.name, kept.image, kept.bounds, kept.env, kept.created), (bot.name.clone(), bot.image.clone(), bot.bounds, bot.env.clone(), bot.created));
+    assert_eq!(
+        (kept.name, kept.image, kept.bounds, kept.env, kept.created),
+        (bot.name.clone(), bot.image.clone(), bot.bounds, bot.env.clone(), bot.created)
+    );
     assert_eq!(kept.token.expose(), token().expose());
 
     // KEDA scales; applying again changes nothing of that.

@@ -23,6 +23,9 @@ pub enum RegistryError {
     /// The database.
     #[error("the state could not be read or written")]
     Database(#[from] sqlx::Error),
+    /// The API server.
+    #[error("the bots could not be read from the cluster, or written there")]
+    Cluster(#[from] kube::Error),
     /// Something else has written there.
     #[error("the state holds something that is no bot: {0}")]
     Broken(String),

@@ -99,8 +99,12 @@ impl Cluster {
     /// The last pods of what is being deleted are gone.
     pub fn pods_end(&self) {
         let mut inner = self.inner.lock().expect("no panic");
-        let going: Vec<String> =
-            inner.objects.iter().filter(|(_, object)| !object["metadata"]["deletionTimestamp"].is_null()).map(|(name, _)| name.clone()).collect();
+        let going: Vec<String> = inner
+            .objects
+            .iter()
+            .filter(|(_, object)| !object["metadata"]["deletionTimestamp"].is_null())
+            .map(|(name, _)| name.clone())
+            .collect();
         going.iter().for_each(|name| inner.remove(name));
     }
 }
@@ -110,7 +114,8 @@ impl Inner {
         let Some(gone) = self.objects.remove(name) else { return };
         self.applied.retain(|(object, _), _| object != name);
         let uid = gone["metadata"]["uid"].clone();
-        let belongs = |object: &Value| object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.iter().any(|o| o["uid"] == uid));
+        let belongs =
+            |object: &Value| object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.iter().any(|o| o["uid"] == uid));
         let orphans: Vec<String> = self.objects.iter().filter(|(_, object)| belongs(object)).map(|(name, _)| name.clone()).collect();
         orphans.iter().for_each(|name| self.remove(name));
     }
@@ -138,8 +143,7 @@ fn bad(status: u16, reason: &str, message: &str) -> Answer {
 
 async fn answer(State(inner): State<Arc<Mutex<Inner>>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Answer {
     let mut inner = inner.lock().expect("no panic");
-    let query: BTreeMap<String, String> =
-        url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let query: BTreeMap<String, String> = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let core = format!("/api/v1/namespaces/{NAMESPACE}/");
     let (apps, keda) = (format!("/apis/apps/v1/namespaces/{NAMESPACE}/"), format!("/apis/keda.sh/v1alpha1/namespaces/{NAMESPACE}/"));
     let known = [(core, "secrets"), (apps, "deployments"), (keda, "scaledobjects")];
@@ -183,8 +187,12 @@ fn handle(
                 .filter_map(|one| one.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
                 .collect();
             let fits = |found: &Value| wanted.iter().all(|(name, value)| found["metadata"]["labels"][name] == **value);
-            let items: Vec<&Value> =
-                inner.objects.iter().filter(|(name, found)| name.starts_with(&format!("{kind}/")) && fits(found)).map(|(_, found)| found).collect();
+            let items: Vec<&Value> = inner
+                .objects
+                .iter()
+                .filter(|(name, found)| name.starts_with(&format!("{kind}/")) && fits(found))
+                .map(|(_, found)| found)
+                .collect();
             Ok(good(200, &json!({ "kind": "List", "apiVersion": "v1", "metadata": {}, "items": items })))
         }
         "GET" => Ok(inner.objects.get(object).map_or_else(|| bad(404, "NotFound", "not found"), |found| good(200, found))),
@@ -282,12 +290,23 @@ fn typed<T: DeserializeOwned + Serialize>(sent: &Value) -> Result<(), String> {
 
 fn scaled_object(sent: &Value) -> Result<(), String> {
     let only = |value: &Value, known: &[&str]| match value.as_object() {
-        Some(fields) => fields.keys().find(|name| !known.contains(&name.as_str())).map_or(Ok(()), |name| Err(format!("unknown field {name}"))),
+        Some(fields) => {
+            fields.keys().find(|name| !known.contains(&name.as_str())).map_or(Ok(()), |name| Err(format!("unknown field {name}")))
+        }
         None => Err(format!("no object: {value}")),
     };
     only(sent, &["apiVersion", "kind", "metadata", "spec"])?;
     let spec = &sent["spec"];
-    let known = ["advanced", "cooldownPeriod", "idleReplicaCount", "maxReplicaCount", "minReplicaCount", "pollingInterval", "scaleTargetRef", "triggers"];
+    let known = [
+        "advanced",
+        "cooldownPeriod",
+        "idleReplicaCount",
+        "maxReplicaCount",
+        "minReplicaCount",
+        "pollingInterval",
+        "scaleTargetRef",
+        "triggers",
+    ];
     only(spec, &known)?;
     only(&spec["scaleTargetRef"], &["apiVersion", "kind", "name", "envSourceContainerName"])?;
     for number in ["cooldownPeriod", "maxReplicaCount", "minReplicaCount", "pollingInterval"] {
@@ -295,7 +314,8 @@ fn scaled_object(sent: &Value) -> Result<(), String> {
             return Err(format!("{number} is no int32"));
         }
     }
-    let triggers = spec["triggers"].as_array().filter(|_| spec["scaleTargetRef"]["name"].is_string()).ok_or("a required field is missing")?;
+    let triggers =
+        spec["triggers"].as_array().filter(|_| spec["scaleTargetRef"]["name"].is_string()).ok_or("a required field is missing")?;
     for trigger in triggers {
         only(trigger, &["type", "name", "metadata", "authenticationRef", "useCachedMetrics", "metricType"])?;
         let texts = trigger["metadata"].as_object().is_some_and(|metadata| metadata.values().all(Value::is_string));

@@ -1,6 +1,7 @@
 //! What the tests stand on: a broker, Telegram on both its sides, and the program's roles as processes.
 
 pub mod broker;
+pub mod cluster;
 pub mod process;
 pub mod telegram;
 

@@ -87,11 +87,7 @@ impl Runtime for Kubernetes {
 
     fn check_image(&self, image: &str) -> Result<(), String> {
         // What else is wrong with it the cluster says.
-        if image.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Ok(())
-        } else {
-            Err("worker_image must be the name of an image".to_owned())
-        }
+        if image.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(()) } else { Err("worker_image must be the name of an image".to_owned()) }
     }
 
     async fn apply(&self, bot: &Bot, wanted: u32) -> Result<(), RuntimeError> {
@@ -118,7 +114,8 @@ impl Runtime for Kubernetes {
     }
 
     async fn ready(&self, bot: &BotId) -> Result<u32, RuntimeError> {
-        let found = self.deployments.get_opt(&deployment_name(bot.as_str())).await.map_err(|error| failed("reading the Deployment", &error))?;
+        let found =
+            self.deployments.get_opt(&deployment_name(bot.as_str())).await.map_err(|error| failed("reading the Deployment", &error))?;
         let ready = found.and_then(|found| found.status?.ready_replicas).unwrap_or(0);
         Ok(u32::try_from(ready).unwrap_or(0))
     }

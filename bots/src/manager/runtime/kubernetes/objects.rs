@@ -142,22 +142,14 @@ pub fn deployment(plan: &Plan, bot: &Bot, owner: OwnerReference, replicas: Optio
             limits: quantities("50m", "64Mi"),
             ..ResourceRequirements::default()
         }),
-        volume_mounts: Some(vec![VolumeMount {
-            name: "sidecar".to_owned(),
-            mount_path: "/state".to_owned(),
-            ..VolumeMount::default()
-        }]),
+        volume_mounts: Some(vec![VolumeMount { name: "sidecar".to_owned(), mount_path: "/state".to_owned(), ..VolumeMount::default() }]),
         ..Container::default()
     };
     let pod = PodSpec {
         containers: vec![worker, sidecar],
         termination_grace_period_seconds: Some((plan.grace + GRACE_MORE).as_secs() as i64),
         security_context: Some(PodSecurityContext { fs_group: Some(USER), ..PodSecurityContext::default() }),
-        volumes: Some(vec![Volume {
-            name: "sidecar".to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
-            ..Volume::default()
-        }]),
+        volumes: Some(vec![Volume { name: "sidecar".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }]),
         ..PodSpec::default()
     };
     Deployment {

@@ -68,8 +68,13 @@ impl Secrets {
             let mut bot = read(&found)?;
             change(&mut bot);
             // With the version that was read: if there is a newer one, this is refused.
-            let wanted = json!({ "metadata": { "resourceVersion": found.metadata.resource_version, "annotations": About::of(&bot).annotation()? } });
-            match self.api.patch(&name, &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }, &Patch::Merge(&wanted)).await {
+            let wanted =
+                json!({ "metadata": { "resourceVersion": found.metadata.resource_version, "annotations": About::of(&bot).annotation()? } });
+            match self
+                .api
+                .patch(&name, &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }, &Patch::Merge(&wanted))
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(error) if is_gone(&error) => return Ok(()),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
