@@ -43,7 +43,9 @@ fn with<S, F: Future<Output = Result<()>>>(
     let settings = match settings {
         Ok(settings) => settings,
         Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("watchkeeper-bots: {problem}"));
+            for problem in problems {
+                eprintln!("watchkeeper-bots: {problem}");
+            }
             return ExitCode::from(2);
         }
     };

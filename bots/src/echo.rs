@@ -41,12 +41,12 @@ struct Envelope {
 
 #[derive(Deserialize)]
 struct Update {
-    message: Option<Text>,
+    message: Option<Heard>,
     callback_query: Option<Press>,
 }
 
 #[derive(Deserialize)]
-struct Text {
+struct Heard {
     message_id: i64,
     chat: Chat,
     text: Option<String>,
@@ -66,7 +66,7 @@ struct Press {
 /// Method and parameters of the answer to an update, if it has one.
 fn answer(envelope: Envelope) -> Option<(&'static str, Value)> {
     let Envelope { update: Update { message, callback_query } } = envelope;
-    if let Some(Text { message_id, chat, text: Some(text) }) = message {
+    if let Some(Heard { message_id, chat, text: Some(text) }) = message {
         let text = cut(&format!("Echo: {text}"), TEXT_MAX);
         return Some(("sendMessage", json!({ "chat_id": chat.id, "text": text, "reply_to_message_id": message_id })));
     }

@@ -196,7 +196,9 @@ impl Reader {
         commit(&self.consumer, &self.shared, CommitMode::Sync);
         // Leaving the group gives back what is forgotten here: it was waited for already.
         let mut state = self.shared.state();
-        parts.iter().for_each(|part| state.lanes.forget(part));
+        for part in &parts {
+            state.lanes.forget(part);
+        }
         drop(state);
         Ok(())
     }
@@ -268,7 +270,9 @@ fn commit(consumer: &BaseConsumer<Context>, shared: &Shared, mode: CommitMode) {
         // An asynchronous one that fails is told by the callback, which makes it be tried again.
         Ok(()) => {
             let mut state = shared.state();
-            moved.iter().for_each(|(part, offset)| state.lanes.committed(part, *offset));
+            for (part, offset) in &moved {
+                state.lanes.committed(part, *offset);
+            }
         }
         Err(error) => shared.complain("committing", &error),
     }
@@ -301,7 +305,9 @@ impl ConsumerContext for Context {
                     commit(consumer, &self.0, CommitMode::Sync);
                 }
                 let mut state = self.0.state();
-                parts.iter().for_each(|part| state.lanes.forget(part));
+                for part in &parts {
+                    state.lanes.forget(part);
+                }
             }
             Rebalance::Assign(list) => tracing::debug!("assigned: {:?}", parts(list)),
             Rebalance::Error(error) => self.0.complain("changing the members of the group", error),
@@ -324,7 +330,9 @@ impl ConsumerContext for Context {
             self.0.complain("committing", &error);
             let mut state = self.0.state();
             // Not committed: another offset than any, so that it is offered again.
-            parts(offsets).iter().for_each(|part| state.lanes.committed(part, -1));
+            for part in parts(offsets) {
+                state.lanes.committed(&part, -1);
+            }
         }
     }
 }

@@ -115,14 +115,12 @@ impl Sender {
 
     /// Waits until chat and bot may be written to.
     async fn turn(&self, command: &Command, stop: &CancellationToken) -> Waited {
-        loop {
-            let Err(wait) = self.pace.chat(command) else { break };
+        while let Err(wait) = self.pace.chat(command) {
             if let Waited::Stopped = waited(wait, stop).await {
                 return Waited::Stopped;
             }
         }
-        loop {
-            let Err(wait) = self.pace.bot(command) else { break };
+        while let Err(wait) = self.pace.bot(command) {
             if let Waited::Stopped = waited(wait, stop).await {
                 return Waited::Stopped;
             }

@@ -29,6 +29,10 @@ const LOOK_EVERY_ELSEWHERE: Duration = Duration::from_secs(20);
 const TOPICS_EVERY: Duration = Duration::from_mins(1);
 const WEBHOOK_EVERY: Duration = Duration::from_mins(10);
 
+/// One pass over a bot takes at most so long: clients below repeat what fails for a while by themselves. Longer would let one bot hold up
+/// the others.
+const PASS_WITHIN: Duration = Duration::from_mins(1);
+
 /// So many bots are looked at at once. More would load Kafka, fewer would let one slow bot hold up the others.
 const AT_ONCE: usize = 8;
 
@@ -138,7 +142,9 @@ pub async fn run(parts: &Parts, stop: &CancellationToken) -> Result<(), Registry
             () = stop.cancelled() => {}
             () = parts.wake.notified() => {
                 // Somebody waits: whatever paused is tried again at once.
-                memories.values_mut().for_each(|memory| memory.not_before = None);
+                for memory in memories.values_mut() {
+                    memory.not_before = None;
+                }
             }
             () = tokio::time::sleep(every) => {}
         }
@@ -148,11 +154,15 @@ pub async fn run(parts: &Parts, stop: &CancellationToken) -> Result<(), Registry
 
 /// One pass over one bot.
 async fn look(parts: &Parts, bot: &Bot, mut memory: Memory, began: Instant) -> Memory {
-    let done = match bot.phase {
-        Phase::Creating | Phase::Running => make(parts, bot, &mut memory, began).await,
-        Phase::Failed => Ok(()),
-        Phase::Deleting => remove(parts, bot).await,
+    let pass = async {
+        match bot.phase {
+            Phase::Creating | Phase::Running => make(parts, bot, &mut memory, began).await,
+            Phase::Failed => Ok(()),
+            Phase::Deleting => remove(parts, bot).await,
+        }
     };
+    let late = || Err(Obstacle::Again(format!("looking after it took longer than {} s", PASS_WITHIN.as_secs())));
+    let done = tokio::time::timeout(PASS_WITHIN, pass).await.unwrap_or_else(|_| late());
     let told = match done {
         Ok(()) => {
             memory.failures = 0;

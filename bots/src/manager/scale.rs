@@ -86,7 +86,7 @@ mod tests {
                 let need = (lag.div_ceil(LAG_PER_REPLICA) as u32).min(BOUNDS.max);
                 needs.push((now, need));
                 let wanted = scaler.wanted(lag, BOUNDS, now);
-                let lately = needs.iter().filter(|(at, _)| now - *at < s(30)).map(|(_, need)| *need).max();
+                let lately = needs.iter().filter(|(at, _)| now.saturating_sub(*at) < s(30)).map(|(_, need)| *need).max();
                 prop_assert_eq!(Some(wanted), lately);
             }
         }

@@ -145,9 +145,9 @@ async fn what_fails_in_the_middle_is_gone_on_with() {
     let (secrets, runtime) = (Secrets::new(cluster.client(), &plan()), Kubernetes::new(cluster.client(), plan()));
     secrets.add(&bot).await.expect("added");
     // KEDA is not installed, or its webhook is away: everything before it is there.
-    cluster.script(|method, object| (method == "PATCH" && object.starts_with("scaledobjects")).then_some((503, "ServiceUnavailable")));
+    cluster.script(|method, object| (method == "PATCH" && object.starts_with("scaledobjects")).then_some((500, "InternalError")));
     let failed = runtime.apply(&bot, 0).await.expect_err("it fails");
-    assert!(matches!(&failed, RuntimeError::Again(words) if words == "applying the ScaledObject: 503 as the test asked for"), "{failed}");
+    assert!(matches!(&failed, RuntimeError::Again(words) if words == "applying the ScaledObject: 500 as the test asked for"), "{failed}");
     assert_eq!(cluster.names(), [ALL[0], ALL[2]]);
     cluster.script(|_, _| None);
     runtime.apply(&bot, 0).await.expect("applied");

@@ -57,9 +57,9 @@ async fn every_update_is_answered_while_workers_and_gateway_are_stopped_and_kill
         let status = workers[who].ended().await;
         assert_eq!(status.code(), if kill { None } else { Some(0) }, "{}", workers[who].log());
         if kill {
-            killed += 1
+            killed += 1;
         } else {
-            stopped += 1
+            stopped += 1;
         }
         workers[who] = echo(&broker, &bot, folder.path(), &[]);
         if round % 4 == 0 {

@@ -33,7 +33,7 @@ async fn a_chat_waits_and_is_tried_again_in_order_while_others_go_on() {
         match (params["chat_id"].as_i64(), params["text"].as_str(), *nth) {
             (Some(1), Some("first"), 1) => Some((429, "Too Many Requests: retry after 2", json!({ "retry_after": 2 }))),
             (Some(2), Some("first"), 1 | 2) => Some((502, "Bad Gateway", json!({}))),
-            (Some(-5), _, _) => Some((400, "Bad Request: group chat was upgraded", json!({ "migrate_to_chat_id": -100_5 }))),
+            (Some(-5), _, _) => Some((400, "Bad Request: group chat was upgraded", json!({ "migrate_to_chat_id": -1_005 }))),
             _ => None,
         }
     });
@@ -48,7 +48,7 @@ async fn a_chat_waits_and_is_tried_again_in_order_while_others_go_on() {
     for chat in [1, 2, 3] {
         assert_eq!(texts(&telegram, chat), ["first", "second", "third"], "chat {chat}");
     }
-    assert_eq!(texts(&telegram, -1005), ["moved"]);
+    assert_eq!(texts(&telegram, -1_005), ["moved"]);
     let calls = telegram.calls();
     let of = |chat: i64| calls.iter().filter(move |call| call.chat() == chat).collect::<Vec<_>>();
     assert_eq!(of(1).iter().map(|call| call.status).collect::<Vec<_>>(), [429, 200, 200, 200]);

@@ -42,13 +42,12 @@ impl Sqlite {
         let mut connection = pool.acquire().await?;
         upgrade(&mut connection).await?;
         let found: Option<String> = sqlx::query_scalar("select id from wk_bots_installation").fetch_optional(&mut *connection).await?;
-        let installation = match found {
-            Some(id) => id,
-            None => {
-                let id = BotId::new().map_err(|error| RegistryError::Broken(error.to_string()))?.to_string();
-                sqlx::query("insert into wk_bots_installation (id) values ($1)").bind(&id).execute(&mut *connection).await?;
-                id
-            }
+        let installation = if let Some(id) = found {
+            id
+        } else {
+            let id = BotId::new().map_err(|error| RegistryError::Broken(error.to_string()))?.to_string();
+            sqlx::query("insert into wk_bots_installation (id) values ($1)").bind(&id).execute(&mut *connection).await?;
+            id
         };
         drop(connection);
         Ok(Self { pool, installation })

@@ -105,7 +105,9 @@ impl Cluster {
             .filter(|(_, object)| !object["metadata"]["deletionTimestamp"].is_null())
             .map(|(name, _)| name.clone())
             .collect();
-        going.iter().for_each(|name| inner.remove(name));
+        for name in going {
+            inner.remove(&name);
+        }
     }
 }
 
@@ -117,7 +119,9 @@ impl Inner {
         let belongs =
             |object: &Value| object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.iter().any(|o| o["uid"] == uid));
         let orphans: Vec<String> = self.objects.iter().filter(|(_, object)| belongs(object)).map(|(name, _)| name.clone()).collect();
-        orphans.iter().for_each(|name| self.remove(name));
+        for name in orphans {
+            self.remove(&name);
+        }
     }
 
     fn store(&mut self, name: &str, mut object: Value) -> Value {

@@ -215,11 +215,8 @@ fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Result
                 return Err(bad("message to be replied not found"));
             }
         }
-        "answerCallbackQuery" => {
-            if text("callback_query_id").is_none_or(str::is_empty) || text("text").is_some_and(|text| text.chars().count() > 200) {
-                return Err(bad("query ID is invalid, or MESSAGE_TOO_LONG"));
-            }
-        }
+        "answerCallbackQuery" if text("callback_query_id").is_none_or(str::is_empty) => return Err(bad("query ID is invalid")),
+        "answerCallbackQuery" if text("text").is_some_and(|text| text.chars().count() > 200) => return Err(bad("MESSAGE_TOO_LONG")),
         "setWebhook" => {
             let secret = text("secret_token").unwrap_or_default();
             let letters = secret.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');

@@ -61,11 +61,11 @@ impl Kubernetes {
 
 /// What an answer of the API server means.
 fn failed(doing: &str, error: &kube::Error) -> RuntimeError {
-    match error {
+    let kube::Error::Api(status) = error else { return RuntimeError::Again(format!("{doing}: {error}")) };
+    match status.code {
         // What it understands and finds wrong stays wrong. Rights and quotas (403) can be given.
-        kube::Error::Api(status) if matches!(status.code, 400 | 422) => RuntimeError::Never(format!("{doing}: {}", status.message)),
-        kube::Error::Api(status) => RuntimeError::Again(format!("{doing}: {} {}", status.code, status.message)),
-        other => RuntimeError::Again(format!("{doing}: {other}")),
+        400 | 422 => RuntimeError::Never(format!("{doing}: {}", status.message)),
+        code => RuntimeError::Again(format!("{doing}: {code} {}", status.message)),
     }
 }
 

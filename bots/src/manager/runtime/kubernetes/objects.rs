@@ -100,8 +100,8 @@ fn probe(path: &str, delay: i32, period: i32) -> Probe {
     Probe { http_get: Some(ask(path)), initial_delay_seconds: Some(delay), period_seconds: Some(period), ..Probe::default() }
 }
 
-fn quantities(cpu: &str, memory: &str) -> Option<BTreeMap<String, Quantity>> {
-    Some([("cpu", cpu), ("memory", memory)].map(|(name, value)| (name.to_owned(), Quantity(value.to_owned()))).into())
+fn quantities(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
+    [("cpu", cpu), ("memory", memory)].map(|(name, value)| (name.to_owned(), Quantity(value.to_owned()))).into()
 }
 
 /// The pods. `replicas` only where they are made for the first time.
@@ -138,8 +138,8 @@ pub fn deployment(plan: &Plan, bot: &Bot, owner: OwnerReference, replicas: Optio
         liveness_probe: Some(probe("/health", 5, 10)),
         readiness_probe: Some(probe("/ready", 3, 5)),
         resources: Some(ResourceRequirements {
-            requests: quantities("10m", "32Mi"),
-            limits: quantities("50m", "64Mi"),
+            requests: Some(quantities("10m", "32Mi")),
+            limits: Some(quantities("50m", "64Mi")),
             ..ResourceRequirements::default()
         }),
         volume_mounts: Some(vec![VolumeMount { name: "sidecar".to_owned(), mount_path: "/state".to_owned(), ..VolumeMount::default() }]),
