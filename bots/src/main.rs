@@ -1,0 +1,5 @@
+//! The `watchkeeper-bots` program: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    watchkeeper_bots::cli::main()
+}
