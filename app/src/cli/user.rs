@@ -224,7 +224,6 @@ impl Secret {
                 let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
                 first_line(file)
             }
-            Some(_) => first_line(std::io::stdin()),
             None if std::io::stdin().is_terminal() => {
                 let (first, second) = (asked("Password: ")?, asked("Once more: ")?);
                 if first != second {
@@ -232,7 +231,7 @@ impl Secret {
                 }
                 Ok(first)
             }
-            None => first_line(std::io::stdin()),
+            Some(_) | None => first_line(std::io::stdin()),
         }
     }
 }

@@ -20,7 +20,11 @@ pub(super) async fn serve() -> Response {
 mod tests {
     use super::super::auth::Role;
     use super::super::error::ErrorBody;
-    use super::super::types::*;
+    use super::super::types::{
+        AlertChannel, Audited, ChannelTested, Code, DeadLetter, Done, HealthBody, Heartbeat, Incident, Login, MadeToken, Me, Monitor,
+        MonitorMetrics, NewComment, NewPassword, NewSilence, NewToken, NewUser, Node, Order, OwnPassword, Page, ReadyBody, Recovery,
+        Reloaded, SecondFactor, SetUp, SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
+    };
     use super::super::{Access, api, audit, channels, dead_letters, incidents, periods, push, routes, silences, stream, uptime};
     use axum::http::Method;
     use schemars::generate::SchemaSettings;

@@ -7,6 +7,7 @@
 use super::super::error::ApiError;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
+use serde::{Deserialize, Deserializer, de};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -24,10 +25,17 @@ const LENGTH_MIN: usize = 10;
 const BYTES_MAX: usize = 256;
 
 /// A text that is never shown: a password, a code.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Hidden(pub String);
+
+impl<'de> Deserialize<'de> for Hidden {
+    /// A value of another kind is not repeated in the error: it may be the secret.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self).map_err(|_| de::Error::custom("expected a text"))
+    }
+}
 
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,6 +155,8 @@ mod tests {
         }
         assert!(!matches(None, &hidden("")) && !matches(Some("nonsense"), &hidden("nonsense")));
         assert_eq!(format!("{:?}", hidden("secret")), "***");
+        let refused = serde_json::from_str::<Hidden>("1234567890").unwrap_err().to_string();
+        assert!(refused.contains("expected a text") && !refused.contains("1234567890"), "{refused}");
     }
 
     #[test]
