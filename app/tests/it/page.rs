@@ -93,7 +93,10 @@ async fn the_days_of_all_monitors_come_in_one_answer() {
 #[tokio::test]
 async fn a_token_says_whose_it_is_and_nodes_are_the_installations() {
     let web = TestWeb::start().await;
-    assert_eq!(web.get("/api/v1/me").await.json(), json!({"name": "viewer", "role": "viewer", "tenant": "acme"}));
+    assert_eq!(
+        web.get("/api/v1/me").await.json(),
+        json!({"name": "viewer", "role": "viewer", "tenant": "acme", "user": null, "second_factor": false })
+    );
     assert_eq!(web.get_as("/api/v1/me", &web.foreign).await.json()["tenant"], "zenith");
     assert_eq!(web.get("/api/v1/nodes").await.status, StatusCode::FORBIDDEN);
 
