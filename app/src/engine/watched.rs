@@ -8,7 +8,7 @@ use super::step::{Cause, Step};
 use super::words::Subject;
 use crate::probe::Attempt;
 use crate::spec::MonitorSpec;
-use crate::store::{ActionRow, Decision, Deed, OpenIncident, SightRow, StoredState};
+use crate::store::{Act, ActionRow, Decision, OpenIncident, SightRow, StoredState};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -271,9 +271,9 @@ impl Watched {
     /// Folds what a person did about an incident. `None` if that changes nothing any more.
     pub fn operate(&mut self, done: &ActionRow, place: &Place<'_>, ids: &mut IdBlock) -> Option<Decision> {
         let before = self.verdict.clone();
-        let (event, cause) = match done.deed {
-            Deed::Person(action) => (Event::Operator(done.incident, action), Cause::Person(&done.actor, done.comment.as_deref())),
-            Deed::SeenOver => (Event::SeenOver(done.incident), Cause::Time),
+        let (event, cause) = match done.act {
+            Act::Person(action) => (Event::Operator(done.incident, action), Cause::Person(&done.actor, done.comment.as_deref())),
+            Act::SeenOver => (Event::SeenOver(done.incident), Cause::Time),
         };
         let judged = judge(&self.verdict, &self.spec.policy, event, place.now, ids);
         let changed = judged.verdict != before || !judged.incidents.is_empty();

@@ -155,14 +155,14 @@ pub struct Mutes {
 
 /// What was done about an incident from outside its fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Act {
     /// By a person.
     Person(Action),
     /// A node that was cut off saw it end, and told so.
     SeenOver,
 }
 
-impl Deed {
+impl Act {
     /// The stored word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -187,7 +187,7 @@ pub struct ActionRow {
     /// Of which monitor.
     pub monitor: MonitorId,
     /// What.
-    pub deed: Deed,
+    pub act: Act,
     /// Who.
     pub actor: String,
     /// What was said with it.

@@ -5,12 +5,12 @@
 //! - A beginning or an end that the other node saw too becomes an entry on the timeline of that node's incident.
 //! - An outage that only the cut-off node has seen, between the last look of the one holder and the first of the next, is an incident of
 //!   the past, with its words: those that were told, and those that are still to be told. It is never open: the holder says what is.
-//! - An end that was told, of what is open for the holder, is passed on to the holder as a deed. It ends the incident; if things are bad
+//! - An end that was told, of what is open for the holder, is passed on to the holder as an act. It ends the incident; if things are bad
 //!   all the same, it opens another one, so that whoever was told "over" last hears of it.
 
 use super::course::EntryOut;
 use super::flat::{Flat, IncidentOut, stale};
-use super::{Batch, Decision, Deed, IncidentWrite, Late, LateEnd, NoticeWrite};
+use super::{Act, Batch, Decision, IncidentWrite, Late, LateEnd, NoticeWrite};
 use std::collections::BTreeSet;
 use watchkeeper_core::verdict::NoticeEvent;
 use watchkeeper_core::{ChannelId, Micros};
@@ -39,9 +39,9 @@ pub(super) struct Found {
 }
 
 /// What a node that was cut off did about an incident of another one.
-pub(super) struct DeedOut {
+pub(super) struct ActOut {
     pub incident: i64,
-    pub deed: Deed,
+    pub act: Act,
     pub actor: String,
     pub at: i64,
 }
@@ -50,7 +50,7 @@ pub(super) struct DeedOut {
 #[derive(Default)]
 pub(super) struct Afterwards<'a> {
     pub entries: Vec<EntryOut<'a>>,
-    pub deeds: Vec<DeedOut>,
+    pub acts: Vec<ActOut>,
 }
 
 /// The beginnings and ends in what was dropped of a late batch, in their order.
@@ -130,7 +130,7 @@ impl<'a> Overtaken<'a> {
         }
         after.entries.push(self.entry(found.id, late, "found this too"));
         if !found.resolved && self.words(NoticeEvent::Resolved).any(told) {
-            after.deeds.push(DeedOut { incident: found.id, deed: Deed::SeenOver, actor: late.node.clone(), at: at.0 });
+            after.acts.push(ActOut { incident: found.id, act: Act::SeenOver, actor: late.node.clone(), at: at.0 });
         }
     }
 

@@ -34,7 +34,7 @@ pub use accounts::{
     Account, Accounts, AuditRow, Deed, NewSession, NewToken, NewUser, SessionRow, TokenRow, TokenView, Totp, UserChange, UserId, UserView,
 };
 pub use alerting::{
-    ActionRow, AttemptEnd, Attempted, DeadLetter, Deed, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth, SILENCES_MAX,
+    Act, ActionRow, AttemptEnd, Attempted, DeadLetter, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth, SILENCES_MAX,
     SentMessage, Silence, WordWrite,
 };
 pub use contract::Store;

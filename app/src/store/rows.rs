@@ -4,7 +4,7 @@ use super::accounts::{Account, AuditRow, Deed, SessionRow, TokenRow, TokenView, 
 use super::error::unreadable;
 use super::fold;
 use super::{
-    ActionRow, BeatRow, DeadLetter, Deed, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView, NoticeView,
+    Act, ActionRow, BeatRow, DeadLetter, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView, NoticeView,
     OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
 };
 use crate::channel::content::Content;
@@ -326,12 +326,12 @@ pub(super) fn maintenance(row: &impl Columns) -> Sql<MaintenanceObject> {
 
 /// An action from: id, incident, monitor, action, actor, at, comment.
 pub(super) fn action(row: &impl Columns) -> Sql<ActionRow> {
-    let deed = Deed::parse(&row.text(3)?);
+    let act = Act::parse(&row.text(3)?);
     Ok(ActionRow {
         id: row.int(0)?,
         incident: IncidentId(row.int(1)?),
         monitor: MonitorId(row.int(2)?),
-        deed: deed.ok_or_else(|| unreadable("an action is of a newer version"))?,
+        act: act.ok_or_else(|| unreadable("an action is of a newer version"))?,
         actor: row.text(4)?,
         at: Micros(row.int(5)?),
         comment: row.maybe_text(6)?,

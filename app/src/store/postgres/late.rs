@@ -3,7 +3,7 @@
 
 use super::super::error::not_yet;
 use super::super::flat::Flat;
-use super::super::late::{self, Afterwards, DeedOut, Found, Overtaken};
+use super::super::late::{self, ActOut, Afterwards, Found, Overtaken};
 use super::super::rows::{Columns, Sql};
 use super::super::{AttemptEnd, Attempted, Batch, Fence, Told};
 use super::attempt;
@@ -48,7 +48,7 @@ pub(super) async fn write(tx: &mut PgConnection, batch: &Batch, after: Afterward
         let end = AttemptEnd { notices: &notices, fence: &fence, attempted: &attempted, key, digest: told.digest, at: told.at };
         attempt::end(tx, &end).await?;
     }
-    deeds(tx, &after.deeds).await?;
+    acts(tx, &after.acts).await?;
     append(tx, after.entries).await
 }
 
@@ -89,16 +89,16 @@ async fn looked(tx: &mut PgConnection, overtaken: &Overtaken<'_>, agent: AgentId
 }
 
 /// For whoever decides.
-async fn deeds(tx: &mut PgConnection, deeds: &[DeedOut]) -> Sql<()> {
-    for deed in deeds {
+async fn acts(tx: &mut PgConnection, acts: &[ActOut]) -> Sql<()> {
+    for act in acts {
         query(
             "INSERT INTO wk_action (tenant_id, incident_id, action, actor, at)
              SELECT tenant_id, id, $2::text, $3::text, $4::int8 FROM wk_incident WHERE id = $1 AND resolved_at IS NULL",
         )
-        .bind(deed.incident)
-        .bind(deed.deed.as_str())
-        .bind(clean(&deed.actor).into_owned())
-        .bind(deed.at)
+        .bind(act.incident)
+        .bind(act.act.as_str())
+        .bind(clean(&act.actor).into_owned())
+        .bind(act.at)
         .execute(&mut *tx)
         .await?;
     }

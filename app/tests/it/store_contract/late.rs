@@ -206,8 +206,8 @@ async fn an_end_that_was_told_of_what_is_open_is_passed_on_to_whoever_decides() 
         w.store().commit(&batch).await.unwrap();
         let deeds = w.store().unfolded_actions(10).await.unwrap();
         assert_eq!(
-            deeds.iter().map(|row| (row.incident, row.deed, row.actor.as_str(), row.at)).collect::<Vec<_>>(),
-            [(id, Deed::SeenOver, "a", sec(6))]
+            deeds.iter().map(|row| (row.incident, row.act, row.actor.as_str(), row.at)).collect::<Vec<_>>(),
+            [(id, Act::SeenOver, "a", sec(6))]
         );
         let view = w.incident(&uid).await;
         assert_eq!((view.status.as_str(), story(&view).last().unwrap().0), ("open", "cut_off"));

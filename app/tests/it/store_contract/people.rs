@@ -184,11 +184,11 @@ async fn an_action_is_a_fact_until_a_batch_has_folded_it() {
         assert!(!w.store().insert_action(w.acme(), "none", Action::Resolve, "ann", None, sec(5)).await.unwrap());
         w.t.reopen().await;
         let waiting = w.store().unfolded_actions(10).await.unwrap();
-        let seen: Vec<_> = waiting.iter().map(|row| (row.incident, row.monitor, row.deed, row.at)).collect();
+        let seen: Vec<_> = waiting.iter().map(|row| (row.incident, row.monitor, row.act, row.at)).collect();
         let want = [
-            (id, w.shop, Deed::Person(Action::Acknowledge), sec(2)),
-            (id, w.shop, Deed::Person(Action::Unacknowledge), sec(3)),
-            (api, w.api, Deed::Person(Action::Resolve), sec(4)),
+            (id, w.shop, Act::Person(Action::Acknowledge), sec(2)),
+            (id, w.shop, Act::Person(Action::Unacknowledge), sec(3)),
+            (api, w.api, Act::Person(Action::Resolve), sec(4)),
         ];
         assert_eq!(seen, want, "oldest first");
         assert_eq!(waiting[0].actor, "bob");
