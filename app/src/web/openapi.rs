@@ -62,7 +62,7 @@ mod tests {
         }
 
         fn body<T: JsonSchema>(mut self) -> Self {
-            self.body = Some(|schemas| schemas.subschema_for::<T>());
+            self.body = Some(SchemaGenerator::subschema_for::<T>);
             self
         }
 
@@ -73,7 +73,7 @@ mod tests {
     }
 
     fn json<T: JsonSchema>(method: Method, path: &'static str, status: u16, summary: &'static str) -> Operation {
-        let form = Form::Json(|schemas| schemas.subschema_for::<T>());
+        let form = Form::Json(SchemaGenerator::subschema_for::<T>);
         Operation { method, path, summary, query: None, body: None, status, form, errors: &[] }
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use watchkeeper::config;
 use watchkeeper::schedule::{Cadence, Every, Plan};
 use watchkeeper::spec::{Channels, Fleet, MonitorSpec, OwnedChannel, Source};
-use watchkeeper::store::{Act, AttemptEnd, Attempted, Silence};
+use watchkeeper::store::{self, AttemptEnd, Attempted, Silence};
 use watchkeeper::web::Readiness;
 use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::quorum::Quorum;
@@ -107,8 +107,8 @@ async fn what_a_person_does_is_recorded_in_their_name_and_wakes_the_engine() {
         tokio::time::timeout(LONG, web.wake_actions.notified()).await.expect("the engine is woken");
     }
     let actions = web.world.store().unfolded_actions(10).await.unwrap();
-    let seen: Vec<(Act, &str)> = actions.iter().map(|row| (row.act, row.actor.as_str())).collect();
-    assert_eq!(seen, [Action::Acknowledge, Action::Unacknowledge, Action::Resolve].map(|action| (Act::Person(action), "operator")));
+    let seen: Vec<(store::Act, &str)> = actions.iter().map(|row| (row.act, row.actor.as_str())).collect();
+    assert_eq!(seen, [Action::Acknowledge, Action::Unacknowledge, Action::Resolve].map(|action| (store::Act::Person(action), "operator")));
     assert_eq!(actions.iter().map(|row| row.comment.as_deref()).collect::<Vec<_>>(), [Some("the disk is full"), None, None]);
     let answer = web.post_as(&format!("/api/v1/incidents/{uid}/comments"), &web.admin, r#"{"text":"it was\nthe cat"}"#).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);

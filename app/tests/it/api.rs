@@ -170,7 +170,7 @@ async fn walked(by_session: bool) {
             path if of_the_installation(path) => assert_eq!(foreign, StatusCode::FORBIDDEN, "{method} {path}"),
             // A token has no account; and nothing is confirmed that was not begun.
             path if path.starts_with("/api/v1/me/") => {
-                assert_eq!(foreign.is_success(), by_session && !operation.is(&Method::PUT, "/api/v1/me/second-factor"))
+                assert_eq!(foreign.is_success(), by_session && !operation.is(&Method::PUT, "/api/v1/me/second-factor"));
             }
             // Lists and things of its own; and zenith has a `shop` of its own.
             path if own_things => assert!(foreign.is_success(), "{method} {path} of another tenant: {foreign}"),

@@ -72,16 +72,14 @@ pub fn hash(password: &Hidden) -> Result<String, HashError> {
 
 /// Whether the password is the one of which this is the stored form. Without one it takes as long, and is not.
 fn matches(stored: Option<&str>, password: &Hidden) -> bool {
-    match stored.map(PasswordHash::new) {
+    if let Some(Ok(stored)) = stored.map(PasswordHash::new) {
         // The hashes are compared in constant time.
-        Some(Ok(stored)) => argon2().verify_password(password.0.as_bytes(), &stored).is_ok(),
-        None | Some(Err(_)) => {
-            let mut nothing = [0_u8; Params::DEFAULT_OUTPUT_LEN];
-            // What comes out is thrown away: this is for the time alone.
-            let _ = argon2().hash_password_into(password.0.as_bytes(), b"nobody's salt...", std::hint::black_box(&mut nothing));
-            false
-        }
+        return argon2().verify_password(password.0.as_bytes(), &stored).is_ok();
     }
+    let mut nothing = [0_u8; Params::DEFAULT_OUTPUT_LEN];
+    // What comes out is thrown away: this is for the time alone.
+    let _ = argon2().hash_password_into(password.0.as_bytes(), b"nobody's salt...", std::hint::black_box(&mut nothing));
+    false
 }
 
 /// Why a password could not be hashed.

@@ -11,7 +11,7 @@ fn user(name: &str, role: &str) -> NewUser {
     NewUser { uid, name: name.into(), login, password: Some(format!("hash of {name}")), role: role.into() }
 }
 
-fn begun<'a>(hash: u8, user: UserId, scope: TenantScope, password: &'a str) -> NewSession<'a> {
+fn begun(hash: u8, user: UserId, scope: TenantScope, password: &str) -> NewSession<'_> {
     NewSession { hash: [hash; 32], user, tenant: scope.0, address: "192.0.2.1", password: Some(password) }
 }
 

@@ -99,8 +99,8 @@ fn overtaken(mut decision: Decision) -> Decision {
     decision
 }
 
-fn late(told: Vec<Told>, ends: Vec<LateEnd>) -> Option<Late> {
-    Some(Late { node: "a".into(), told, ends, wait: true })
+fn late(told: Vec<Told>, ends: Vec<LateEnd>) -> Late {
+    Late { node: "a".into(), told, ends, wait: true }
 }
 
 #[tokio::test]
@@ -116,9 +116,11 @@ async fn an_outage_that_only_the_cut_off_node_saw_is_an_incident_of_the_past() {
         // The holder has seen another one since: that is another outage.
         let (other, _, of_holder) = w.opens(w.shop, "down", sec(8));
         w.commit_decisions(vec![other]).await;
-        let first = Batch { decisions: vec![overtaken(opened)], late: late(vec![told(&began, w.hook, "k", false)], ends), ..w.batch() };
+        let first =
+            Batch { decisions: vec![overtaken(opened)], late: Some(late(vec![told(&began, w.hook, "k", false)], ends)), ..w.batch() };
         w.store().commit(&first).await.unwrap();
-        let second = Batch { decisions: vec![overtaken(resolved)], late: late(vec![told(&over, w.hook, "l", false)], vec![]), ..w.batch() };
+        let second =
+            Batch { decisions: vec![overtaken(resolved)], late: Some(late(vec![told(&over, w.hook, "l", false)], vec![])), ..w.batch() };
         w.store().commit(&second).await.unwrap();
 
         let view = w.incident(&uid).await;
@@ -146,7 +148,7 @@ async fn both_ends_of_an_outage_may_be_in_one_batch() {
         let (opened, id, uid) = w.opens(w.shop, "down", sec(4));
         let resolved = w.resolves(w.shop, id, &uid, sec(6));
         let ends = vec![end(&resolved)];
-        let batch = Batch { decisions: vec![overtaken(opened), overtaken(resolved)], late: late(vec![], ends), ..w.batch() };
+        let batch = Batch { decisions: vec![overtaken(opened), overtaken(resolved)], late: Some(late(vec![], ends)), ..w.batch() };
         w.store().commit(&batch).await.unwrap();
         let view = w.incident(&uid).await;
         assert_eq!((view.opened_at, view.resolved_at), (sec(4), Some(sec(6))));
@@ -164,8 +166,11 @@ async fn what_a_cut_off_node_left_open_waits_for_the_look_of_whoever_decides() {
         let mut over = w.resolves(w.shop, id, &uid, sec(9));
         let made_up = LateEnd { write: over.incidents[0].clone(), notices: Some(over.notices.drain(..).collect()) };
         let began = format!("incident/{uid}/opened/0");
-        let batch =
-            Batch { decisions: vec![overtaken(opened)], late: late(vec![told(&began, w.hook, "k", false)], vec![made_up]), ..w.batch() };
+        let batch = Batch {
+            decisions: vec![overtaken(opened)],
+            late: Some(late(vec![told(&began, w.hook, "k", false)], vec![made_up])),
+            ..w.batch()
+        };
         assert!(matches!(w.store().commit(&batch).await, Err(StoreError::NotYet)));
         // A look that finds it bad says nothing yet: an incident may follow.
         let other = w.store().join("node-b", "local", "boot-b", T0).await.unwrap();
@@ -201,8 +206,11 @@ async fn an_end_that_was_told_of_what_is_open_is_passed_on_to_whoever_decides() 
         let mut resolved = w.resolves(w.shop, id, &uid, sec(6));
         resolved.notices.push(notice(w.chat, id, &uid, NoticeEvent::Resolved, Severity::Critical, sec(6)));
         let over = format!("incident/{uid}/resolved/1");
-        let batch =
-            Batch { decisions: vec![overtaken(resolved.clone())], late: late(vec![told(&over, w.hook, "k", false)], vec![]), ..w.batch() };
+        let batch = Batch {
+            decisions: vec![overtaken(resolved.clone())],
+            late: Some(late(vec![told(&over, w.hook, "k", false)], vec![])),
+            ..w.batch()
+        };
         w.store().commit(&batch).await.unwrap();
         let deeds = w.store().unfolded_actions(10).await.unwrap();
         assert_eq!(
