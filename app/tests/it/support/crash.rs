@@ -19,8 +19,10 @@ use watchkeeper::store::{self, IncidentFilter, IncidentView, Store, TenantScope}
 /// A life needs about three seconds, half a minute with a provider that hangs or digests that wait for each other; on a busy
 /// machine, or while its disk still writes what was just compiled, many times that.
 const LIFE_LIMIT: Duration = Duration::from_mins(5);
-/// Lives that run at the same time. They mostly wait.
-const AT_ONCE: usize = 32;
+/// Lives that run at the same time. More keep two cores from everything else; fewer only wait.
+const AT_ONCE: usize = 16;
+/// One test of many crashes at a time, for the same reason.
+static TURN: Mutex<()> = Mutex::new(());
 /// Calls that change nothing: before and after are one, and one is as good as another.
 const READS: [&str; 14] = [
     "due_notices",
@@ -143,6 +145,7 @@ pub fn has_postgres() -> bool {
 
 /// Runs all of them, many at a time; what failed is written down.
 pub fn all_of(runs: &[(Scene, Option<Moment>)], check: Check, problems: &Mutex<Vec<String>>) -> Vec<(Scene, Ran)> {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
