@@ -85,7 +85,7 @@ test('an administrator makes and removes users and tokens, and all of it is in t
   await page.keyboard.press('p');
   const people = page.getByRole('region', { name: 'Users' });
   await people.getByLabel('Name').fill('Bob');
-  await people.getByLabel('Role', { exact: true }).selectOption('viewer');
+  await people.locator('form select').selectOption('viewer');
   await people.getByLabel('Password').fill(PASSWORD);
   await people.getByRole('button', { name: 'Add' }).click();
   await people.getByRole('listitem').filter({ hasText: 'Bob' }).waitFor();
