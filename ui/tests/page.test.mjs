@@ -80,7 +80,7 @@ test('signed out is signed out, and a wrong token or password is refused in word
   await page.getByText('Live', { exact: true }).waitFor();
 });
 
-test('an administrator makes and removes users and tokens, and all of it is in the log', { skip: 'never seen to pass: its fields are not found yet' }, async () => {
+test('an administrator makes and removes users and tokens, and all of it is in the log', async () => {
   await page.keyboard.press('g');
   await page.keyboard.press('p');
   const people = page.getByRole('region', { name: 'Users' });
@@ -95,7 +95,7 @@ test('an administrator makes and removes users and tokens, and all of it is in t
   const tokens = page.getByRole('region', { name: 'Access tokens' });
   await tokens.getByLabel('Name').fill('grafana');
   await tokens.getByRole('button', { name: 'Add' }).click();
-  const token = await tokens.getByText(/^wk_/).textContent();
+  const token = await tokens.locator('p.secret').textContent();
   assert.equal((await fetch(`${fleet.url}api/v1/me`, { headers: { authorization: `Bearer ${token}` } })).status, 200);
   page.on('dialog', (dialog) => void dialog.accept());
   await tokens.getByRole('button', { name: 'Remove: grafana' }).click();
