@@ -14,7 +14,8 @@ use watchkeeper_core::Micros;
 pub const SETTING: &str = "track_commit_timestamp=on";
 
 /// Sights, verdicts, beginnings and ends of incidents, and attempts to deliver are decisions. Entries on a timeline are not: anybody may
-/// add one. Nor is an incident that is over when it is written: a node that was cut off brings what it alone saw, which decides nothing.
+/// add one. Nor is an incident of the past that a node which was cut off brings: its timeline
+/// says so in the second entry, which is looked for when the transaction ends.
 const TRIGGERS: &str = "
     CREATE TABLE proof_decision (nth bigserial PRIMARY KEY, xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
         node text NOT NULL DEFAULT session_user, what text NOT NULL, scope text NOT NULL, epoch int8, holder text);
@@ -37,7 +38,16 @@ const TRIGGERS: &str = "
     END $$;
     CREATE TRIGGER proof_sight AFTER INSERT OR UPDATE ON wk_sight FOR EACH ROW EXECUTE FUNCTION proof_decision('site/local/');
     CREATE TRIGGER proof_verdict AFTER INSERT OR UPDATE ON wk_verdict FOR EACH ROW EXECUTE FUNCTION proof_decision('verdict/');
-    CREATE TRIGGER proof_opened AFTER INSERT ON wk_incident FOR EACH ROW WHEN (new.status <> 'resolved') EXECUTE FUNCTION proof_decision('verdict/');
+    CREATE FUNCTION proof_opened() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO proof_decision (what, scope, epoch, holder)
+            SELECT tg_table_name, x.scope, l.epoch, l.holder
+            FROM (SELECT 'verdict/' || (new.monitor_id % 16)::text) AS x (scope) LEFT JOIN wk_lease l ON l.scope = x.scope
+            WHERE new.resolved_at IS NULL
+               OR NOT EXISTS (SELECT 1 FROM wk_incident_event e WHERE e.incident_id = new.id AND e.nth = 1 AND e.kind = 'cut_off');
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER proof_opened AFTER INSERT ON wk_incident DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION proof_opened();
     CREATE TRIGGER proof_resolved AFTER UPDATE ON wk_incident FOR EACH ROW
         WHEN (old.status <> new.status) EXECUTE FUNCTION proof_decision('verdict/');
 

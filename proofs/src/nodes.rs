@@ -201,17 +201,12 @@ impl Found {
             &format!("monitors with more or fewer incidents than times down ({} times, {} incidents)", self.outages, self.incidents),
         );
         section.none(&self.untold, "beginnings and ends that one of the webhooks never heard of");
-        section.none(
-            &self.unexplained,
-            "words that came again without a fault before, or more than once more after one (of a cut each side may tell each word once)",
-        );
-        // Of what happens while a link is cut either side may tell, each of it once: that is among the words above.
-        let one_sided = self.of.iter().filter(|(fault, _)| !matches!(fault, Fault::CutOff | Fault::Silenced));
-        let most = one_sided.map(|(_, of)| of.most).max().unwrap_or_default();
-        section.aim(
-            most <= 1,
-            &format!("messages that came again at one webhook after a kill, a stop, a freeze or a fault of the database: {most} at most, aim at most 1"),
-        );
+        section.none(&self.unexplained, "words that came again without a fault before, or more than once more after one");
+        let (cut, others): (Vec<_>, Vec<_>) = self.of.iter().partition(|(fault, _)| matches!(fault, Fault::CutOff | Fault::Silenced));
+        for (of, what) in [(others, "a kill, a stop, a freeze or a fault of the database"), (cut, "a cut, of which either side may tell")] {
+            let most = of.into_iter().map(|(_, of)| of.most).max().unwrap_or_default();
+            section.aim(most <= 1, &format!("messages that came again at one webhook after {what}: {most} at most, aim at most 1"));
+        }
         section.none(&self.fallen, &format!("processes that ended otherwise than they were made to, over {rounds} rounds"));
         section.none(&self.unsound, "faults in the integrity check and in the form of messages");
         let [p50, p99, max] = [50.0, 99.0, 100.0].map(|p| percentile(&self.told_after, p));

@@ -17,8 +17,7 @@ pub(super) fn late(node: &str, batch: &Batch, meanwhile: &Meanwhile, now: Micros
     let told = if words().next().is_none() {
         Vec::new()
     } else {
-        let of_batch = |told: &&crate::store::Told| words().any(|word| word.cause == told.cause && word.channel == told.channel);
-        meanwhile.told.iter().filter(of_batch).cloned().collect()
+        meanwhile.told.iter().filter(|told| words().any(|word| told.is(word))).cloned().collect()
     };
     let mut ends = Vec::new();
     for decision in &batch.decisions {
@@ -45,7 +44,7 @@ fn made_up(decision: &Decision, id: IncidentId, began: Micros, now: Micros) -> L
         (message.event, message.detail) = (NoticeEvent::Resolved, Some(was));
         (message.resolved_at, message.resolved_why) = (Some(at), Some(why.as_str().to_owned()));
         let nth = word.nth + 1;
-        let cause = format!("incident/{}/{}/{nth}", message.incident, message.event.as_str());
+        let cause = NoticeWrite::cause_of(&message.incident, message.event, nth);
         Some(NoticeWrite { cause, event: message.event, nth, content: Content::Incident(message), at, not_before: None, ..word.clone() })
     };
     let opened = decision.notices.iter().filter(|word| word.incident == id && word.event == NoticeEvent::Opened);

@@ -222,7 +222,7 @@ impl CutOff {
                 returning.looks += u32::from(not_yet);
                 returning.broken += u32::from(!unavailable && !not_yet);
                 if returning.broken >= BROKEN_MAX {
-                    returning.broken = 0;
+                    (returning.broken, returning.looks) = (0, 0);
                     aside(&self.journal, batch, &error).await?;
                     return Ok(Some(GivenBack { batch: Batch::default(), committed: Committed::default() }));
                 }
@@ -360,7 +360,7 @@ fn told_twice(batch: &Batch, committed: &Committed) -> u64 {
     let Some(late) = &batch.late else { return 0 };
     let dropped = batch.decisions.iter().filter(|decision| decision.fences.iter().any(|fence| committed.stale.contains(&fence.scope)));
     let words = dropped.flat_map(|decision| &decision.notices);
-    words.filter(|word| late.told.iter().any(|told| word.cause == told.cause && word.channel == told.channel)).count() as u64
+    words.filter(|word| late.told.iter().any(|told| told.is(word))).count() as u64
 }
 
 async fn aside(journal: &Arc<Mutex<Journal>>, batch: Batch, error: &StoreError) -> io::Result<()> {

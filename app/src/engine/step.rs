@@ -167,7 +167,7 @@ impl Step<'_> {
             *said = rest;
             let rule = self.policy.rules.iter().find(|r| r.key == *told.rule);
             decision.notices.push(NoticeWrite {
-                cause: format!("incident/{}/{}/{}", told.incident, told.event.as_str(), notice.nth),
+                cause: NoticeWrite::cause_of(told.incident, told.event, notice.nth),
                 incident: id,
                 event: notice.event,
                 nth: notice.nth,

@@ -49,6 +49,14 @@ impl Every {
         Self { default, up: None, degraded: None, down: None, unknown: None }
     }
 
+    /// Between two windows at that pace.
+    const fn at(&self, pace: Pace) -> Dur {
+        match pace {
+            Pace::Steady(health) => self.of(health),
+            Pace::Recheck => self.default,
+        }
+    }
+
     const fn of(&self, health: Health) -> Dur {
         let own = match health {
             Health::Up => self.up,
@@ -153,34 +161,28 @@ impl Cadence {
     /// When the next attempt is due. `spread` moves the grid (from the monitor's id); `last` is when the last attempt began.
     /// Never before `now`.
     pub fn next(&self, spread: u64, pace: Pace, last: Option<Micros>, now: Micros) -> Micros {
-        let steady = match (&self.plan, pace) {
-            (Plan::Every(every), Pace::Steady(health)) => grid(every.of(health), spread, now),
-            (Plan::Every(every), Pace::Recheck) => grid(every.default, spread, now),
+        let steady = match &self.plan {
+            Plan::Every(every) => grid(every.at(pace), spread, now),
             // A pattern without any further window: look again in a day, which costs nothing.
-            (Plan::Cron(cron), Pace::Steady(_) | Pace::Recheck) => cron.next(now).unwrap_or(now + Dur::secs(86_400)),
+            Plan::Cron(cron) => cron.next(now).unwrap_or(now + Dur::secs(86_400)),
         };
         match pace {
             Pace::Steady(_) => steady,
             Pace::Recheck => last.map_or(now, |last| (last + self.recheck).max(now)).min(steady),
         }
     }
-}
 
-impl Cadence {
     /// The newest window between an attempt that began at `last` and `now`, in which nobody looked, with how many went by before it. What
     /// was run a moment before its window has had it.
     pub fn overdue(&self, spread: u64, pace: Pace, last: Micros, now: Micros) -> Option<(Micros, u64)> {
-        let (window, before) = match (&self.plan, pace) {
-            (Plan::Every(every), pace) => {
-                let step = match pace {
-                    Pace::Steady(health) => every.of(health),
-                    Pace::Recheck => every.default,
-                };
+        let (window, before) = match &self.plan {
+            Plan::Every(every) => {
+                let step = every.at(pace);
                 let window = grid(step, spread, now) - step;
                 (window, (window - last).0.saturating_sub(1) / step.0.max(1))
             }
             // Windows of a pattern are not counted one by one.
-            (Plan::Cron(cron), Pace::Steady(_) | Pace::Recheck) => (cron.previous(now, true)?, 0),
+            Plan::Cron(cron) => (cron.previous(now, true)?, 0),
         };
         (window > last).then_some((window, before.max(0) as u64))
     }

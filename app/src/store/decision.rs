@@ -95,6 +95,13 @@ pub struct Told {
     pub at: Micros,
 }
 
+impl Told {
+    /// Whether that is what was told.
+    pub fn is(&self, word: &NoticeWrite) -> bool {
+        self.cause == word.cause && self.channel == word.channel
+    }
+}
+
 /// A heartbeat as it is stored. Times of phases in µs; -1 in `code`, `size` and `value` stands for absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "BeatLine", try_from = "BeatLine")]
@@ -326,7 +333,7 @@ fn word<'de, D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
 /// A notice to be told; unique by (cause, channel). Inserted as `due`, ignored when it is there already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeWrite {
-    /// `incident/<uid>/<event>/<nth>`: the same again means the same notice.
+    /// [`NoticeWrite::cause_of`].
     pub cause: String,
     /// About which incident.
     pub incident: IncidentId,
@@ -348,6 +355,13 @@ pub struct NoticeWrite {
     pub cooldown: Dur,
     /// Not to be told before then, and why: the route's hours.
     pub not_before: Option<(Micros, String)>,
+}
+
+impl NoticeWrite {
+    /// The key of a word about an incident: the same again means the same notice.
+    pub fn cause_of(incident: &str, event: NoticeEvent, nth: u32) -> String {
+        format!("incident/{incident}/{}/{nth}", event.as_str())
+    }
 }
 
 /// One line of the live stream.

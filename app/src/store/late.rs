@@ -113,7 +113,7 @@ impl<'a> Overtaken<'a> {
 
     fn ended(&self, at: Micros, found: Option<&Found>, late: &'a Late, flat: &mut Flat<'a>, after: &mut Afterwards<'a>) {
         let tenant = self.decision.tenant;
-        let told = |word: &NoticeWrite| late.told.iter().any(|told| word.cause == told.cause && word.channel == told.channel);
+        let told = |word: &NoticeWrite| late.told.iter().any(|told| told.is(word));
         if flat.opened.iter().any(|opened| opened.id == self.incident) {
             // Of the past, since a moment ago: its end is there, its words are not.
             flat.notices.extend(self.words(NoticeEvent::Resolved).map(|word| (tenant, word)));
@@ -147,7 +147,7 @@ impl<'a> Overtaken<'a> {
             | IncidentWrite::Acknowledge { at, summary, .. }
             | IncidentWrite::Note { at, summary, .. } => (*at, summary, NoticeEvent::Resolved),
         };
-        let told = late.told.iter().filter(|told| self.words(event).any(|word| word.cause == told.cause && word.channel == told.channel));
+        let told = late.told.iter().filter(|told| self.words(event).any(|word| told.is(word)));
         let told = match told.count() {
             0 => "told nobody".to_owned(),
             told => format!("told {}", crate::counted(told, "channel")),

@@ -3,7 +3,7 @@
 use crate::alerting_api::{dead_letter, owned_hook};
 use crate::store_contract::world;
 use crate::support::app::{TestApp, until};
-use crate::support::servers::closed_port;
+use crate::support::servers::Closed;
 use crate::support::store::TestStore;
 use crate::support::web::TestWeb;
 use jiff::tz::TimeZone;
@@ -154,10 +154,11 @@ async fn what_waits_for_a_channel_that_was_seen_to_work_is_tried_at_once() {
 
 #[tokio::test]
 async fn an_incident_is_taken_on_given_back_and_ended_by_a_person() {
+    let closed = Closed::port();
     let yaml = format!(
         "defaults: {{ every: 1s, recheck: 1s, timeout: 900ms, down_after: 2 }}\n\
          monitors:\n  - name: shop\n    probe: {{ tcp: {{ address: '{}' }} }}\n",
-        closed_port().await
+        closed.address
     );
     let store = TestStore::sqlite().await;
     let app = TestApp::start(&yaml, store.store.clone()).await;

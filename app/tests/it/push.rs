@@ -156,9 +156,15 @@ async fn one_monitor_gone_wild_is_slowed() {
     }
     let slowed = statuses.iter().filter(|s| **s == StatusCode::TOO_MANY_REQUESTS).count();
     let taken = statuses.iter().filter(|s| **s == StatusCode::OK).count();
-    assert_eq!(slowed + taken, 800, "{statuses:?}");
+    // On a busy machine a store may be too slow to say whether it has taken one.
+    let unsure = statuses.iter().filter(|s| **s == StatusCode::SERVICE_UNAVAILABLE).count();
+    assert_eq!(slowed + taken + unsure, 800, "{statuses:?}");
     assert!(taken >= 60 && slowed >= 1, "{taken} taken, {slowed} slowed");
-    assert_eq!(recorded(&web).await.len(), taken, "what was refused was not recorded");
+    let recorded = recorded(&web).await.len();
+    assert!(
+        (taken..=taken + unsure).contains(&recorded),
+        "{recorded} recorded of {taken} taken and {unsure} unsure: what was refused was not"
+    );
     web.stop().await;
 }
 

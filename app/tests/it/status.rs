@@ -1,9 +1,9 @@
 //! `watchkeeper status`, `healthcheck` and `token create` against a real server.
 
 use crate::store_contract::world;
+use crate::support::servers::Closed;
 use crate::support::web::TestWeb;
 use std::net::SocketAddr;
-use tokio::net::TcpListener;
 use watchkeeper::cli::client::Client;
 use watchkeeper::cli::status::{healthcheck, status, token_create};
 use watchkeeper::cli::term::Term;
@@ -48,10 +48,10 @@ async fn what_stands_in_the_way_is_said() {
     let web = TestWeb::start().await;
     let asks = |address| client(address, "wk_wrong");
     let refused = status(&asks(web.address), false, PLAIN, &web.clock).await.unwrap_err().to_string();
-    assert!(refused.contains("401") && refused.contains("a valid token is needed"), "{refused}");
+    assert!(refused.contains("401") && refused.contains("send a valid token"), "{refused}");
     assert!(!refused.contains("wk_wrong") && refused.contains("(the token is that of /"), "{refused}");
-    // A port that was free a moment ago.
-    let nobody = { TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() };
+    let closed = Closed::port();
+    let nobody = closed.address;
     for error in [status(&asks(nobody), false, PLAIN, &web.clock).await.unwrap_err(), healthcheck(nobody, &web.clock).await.unwrap_err()] {
         let text = error.to_string();
         assert!(text.contains(&nobody.to_string()) && text.contains("is `watchkeeper serve` running?"), "{text}");

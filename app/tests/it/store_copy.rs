@@ -43,7 +43,7 @@ async fn tables(url: &str) -> i64 {
 
 #[tokio::test]
 async fn an_installation_moves_there_and_back_with_all_it_remembers() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let t = TestStore::sqlite().await;
     let mut w = World::new(t.shared()).await;
     past::write(&mut w).await;
@@ -134,7 +134,7 @@ async fn fill_every_column(url: &str) -> String {
 
 #[tokio::test]
 async fn no_table_and_no_column_is_forgotten() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let t = TestStore::sqlite().await;
     let mut w = World::new(t.shared()).await;
     past::write(&mut w).await;
@@ -166,7 +166,7 @@ async fn no_table_and_no_column_is_forgotten() {
 
 #[tokio::test]
 async fn a_store_that_is_used_or_foreign_or_not_empty_is_refused_and_stays_as_it_is() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let t = TestStore::sqlite().await;
     let mut w = World::new(t.shared()).await;
     past::write(&mut w).await;
@@ -210,7 +210,7 @@ async fn a_store_that_is_used_or_foreign_or_not_empty_is_refused_and_stays_as_it
 
 #[tokio::test]
 async fn a_copy_that_fails_in_the_middle_leaves_nothing() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let t = TestStore::sqlite().await;
     let mut w = World::new(t.shared()).await;
     past::write(&mut w).await;
@@ -297,7 +297,7 @@ async fn a_copy_into_a_file_that_was_killed_is_begun_anew() {
 
 #[tokio::test]
 async fn a_hundred_thousand_heartbeats_stream_through() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let t = a_hundred_thousand_heartbeats().await;
     let mut most = 0;
     let mut before = 0;
@@ -314,7 +314,7 @@ async fn a_hundred_thousand_heartbeats_stream_through() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_tells_nothing_twice_after_a_move() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let hook = webhook::start(false).await;
     let (server, well) = switch::http(false).await;
     let folder = tempfile::tempdir().unwrap();

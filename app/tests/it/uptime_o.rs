@@ -1,7 +1,7 @@
 //! UptimeOAgent's installations, run by the shipped program as their users run them: two variables, and tables.
 
 use crate::support::app::until;
-use crate::support::servers::closed_port;
+use crate::support::servers::Closed;
 use crate::support::uptime_o::{Installation, Target};
 use serde_json::{Value as Json, json};
 
@@ -121,7 +121,8 @@ async fn whatever_is_answered_has_its_row() {
     let nul = Target::answering("application/json", br#"{"a":"b\u0000c"}"#).await;
     seed.watch(1, "html", "HTTP", &html.server.url("/"), 1).await;
     seed.watch(2, "nul", "HTTP", &nul.server.url("/"), 1).await;
-    seed.watch(3, "refuses", "HTTP", &format!("http://{}/", closed_port().await), 1).await;
+    let closed = Closed::port();
+    seed.watch(3, "refuses", "HTTP", &format!("http://{}/", closed.address), 1).await;
     seed.watch(4, "port", "TCP", &html.server.address.to_string(), 1).await;
     seed.watch(5, "host", "PING", "127.0.0.1", 1).await;
     let agent = seed.agent("va", &[]);

@@ -1,7 +1,7 @@
 //! What goes wrong around UptimeOAgent's installations: rows that cannot be used, tables that are gone, a database that is away.
 
 use crate::support::app::until;
-use crate::support::servers::closed_port;
+use crate::support::servers::free_address;
 use crate::support::uptime_o::{Installation, Target, Way};
 use serde_json::json;
 use std::process::Command;
@@ -120,7 +120,7 @@ async fn the_commands_find_what_the_variables_started() {
     let Some(seed) = Installation::new().await else { return };
     let target = Target::answering("text/plain", b"ok").await;
     seed.watch(1, "shop of the tables", "HTTP", &target.server.url("/"), 1).await;
-    let listen = closed_port().await;
+    let listen = free_address().await;
     let file = seed.folder.path().join("beside.yaml");
     std::fs::write(
         &file,

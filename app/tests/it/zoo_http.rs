@@ -2,7 +2,7 @@
 //! servers of every unusual but correct kind, which must be up.
 
 use crate::support::probing::ROUNDS;
-use crate::support::servers::{Deaf, Identity, NameServer, Say, Server, closed_port, drain, read_head, reset};
+use crate::support::servers::{Closed, Deaf, Identity, NameServer, Say, Server, drain, free_address, read_head, reset};
 use crate::support::zoo::{PLENTY, SCARCE, always, attempt, attempt_guarded, net, net_asking};
 use hickory_resolver::proto::op::ResponseCode;
 use http_body_util::{BodyExt as _, Full};
@@ -74,13 +74,13 @@ async fn a_second_name_server_helps_out() {
     let good = NameServer::start(Say::Addresses(vec![Ipv4Addr::LOCALHOST]), Duration::ZERO).await;
     let server = Server::http(OK).await;
     let url = format!("http://shop.test:{}/", server.address.port());
-    always(&get(&url), &net_asking(&[closed_port().await, broken.address, good.address]), PLENTY, Outcome::Up).await;
+    always(&get(&url), &net_asking(&[free_address().await, broken.address, good.address]), PLENTY, Outcome::Up).await;
 }
 
 #[tokio::test]
 async fn refused() {
-    let closed = closed_port().await;
-    always(&get(&format!("http://{closed}/")), &net(), PLENTY, Outcome::Down(Reason::TcpRefused)).await;
+    let closed = Closed::port();
+    always(&get(&format!("http://{}/", closed.address)), &net(), PLENTY, Outcome::Down(Reason::TcpRefused)).await;
 }
 
 #[tokio::test]
@@ -556,6 +556,7 @@ async fn a_proxy_carries_both_schemes_and_its_refusal_is_named() {
     always(&through("u:p@", "http://shop.test/x"), &net(), PLENTY, Outcome::Up).await;
     always(&through("", "https://shop.test/x"), &net(), PLENTY, Outcome::Down(Reason::HttpProxy)).await;
     always(&through("", "http://shop.test/x"), &net(), PLENTY, Outcome::Down(Reason::HttpProxy)).await;
-    let nobody = format!("http: {{ url: \"http://shop.test/\", proxy: \"http://{}\" }}", closed_port().await);
+    let closed = Closed::port();
+    let nobody = format!("http: {{ url: \"http://shop.test/\", proxy: \"http://{}\" }}", closed.address);
     always(&nobody, &net(), PLENTY, Outcome::Down(Reason::HttpProxy)).await;
 }

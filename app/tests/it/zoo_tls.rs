@@ -366,7 +366,7 @@ async fn silence_and_hanging_up_before_starttls_have_their_own_names() {
 /// The same server without and with TLS: other tests' connections to it may meet either, and take both.
 #[tokio::test]
 async fn a_real_postgresql_is_heard_with_tls_and_without() {
-    let Some(database) = crate::support::postgres::fresh_database().await else { return };
+    let Some(database) = crate::support::postgres::empty_database().await else { return };
     let url = url::Url::parse(&database.url).unwrap();
     let root = Authority::root("root");
     let (identity, file) = (root.issue(HERE, GOOD), root.file());

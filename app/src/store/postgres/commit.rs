@@ -222,8 +222,7 @@ async fn copy_beats(tx: &mut PgConnection, table: &str, beats: &[&BeatRow]) -> S
     Ok(())
 }
 
-/// A column in which all rows are alike is sent once: most batches are of one node in one place, and most beats are good. A third of the
-/// rows' cost is what they are sent and read as.
+/// A column in which all rows are alike is sent once: most batches are of one node in one place, and most beats are good.
 async fn insert_beats(tx: &mut PgConnection, table: &str, conflict: &str, beats: &[&BeatRow]) -> Sql<()> {
     let (mut arguments, mut select, mut arrays, mut aliases) = (PgArguments::default(), Vec::new(), Vec::new(), Vec::new());
     for (nth, (name, _, of)) in (1..).zip(BEAT) {

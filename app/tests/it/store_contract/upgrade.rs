@@ -134,7 +134,7 @@ async fn every_former_schema_is_brought_up_to_date_with_its_rows() {
 
 #[tokio::test]
 async fn many_nodes_that_open_one_database_at_once_migrate_it_once() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let t = TestStore::on(&database).await;
     let steps = steps("postgres").len() as i64;
     for version in [0, 1] {
@@ -204,7 +204,7 @@ async fn as_a_process_that_opens() {
 
 #[tokio::test]
 async fn a_migration_whose_connection_is_ended_in_the_middle_is_finished_at_the_next_start() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let t = TestStore::on(&database).await;
     t.store.close().await;
     aged(&t, 1).await;
@@ -237,7 +237,7 @@ async fn a_migration_whose_connection_is_ended_in_the_middle_is_finished_at_the_
 
 #[tokio::test]
 async fn a_reader_only_delays_a_migration() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let t = TestStore::on(&database).await;
     t.store.close().await;
     aged(&t, 1).await;
@@ -305,7 +305,7 @@ async fn a_copy_of_the_file_taken_in_the_middle_of_a_migration_is_migrated_at_th
 
 #[tokio::test]
 async fn tables_in_a_schema_of_their_own_are_found_and_stay_together() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let mut db = PgConnection::connect(&database.url).await.unwrap();
     db.execute("CREATE SCHEMA \"wk\"\"1\"; CREATE SCHEMA watchkeeper").await.unwrap();
     let name: String = db.fetch_one("SELECT current_database()::text").await.unwrap().get(0);
@@ -331,7 +331,7 @@ async fn tables_in_a_schema_of_their_own_are_found_and_stay_together() {
 
 #[tokio::test]
 async fn a_server_that_refuses_is_quoted_without_the_password() {
-    let Some(database) = postgres::fresh_database().await else { return };
+    let Some(database) = postgres::empty_database().await else { return };
     let at = |user: &str, name: &str| {
         let rest = database.url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
         format!("postgres://{user}:s3cret@{rest}/{name}")
@@ -354,8 +354,8 @@ async fn a_server_that_refuses_is_quoted_without_the_password() {
     let error = store::open(&at("guest", &name)).await.err().map(|error| watchkeeper::chain(&error)).unwrap_or_default();
     assert!(error.contains("permission denied for schema public"), "{error}");
     db.close().await.unwrap();
-    let port = crate::support::servers::closed_port().await;
-    let error = store::open(&format!("postgres://watchkeeper:s3cret@127.0.0.1:{}/x", port.port())).await.err().unwrap();
+    let closed = crate::support::servers::Closed::port();
+    let error = store::open(&format!("postgres://watchkeeper:s3cret@127.0.0.1:{}/x", closed.address.port())).await.err().unwrap();
     let said = watchkeeper::chain(&error);
     assert!(matches!(error, StoreError::Unavailable { .. }) && said.contains("refused") && !said.contains("s3cret"), "{said}");
     database.drop_it().await;

@@ -16,7 +16,7 @@ use watchkeeper::store::{Store, TenantScope};
 use watchkeeper_core::TenantId;
 
 /// Beyond this a state that a test waits for is not coming.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// A running program.
 pub struct TestApp {

@@ -20,7 +20,7 @@ use watchkeeper::store::{self, IncidentFilter, IncidentView, Store, TenantScope}
 /// machine, or while its disk still writes what was just compiled, many times that.
 const LIFE_LIMIT: Duration = Duration::from_mins(5);
 /// Lives that run at the same time. More keep two cores from everything else; fewer only wait.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 /// One test of many crashes at a time, for the same reason.
 static TURN: Mutex<()> = Mutex::new(());
 /// Calls that change nothing: before and after are one, and one is as good as another.
@@ -259,7 +259,7 @@ async fn one_life(scene: Scene, scripted: Arc<dyn Store>, inner: Arc<dyn Store>,
         if running.is_finished() {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(if scene.play.services > 1 { 200 } else { 20 })).await;
+        tokio::time::sleep(Duration::from_millis(if scene.play.services > 1 { 200 } else { 100 })).await;
     }
     stop.cancel();
     running.await.map_err(|e| e.to_string())?.map_err(|e| format!("{e:#}"))

@@ -104,8 +104,24 @@ pub fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// A port on which nothing listens.
-pub async fn closed_port() -> SocketAddr {
+/// A port that refuses every connection, and that nobody else gets meanwhile.
+pub struct Closed {
+    /// Where nothing listens.
+    pub address: SocketAddr,
+    _bound: socket2::Socket,
+}
+
+impl Closed {
+    /// A free port, bound and not listened at.
+    pub fn port() -> Self {
+        let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Self { address: bound.local_addr().unwrap().as_socket().unwrap(), _bound: bound }
+    }
+}
+
+/// Where somebody may listen: free a moment ago.
+pub async fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
 

@@ -31,7 +31,7 @@ pub struct Agent {
 impl Installation {
     /// The tables without a row, in a database of their own.
     pub async fn empty() -> Option<Self> {
-        let this = Self { database: postgres::fresh_database().await?, folder: tempfile::tempdir().unwrap() };
+        let this = Self { database: postgres::empty_database().await?, folder: tempfile::tempdir().unwrap() };
         let made = this.seed_schema(&[]);
         assert!(made.status.success(), "{made:?}");
         Some(this)
@@ -39,7 +39,7 @@ impl Installation {
 
     /// The tables and the sample rows, loaded as SQL.
     pub async fn as_printed() -> Option<Self> {
-        let this = Self { database: postgres::fresh_database().await?, folder: tempfile::tempdir().unwrap() };
+        let this = Self { database: postgres::empty_database().await?, folder: tempfile::tempdir().unwrap() };
         let printed = this.seed_schema(&["--print", "--data"]);
         assert!(printed.status.success(), "{printed:?}");
         this.execute(&String::from_utf8(printed.stdout).unwrap()).await;
