@@ -20,7 +20,7 @@ use watchkeeper::store::{self, IncidentFilter, IncidentView, Store, TenantScope}
 /// machine, or while its disk still writes what was just compiled, many times that.
 const LIFE_LIMIT: Duration = Duration::from_mins(5);
 /// Lives that run at the same time. More keep two cores from everything else; fewer only wait.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 12;
 /// One test of many crashes at a time, for the same reason.
 static TURN: Mutex<()> = Mutex::new(());
 /// Calls that change nothing: before and after are one, and one is as good as another.
