@@ -3,6 +3,8 @@
 //! Nothing of them is decided any more: whoever holds the scope decides. But a person was told of them, and what happened did happen. So:
 //!
 //! - A beginning or an end that the other node saw too becomes an entry on the timeline of that node's incident.
+//! - What began after the cut-off node had seen that incident end is another outage, even if the other node, which did not see the end, has
+//!   let its incident go on.
 //! - An outage that only the cut-off node has seen, between the last look of the one holder and the first of the next, is an incident of
 //!   the past, with its words: those that were told, and those that are still to be told. It is never open: the holder says what is.
 //! - An end that was told, of what is open for the holder, is passed on to the holder as an act. It ends the incident; if things are bad
@@ -14,6 +16,9 @@ use super::{Act, Batch, Decision, IncidentWrite, Late, LateEnd, NoticeWrite};
 use std::collections::BTreeSet;
 use watchkeeper_core::verdict::NoticeEvent;
 use watchkeeper_core::{ChannelId, Micros};
+
+/// The kind of an entry about what a node has seen while it was cut off; its actor is the node.
+pub(super) const CUT_OFF: &str = "cut_off";
 
 /// A beginning or an end that a node decided while it was cut off, when another node decides by now.
 pub(super) struct Overtaken<'a> {
@@ -78,6 +83,18 @@ pub(super) fn overtaken<'a>(batch: &'a Batch, late: &'a Late, flat: &Flat<'_>) -
 }
 
 impl<'a> Overtaken<'a> {
+    /// Whether something begins here.
+    pub const fn begins(&self) -> bool {
+        matches!(self.write, IncidentWrite::Open { .. })
+    }
+
+    /// Incidents that are not the same as what begins here, because this batch says that the cut-off node knew them before. Of earlier
+    /// batches the store knows it, from their entries.
+    pub fn others(&self, after: &Afterwards<'_>) -> Vec<i64> {
+        let before = |entry: &&EntryOut<'_>| self.begins() && entry.at < self.from.0;
+        after.entries.iter().filter(before).map(|entry| entry.incident).collect()
+    }
+
     /// Whether nobody can say yet what became of it: no end of it is known, and nobody else has it open.
     pub fn hangs(&self, late: &Late, found: Option<&Found>) -> bool {
         late.wait && found.is_none() && self.end.is_some_and(|end| end.notices.is_some())
@@ -140,7 +157,7 @@ impl<'a> Overtaken<'a> {
     }
 
     /// That the node that was cut off has seen it, and how many it told.
-    fn entry(&self, incident: i64, late: &Late, found: &str) -> EntryOut<'a> {
+    fn entry(&self, incident: i64, late: &'a Late, found: &str) -> EntryOut<'a> {
         let (at, summary, event) = match self.write {
             IncidentWrite::Open { at, summary, .. } => (*at, summary, NoticeEvent::Opened),
             IncidentWrite::Resolve { at, summary, .. }
@@ -152,7 +169,7 @@ impl<'a> Overtaken<'a> {
             0 => "told nobody".to_owned(),
             told => format!("told {}", crate::counted(told, "channel")),
         };
-        let text = format!("{}, which was cut off from the store, {found} ({told}): {summary}", late.node);
-        EntryOut::new(incident, at, "cut_off", text.into())
+        let text = format!("{found}, cut off from the store ({told}): {summary}");
+        EntryOut { actor: Some(&late.node), ..EntryOut::new(incident, at, CUT_OFF, text.into()) }
     }
 }

@@ -119,7 +119,7 @@ async fn what_another_node_decided_meanwhile_stands_and_gets_an_entry_from_the_o
         let whole = inner.incident(scope, &incident.uid).await.unwrap().unwrap();
         let entries: Vec<&str> = whole.timeline.iter().filter(|entry| entry.kind == "cut_off").map(|entry| entry.text.as_str()).collect();
         assert_eq!(entries.len(), 1, "{:?}", whole.timeline);
-        assert!(entries[0].starts_with("a, which was cut off from the store, found this too (told 1 channel): "), "{entries:?}");
+        assert!(entries[0].starts_with("found this too, cut off from the store (told 1 channel): "), "{entries:?}");
     }
     let metrics = get(a.address, "/metrics").await;
     assert!(

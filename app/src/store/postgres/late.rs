@@ -5,7 +5,7 @@ use super::super::error::not_yet;
 use super::super::flat::Flat;
 use super::super::late::{self, ActOut, Afterwards, Found, Overtaken};
 use super::super::rows::{Columns, Sql};
-use super::super::{AttemptEnd, Attempted, Batch, Fence, Told};
+use super::super::{AttemptEnd, Attempted, Batch, Fence, Late, Told};
 use super::attempt;
 use super::incidents::append;
 use super::{clean, query};
@@ -19,7 +19,7 @@ pub(super) async fn settle<'a>(tx: &mut PgConnection, batch: &'a Batch, flat: &m
     let mut after = Afterwards::default();
     let Some(late) = &batch.late else { return Ok(after) };
     for overtaken in late::overtaken(batch, late, flat) {
-        let found = find(tx, &overtaken).await?;
+        let found = find(tx, &overtaken, late, &after).await?;
         if overtaken.hangs(late, found.as_ref()) && !looked(tx, &overtaken, batch.agent).await? {
             return Err(not_yet());
         }
@@ -52,10 +52,12 @@ pub(super) async fn write(tx: &mut PgConnection, batch: &Batch, after: Afterward
     append(tx, after.entries).await
 }
 
-async fn find(tx: &mut PgConnection, overtaken: &Overtaken<'_>) -> Sql<Option<Found>> {
+async fn find(tx: &mut PgConnection, overtaken: &Overtaken<'_>, late: &Late, after: &Afterwards<'_>) -> Sql<Option<Found>> {
     let row = query(
-        "SELECT id, resolved_at FROM wk_incident
-         WHERE monitor_id = $1 AND (id = $2 OR rule_key = $3 AND opened_at <= $5 AND (resolved_at IS NULL OR resolved_at >= $4))
+        "SELECT id, resolved_at FROM wk_incident i
+         WHERE monitor_id = $1 AND (id = $2 OR rule_key = $3 AND opened_at <= $5 AND (resolved_at IS NULL OR resolved_at >= $4)
+                 AND id <> ALL($6) AND NOT ($9 AND EXISTS (SELECT 1 FROM wk_incident_event e
+                     WHERE e.incident_id = i.id AND e.kind = $7 AND e.actor = $8 AND e.at < $4)))
          ORDER BY CASE WHEN id = $2 THEN 0 ELSE 1 END, opened_at DESC, id DESC LIMIT 1",
     )
     .bind(overtaken.monitor)
@@ -63,6 +65,10 @@ async fn find(tx: &mut PgConnection, overtaken: &Overtaken<'_>) -> Sql<Option<Fo
     .bind(overtaken.rule)
     .bind(overtaken.from.0)
     .bind(overtaken.until.0)
+    .bind(overtaken.others(after))
+    .bind(late::CUT_OFF)
+    .bind(clean(&late.node).into_owned())
+    .bind(overtaken.begins())
     .fetch_optional(&mut *tx)
     .await?;
     let Some(row) = row else { return Ok(None) };

@@ -80,7 +80,7 @@ async fn what_another_node_has_overtaken_is_an_entry_of_what_that_node_decided()
         let view = w.incident(&uid).await;
         let (kind, text) = *story(&view).last().unwrap();
         assert_eq!(kind, "cut_off");
-        assert!(text.starts_with("a, which was cut off from the store, found this too (told 1 channel): "), "{text}");
+        assert!(text.starts_with("found this too, cut off from the store (told 1 channel): "), "{text}");
         assert_eq!(w.t.number(&format!("SELECT count(*) FROM wk_incident WHERE id = {}", gone.0)).await, 0);
         assert_eq!(w.store().heartbeats(w.acme(), w.shop, LATER, 10).await.unwrap().len(), 1, "a fact is a fact");
         assert_eq!(due(&w, w.hook, LATER).await.len(), 1, "only the word of whoever decides");
@@ -128,7 +128,7 @@ async fn an_outage_that_only_the_cut_off_node_saw_is_an_incident_of_the_past() {
         let kinds: Vec<&str> = story(&view).iter().map(|entry| entry.0).collect();
         assert_eq!(kinds, ["opened", "cut_off", "resolved", "told", "told"]);
         let text = story(&view)[1].1;
-        assert!(text.starts_with("a, which was cut off from the store, alone found this (told 1 channel): "), "{text}");
+        assert!(text.starts_with("alone found this, cut off from the store (told 1 channel): "), "{text}");
         // Whoever was not told is told now.
         assert_eq!(
             states(&view),
@@ -136,6 +136,39 @@ async fn an_outage_that_only_the_cut_off_node_saw_is_an_incident_of_the_past() {
         );
         assert_eq!(w.incident(&of_holder).await.status, "open");
         assert_eq!(story(&w.incident(&of_holder).await).len(), 1);
+        assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
+    })
+    .await;
+}
+
+/// The holder took over after the end of one outage and before that of the next: to it they are one.
+#[tokio::test]
+async fn what_began_after_an_end_that_only_the_cut_off_node_saw_is_another_outage() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        for (monitor, in_one_batch) in [(w.shop, false), (w.api, true)] {
+            let (opened, known, of_holder) = w.opens(monitor, "down", sec(1));
+            w.commit_decisions(vec![opened]).await;
+            let over = w.resolves(monitor, known, &of_holder, sec(4));
+            let (again, id, uid) = w.opens(monitor, "down", sec(5));
+            let over_again = w.resolves(monitor, id, &uid, sec(7));
+            let ends = vec![end(&over_again)];
+            let word = told(&format!("incident/{of_holder}/resolved/1"), w.hook, "k", false);
+            let parts = [vec![overtaken(over)], vec![overtaken(again)], vec![overtaken(over_again)]];
+            let parts = if in_one_batch { vec![parts.into_iter().flatten().collect()] } else { parts.into() };
+            for decisions in parts {
+                let batch = Batch { decisions, late: Some(late(vec![word.clone()], ends.clone())), ..w.batch() };
+                w.store().commit(&batch).await.unwrap();
+            }
+            let view = w.incident(&uid).await;
+            assert_eq!((view.opened_at, view.resolved_at), (sec(5), Some(sec(7))), "in one batch: {in_one_batch}");
+            let holders = w.incident(&of_holder).await;
+            assert_eq!(holders.status, "open", "whoever decides ends it");
+            let entries: Vec<_> = holders.timeline.iter().filter(|entry| entry.kind == "cut_off").map(|entry| entry.at).collect();
+            assert_eq!(entries, [sec(4)]);
+        }
+        let acts = w.store().unfolded_actions(10).await.unwrap();
+        assert_eq!(acts.iter().map(|row| row.act).collect::<Vec<_>>(), [Act::SeenOver; 2]);
         assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
     })
     .await;
