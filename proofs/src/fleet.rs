@@ -233,7 +233,15 @@ impl<'a> Fleet<'a> {
         rows
     }
 
-    /// Waits until every shard is held, and every node holds its share. A process that ended by itself is noted, and started again as a
+    /// Whether all that came of the fault is told: what follows comes of the next one.
+    fn told(&self) -> bool {
+        self.runtime.block_on(async {
+            let acts = self.store.unfolded_actions(1).await.is_ok_and(|acts| acts.is_empty());
+            acts && self.store.outbox_depth().await.is_ok_and(|depth| depth.waiting == 0)
+        })
+    }
+
+    /// Waits until every shard is held, every node holds its share, and everything is told. A process that ended by itself is noted, and started again as a
     /// supervisor would.
     fn settle(&mut self) -> Result<()> {
         let end = Instant::now() + SETTLE_MAX;
@@ -243,7 +251,7 @@ impl<'a> Fleet<'a> {
                 rows.iter().filter(|row| row.scope.starts_with("site/") || row.scope.starts_with("verdict/")).collect();
             let share = |name: &&str| shards.iter().filter(|row| row.holder.split('#').next() == Some(name)).count();
             let living = rows.iter().all(|row| !self.dead.contains(&row.holder));
-            if living && shards.len() == 2 * SHARDS && NODES.iter().all(|name| share(name) >= SHARE_MIN) {
+            if living && shards.len() == 2 * SHARDS && NODES.iter().all(|name| share(name) >= SHARE_MIN) && self.told() {
                 return Ok(());
             }
             for (nth, name) in NODES.into_iter().enumerate() {

@@ -89,7 +89,7 @@ pub fn prove(setup: &Setup) -> Result<Section> {
     let what = format!(
         "Three processes on a PostgreSQL of their own, with the default lease times, {LANES} such installations side by side; {TARGETS} targets of each \
          go down and come back all the while. Each round one thing happens at random, lasts a random time of up to 12 s, and is over when every node \
-         holds its share again. A scope is held again when that is committed, counted from the fault."
+         holds its share again and nothing waits to be told. A scope is held again when that is committed, counted from the fault."
     );
     let head = [
         "what happens",
