@@ -4,7 +4,7 @@
 //! outbox in memory, with a word that the node is cut off: telling fails open. When the store is back, telling pauses, and the journal is
 //! given back batch by batch under the numbers and fences that it was written with. If nobody took the node's scopes it is committed as it
 //! is; if somebody did, heartbeats become facts and decisions become entries on the timelines of what the other node decided, or incidents of
-//! the past where it saw nothing, and what both may have told is counted. It never decides on a lease that it lost while it could reach the store.
+//! the past where it saw nothing, and what both may have told is counted. Until the store has all of it the node takes no lease. It never decides on a lease that it lost while it could reach the store.
 
 mod late;
 mod outbox;
@@ -20,7 +20,6 @@ use outbox::CutOffOutbox;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -51,8 +50,6 @@ pub struct CutOff {
     journal: Arc<Mutex<Journal>>,
     /// What is told meanwhile.
     outbox: Arc<CutOffOutbox>,
-    /// The journal is what is committed to.
-    active: AtomicBool,
     returning: tokio::sync::Mutex<Returning>,
 }
 
@@ -103,7 +100,7 @@ pub struct GivenBack {
 impl CutOff {
     /// Whether batches go to the journal.
     pub fn is_active(&self) -> bool {
-        self.active.load(Ordering::Relaxed)
+        self.leases.behind()
     }
 
     /// Whether the store has been reached lately.
@@ -163,7 +160,7 @@ impl CutOff {
 
     /// Keeps a batch in the journal, and has told what began and ended in it.
     pub async fn keep(&self, batch: &Batch) -> io::Result<()> {
-        if !self.active.swap(true, Ordering::Relaxed) {
+        if !self.leases.set_behind(true) {
             tracing::error!(
                 "the store is out of reach: this node is cut off, keeps what it finds in its journal, and tells only what begins and ends"
             );
@@ -196,7 +193,7 @@ impl CutOff {
         let Some(mut batch) = next else {
             *returning = Returning::default();
             self.outbox.finish();
-            self.active.store(false, Ordering::Relaxed);
+            self.leases.set_behind(false);
             tracing::info!("the store has all that the journal held");
             return Ok(None);
         };
@@ -266,7 +263,6 @@ pub fn begin(node: &str, journal: Arc<Mutex<Journal>>, leases: Leases, cx: &Deli
         metrics: cx.metrics.clone(),
         journal,
         outbox: outbox.clone(),
-        active: AtomicBool::new(false),
         returning: tokio::sync::Mutex::default(),
     });
     let telling = cut_off.clone();

@@ -21,6 +21,7 @@ use crate::telemetry::SharedMetrics;
 use seen::Seen;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,10 @@ pub struct Held {
 
 /// A view of what is held, for whoever acts.
 #[derive(Clone)]
-pub struct Leases(watch::Receiver<Held>);
+pub struct Leases {
+    held: watch::Receiver<Held>,
+    behind: Arc<AtomicBool>,
+}
 
 impl Leases {
     /// The fence of a scope, if we may act on it now.
@@ -74,27 +78,38 @@ impl Leases {
     /// The fence of a scope that was ours when the store was last reached, whether or not that has run out: under it one may go on
     /// looking and folding, as what comes of it is checked again when it is written.
     pub fn listed(&self, scope: &str) -> Option<Fence> {
-        self.0.borrow().epochs.get_key_value(scope).map(|(scope, epoch)| Fence { scope: scope.clone(), epoch: *epoch })
+        self.held.borrow().epochs.get_key_value(scope).map(|(scope, epoch)| Fence { scope: scope.clone(), epoch: *epoch })
     }
 
     /// Whether anybody shows life on a scope.
     pub fn alive(&self, scope: &str) -> bool {
-        self.0.borrow().alive.get(scope).is_some_and(|until| BootTime::now() < *until)
+        self.held.borrow().alive.get(scope).is_some_and(|until| BootTime::now() < *until)
     }
 
     /// Whether the table was reached so lately that what is held, or no longer held, is known.
     pub fn reached(&self) -> bool {
-        BootTime::now() < self.0.borrow().good_until
+        BootTime::now() < self.held.borrow().good_until
     }
 
     /// Whether other nodes share the work with this one, or could.
     pub fn shared(&self) -> bool {
-        self.0.borrow().nodes > 1
+        self.held.borrow().nodes > 1
     }
 
     /// The watch itself, to wait for changes.
     pub fn watch(&self) -> watch::Receiver<Held> {
-        self.0.clone()
+        self.held.clone()
+    }
+
+    /// Whether this node has decided what the store does not have yet.
+    pub fn behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Says so; answers what was said before. While it is so nothing is taken, only what nobody else took is kept: whoever takes a scope
+    /// reads from the store how things are, and there they would not be as this node has told people.
+    pub fn set_behind(&self, behind: bool) -> bool {
+        self.behind.swap(behind, Ordering::Relaxed)
     }
 }
 
@@ -125,6 +140,7 @@ pub struct Keeper {
     /// When the last beat was sent that the store confirmed.
     confirmed: Option<BootTime>,
     held: watch::Sender<Held>,
+    behind: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -133,7 +149,9 @@ impl Keeper {
         let nothing = Held { epochs: HashMap::new(), good_until: BootTime::now(), error: None, alive: HashMap::new(), nodes: 0 };
         let (held, view) = watch::channel(nothing);
         let seen = Seen::new(cx.times.take_over);
-        (Self { cx, holder: format!("{name}#{boot}"), seen, leaving: Vec::new(), confirmed: None, held }, Leases(view))
+        let leases = Leases { held: view, behind: Arc::default() };
+        let behind = leases.behind.clone();
+        (Self { cx, holder: format!("{name}#{boot}"), seen, leaving: Vec::new(), confirmed: None, held, behind }, leases)
     }
 
     /// Keeps leases until `stop`, then gives them all back at once. Fails when another process runs under this node's name.
@@ -210,7 +228,9 @@ impl Keeper {
                 self.leaving.push(Fence { scope, epoch });
             }
         }
-        self.take(&share.scopes, &mut epochs, sent).await?;
+        if !self.behind.load(Ordering::Relaxed) {
+            self.take(&share.scopes, &mut epochs, sent).await?;
+        }
         let good_until = self.confirmed.map_or(sent, |at| at + self.cx.times.valid);
         Ok(Held { epochs, good_until, error: None, alive: self.seen.alive(sent), nodes: share.nodes })
     }
