@@ -22,6 +22,7 @@ mod netns;
 mod nginx;
 mod nodes;
 mod outage;
+mod page;
 mod phases;
 // One worker and its sidecar for tests and proofs.
 #[path = "../../sidecar/tests/it/pod/mod.rs"]
@@ -87,6 +88,8 @@ enum Name {
     Insert,
     /// Injected delays against measured phases
     Phases,
+    /// Five thousand monitors in a browser, and what five hundred open pages get to know
+    Page,
     /// The container image: size, start, health check, stop
     Image,
     /// Workers under random load whose pods are ended at random moments: no request is cut that would have ended within the grace
@@ -148,6 +151,7 @@ fn run(args: Args) -> Result<bool> {
         Name::Outage,
         Name::Insert,
         Name::Phases,
+        Name::Page,
         Name::Image,
         Name::Drain,
         Name::Sidecar,
@@ -167,6 +171,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Outage => outage::prove(&setup)?,
             Name::Insert => insert::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,
+            Name::Page => page::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
             Name::Drain => drain::prove(&setup)?,
             Name::Sidecar => sidecar::prove(&setup)?,

@@ -67,8 +67,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// comment.
 pub const BODY_MAX: u64 = 64 * 1024;
 
-/// Live streams at a time. Each may cost one small query per event; more would let one page with many tabs slow the store.
-pub const STREAMS_MAX: usize = 256;
+/// Live streams at a time: five hundred open pages and some scripts. Each may cost one small query per event; more would slow the store.
+pub const STREAMS_MAX: usize = 600;
 
 /// Asks for a reload of the configuration. The answer says what changed, or every problem.
 pub type ReloadRequest = oneshot::Sender<Result<String, Vec<String>>>;
