@@ -21,7 +21,7 @@ use crate::pulse::Pulse;
 use crate::reload::{Reloader, Source};
 use crate::report::Reporter;
 use crate::schedule::{COMMANDS_MAX, Scheduler};
-use crate::spec::{self, Channels, Fleet};
+use crate::spec::{self, Channels, Fleet, Pages};
 use crate::store::{self, Applied, Joined, Mandate, Retention, Store, StoreError};
 use crate::talk;
 use crate::telemetry::{Metrics, SharedMetrics};
@@ -159,6 +159,7 @@ impl App {
         let fleet = spec::build(&config, &applied, &Fleet::default(), joined.shards, clock.now());
         let channels = channel_specs(&config, &applied);
         let (channels_tx, channels_rx) = watch::channel(Channels::of(&config, &applied));
+        let (pages_tx, pages_rx) = watch::channel(if takes_part { Pages::of(&config, &applied) } else { Pages::default() });
         let (talk_tx, talk) = watch::channel(talk::of(&config, &applied));
         metrics.reload_ok.set(1);
         metrics.reload_at.set(clock.now().0 as f64 / 1e6);
@@ -266,6 +267,7 @@ impl App {
             live: live.clone(),
             fleet: fleet_rx.clone(),
             channels: channels_rx,
+            pages: pages_rx,
             net: net.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
@@ -339,6 +341,7 @@ impl App {
             fleets: fleets_tx,
             fleet: fleet_tx,
             channels: channels_tx,
+            pages: pages_tx,
             talk: talk_tx,
             wanted,
             deliverers: deliverers.clone(),

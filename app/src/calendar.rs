@@ -101,6 +101,11 @@ fn instant(zone: &TimeZone, at: DateTime, edge: Edge) -> Option<Micros> {
     Some(Micros(instant.as_microsecond()))
 }
 
+/// The instant at which something begins that has a wall-clock time.
+pub fn begins(zone: &TimeZone, at: DateTime) -> Option<Micros> {
+    instant(zone, at, Edge::Begin)
+}
+
 /// A time zone by its IANA name.
 pub fn zone(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok()
@@ -186,6 +191,14 @@ impl Window {
         match self {
             Self::Once { from, to } => (*from <= now && now < *to).then_some(*to),
             Self::Every(every) => every.open_until(now),
+        }
+    }
+
+    /// The next one that has not begun: from when to when.
+    pub fn next(&self, now: Micros) -> Option<(Micros, Micros)> {
+        match self {
+            Self::Once { from, to } => (now < *from).then_some((*from, *to)),
+            Self::Every(every) => every.cron.next(now).map(|from| (from, from + every.lasts)),
         }
     }
 }

@@ -4,9 +4,9 @@
 //! a window that cannot be read silences nothing, and the log names it: telling fails open.
 
 use crate::calendar::Window;
-use crate::store::{Mutes, Silence};
-use watchkeeper_core::Micros;
+use crate::store::{MaintenanceObject, Mutes, Silence};
 use watchkeeper_core::matcher::{Matcher, Subject};
+use watchkeeper_core::{Dur, Micros};
 
 /// One that is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +30,9 @@ impl InForce {
         let Mutes { silences, maintenance } = mutes;
         let lasts = |silence: &Silence| silence.starts_at <= now && now < silence.ends_at;
         let mut held: Vec<Self> = silences.into_iter().filter(lasts).map(Self::Silence).collect();
-        for window in maintenance {
-            let (name, origin) = (window.name, window.origin);
-            match (serde_json::from_str(&window.matcher), serde_json::from_str::<Window>(&window.window)) {
-                (Ok(matcher), Ok(window)) => {
-                    held.extend(window.open_until(now).map(|until| Self::Maintenance { name, matcher, until }));
-                }
-                (Err(error), _) | (_, Err(error)) => {
-                    tracing::warn!(maintenance = %name, %error, "the maintenance window {name} ({origin}) cannot be read; it silences nothing");
-                }
+        for object in maintenance {
+            if let Some((matcher, window)) = read(&object) {
+                held.extend(window.open_until(now).map(|until| Self::Maintenance { name: object.name, matcher, until }));
             }
         }
         held
@@ -53,12 +47,48 @@ impl InForce {
     }
 }
 
+/// What a maintenance window is about, and when it is.
+fn read(object: &MaintenanceObject) -> Option<(Matcher, Window)> {
+    match (serde_json::from_str(&object.matcher), serde_json::from_str(&object.window)) {
+        (Ok(matcher), Ok(window)) => Some((matcher, window)),
+        (Err(error), _) | (_, Err(error)) => {
+            let (name, origin) = (&object.name, &object.origin);
+            tracing::warn!(maintenance = %name, %error, "the maintenance window {name} ({origin}) cannot be read; it silences nothing");
+            None
+        }
+    }
+}
+
+/// Work that was announced and has not begun.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Announced {
+    /// About what.
+    pub matcher: Matcher,
+    /// From when.
+    pub from: Micros,
+    /// Until when.
+    pub until: Micros,
+}
+
+impl Announced {
+    /// The next of each window that begins within so long, soonest first.
+    pub fn of(windows: &[MaintenanceObject], now: Micros, within: Dur) -> Vec<Self> {
+        let next = |object: &MaintenanceObject| {
+            let (matcher, window) = read(object)?;
+            let (from, until) = window.next(now)?;
+            (from <= now + within).then_some(Self { matcher, from, until })
+        };
+        let mut found: Vec<Self> = windows.iter().filter_map(next).collect();
+        found.sort_by_key(|announced| announced.from);
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::MaintenanceObject;
     use std::collections::BTreeMap;
-    use watchkeeper_core::Dur;
 
     const NOW: Micros = Micros(1_795_317_127_000_000);
 
@@ -96,6 +126,20 @@ mod tests {
     fn only_what_holds_now_silences_and_what_cannot_be_read_does_not() {
         let window = InForce::Maintenance { name: "now".to_owned(), matcher: Matcher::default(), until: NOW + Dur::secs(9) };
         assert_eq!(found(), [InForce::Silence(silence("now", 0, 9)), window]);
+    }
+
+    #[test]
+    fn work_is_announced_soonest_first_and_not_too_early() {
+        let once = |from, to| serde_json::to_string(&Window::Once { from: NOW + Dur::secs(from), to: NOW + Dur::secs(to) }).unwrap();
+        let weekly = serde_json::to_string(&Window::every("0 3 * * SUN", "UTC", Dur::secs(60)).unwrap()).unwrap();
+        let windows = [("far", once(101, 109)), ("soon", once(60, 70)), ("now", once(0, 9)), ("weekly", weekly), ("first", once(50, 99))];
+        let windows = windows.map(|(name, window)| maintenance(name, &window));
+        let found = Announced::of(&windows, NOW, Dur::secs(100));
+        let times: Vec<(i64, i64)> = found.iter().map(|one| ((one.from - NOW).0 / 1_000_000, (one.until - NOW).0 / 1_000_000)).collect();
+        assert_eq!(times, [(50, 99), (60, 70)]);
+        let week = Announced::of(&windows, NOW, Dur::secs(7 * 86_400));
+        assert_eq!(week.len(), 4);
+        assert_eq!(week[3].until - week[3].from, Dur::secs(60));
     }
 
     #[test]

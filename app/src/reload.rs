@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::deliver::Deliverers;
 use crate::engine::FleetUpdate;
 use crate::lease::{Leases, SOURCE, Wanted};
-use crate::spec::{self, Channels, Fleet};
+use crate::spec::{self, Channels, Fleet, Pages};
 use crate::store::{Fence, Joined, Mandate, Store, StoreError};
 use crate::talk::{self, Talk};
 use crate::telemetry::SharedMetrics;
@@ -146,6 +146,8 @@ pub struct Reloader {
     pub fleet: watch::Sender<Fleet>,
     /// The channels, to the web.
     pub channels: watch::Sender<Channels>,
+    /// The public status pages, to the web.
+    pub pages: watch::Sender<Pages>,
     /// To those who say other things than incidents, and who listen.
     pub talk: watch::Sender<Talk>,
     /// What the lease loop would hold.
@@ -304,6 +306,7 @@ impl Reloader {
         tracing::warn!("another configuration was put into force by another node; this one stands by");
         let fleet = Fleet::default();
         self.wanted.send_modify(|wanted| wanted.takes_part = false);
+        self.pages.send_replace(Pages::default());
         self.fleet.send_replace(fleet.clone());
         // The engine ends only with the process.
         let _ = self.fleets.send(FleetUpdate { fleet, retired: Vec::new() }).await;
@@ -343,6 +346,7 @@ impl Reloader {
             format!("{} unchanged, {} changed, {new} new, {gone} gone", crate::counted(kept, "monitor"), fleet.0.len() - kept - new),
         );
         self.channels.send_replace(Channels::of(config, &applied));
+        self.pages.send_replace(Pages::of(config, &applied));
         self.deliverers.apply(channels);
         self.talk.send_replace(talk);
         self.wanted.send_replace(wanted);

@@ -3,7 +3,7 @@
 //! Built once per (re)load, immutable, shared. A reload keeps the very same `Arc` for a monitor that did not change.
 
 use crate::calendar::Hours;
-use crate::config::{AlertConfig, ChannelConfig, Config, MonitorConfig, Pos, TenantConfig};
+use crate::config::{AlertConfig, ChannelConfig, Config, MonitorConfig, Pos, StatusPageConfig, TenantConfig};
 use crate::probe::{Probe, ProbeConfig};
 use crate::schedule::Cadence;
 use crate::store::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, MonitorObject, TenantObjects};
@@ -133,6 +133,29 @@ impl Channels {
             channels.map(|(id, config)| OwnedChannel { id: *id, tenant: ids.tenant, config: config.clone() })
         });
         Self(Arc::new(owned.collect()))
+    }
+}
+
+/// Every public status page of the configuration in force, with its owner; `None` while another one is in force than this node's.
+#[derive(Clone, Default)]
+pub struct Pages(pub Option<Arc<Vec<Arc<OwnedPage>>>>);
+
+/// One status page of a tenant.
+pub struct OwnedPage {
+    /// Owner.
+    pub tenant: TenantId,
+    /// What the file says.
+    pub config: StatusPageConfig,
+}
+
+impl Pages {
+    /// Joins the configuration with the ids that the store gave it.
+    pub fn of(config: &Config, applied: &Applied) -> Self {
+        let tenants = config.tenants.iter().zip(&applied.tenants);
+        let owned = tenants.flat_map(|(tenant, ids)| {
+            tenant.status_pages.iter().map(|page| Arc::new(OwnedPage { tenant: ids.tenant, config: page.clone() }))
+        });
+        Self(Some(Arc::new(owned.collect())))
     }
 }
 

@@ -67,6 +67,12 @@ monitors:
   - { name: queue, probe: { tcp: { address: "127.0.0.1:${goodPort}" } } }
   - { name: nightly-backup, probe: { push: { expect_every: 24h, grace: 1h } } }
 ${others.join('\n')}
+status_pages:
+  - name: public
+    title: Example
+    groups:
+      - { name: Shop, monitors: [shop, service-0000], titles: { shop: Shop, service-0000: A_name_without_any_blank_that_is_longer_than_a_telephone_is_wide_and_must_break } }
+      - { name: Behind it, monitors: [legacy-import, nightly-backup], titles: { legacy-import: Imports } }
 `,
   );
   const log = /** @type {string[]} */ ([]);

@@ -85,6 +85,8 @@ fn maintenance_once() {
     assert_eq!(window.open_until(at("2026-12-01T00:59:59Z")), None);
     assert_eq!(window.open_until(at("2026-12-01T01:00:00Z")), Some(at("2026-12-01T03:00:00Z")));
     assert_eq!(window.open_until(at("2026-12-01T03:00:00Z")), None);
+    assert_eq!(window.next(at("2026-12-01T00:59:59Z")), Some((at("2026-12-01T01:00:00Z"), at("2026-12-01T03:00:00Z"))));
+    assert_eq!(window.next(at("2026-12-01T01:00:00Z")), None, "it has begun");
     assert!(once("2026-12-01 02:00", "2026-12-01 02:00").is_none());
     assert!(once("2026-03-29 02:10", "2026-03-29 02:50").is_none(), "skipped as a whole");
     assert_eq!(
@@ -96,6 +98,7 @@ fn maintenance_once() {
 #[test]
 fn maintenance_again_and_again() {
     let window = Window::every("0 3 * * SUN", "Europe/Berlin", Dur::secs(7_200)).unwrap();
+    assert_eq!(window.next(at("2026-11-22T02:00:00Z")), Some((at("2026-11-29T02:00:00Z"), at("2026-11-29T04:00:00Z"))), "the one after");
     assert_eq!(window.open_until(at("2026-11-22T01:59:59Z")), None);
     assert_eq!(window.open_until(at("2026-11-22T02:00:00Z")), Some(at("2026-11-22T04:00:00Z")));
     assert_eq!(window.open_until(at("2026-11-22T03:59:59Z")), Some(at("2026-11-22T04:00:00Z")));

@@ -49,6 +49,19 @@ pub enum Language {
     Ru,
 }
 
+impl Language {
+    /// The words of the file.
+    pub(crate) const WORDS: &'static [(&'static str, Self)] = &[("en", Self::En), ("ru", Self::Ru)];
+
+    /// The word of the file, which is also the tag of HTML.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Ru => "ru",
+        }
+    }
+}
+
 /// How a channel's messages are worded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Template {
@@ -73,7 +86,6 @@ pub struct Style {
 }
 
 /// The words of the file.
-const LANGUAGES: &[(&str, Language)] = &[("en", Language::En), ("ru", Language::Ru)];
 const TEMPLATES: &[(&str, Template)] =
     &[("native", Template::Native), ("watchdog", Template::Watchdog), ("stardust", Template::Stardust), ("v-insight", Template::VInsight)];
 
@@ -92,7 +104,7 @@ impl Common {
     /// Reads them; what is wrong is noted and the default stands in its place.
     pub fn decode(fields: &Fields<'_>, problems: &mut Problems) -> Self {
         let template = fields.get("template").and_then(|n| decode::one_of(n, TEMPLATES, problems)).unwrap_or_default();
-        let language = fields.get("language").and_then(|n| decode::one_of(n, LANGUAGES, problems));
+        let language = fields.get("language").and_then(|n| decode::one_of(n, Language::WORDS, problems));
         let budget = fields.get("budget").and_then(|n| decode_budget(n, problems)).unwrap_or_default();
         let last_resort = fields.get("last_resort").and_then(|n| decode::boolean(n, problems)).unwrap_or(false);
         Self { style: Style { language: language.unwrap_or(template.spoken()), template }, budget, last_resort }
@@ -101,10 +113,9 @@ impl Common {
     /// In one fixed order, as it is stored and shown.
     pub fn canonical(&self) -> Value {
         let word = |found: Option<&'static str>| Value::from(found.unwrap_or_default());
-        let language = LANGUAGES.iter().find(|(_, l)| *l == self.style.language).map(|(w, _)| *w);
         let template = TEMPLATES.iter().find(|(_, t)| *t == self.style.template).map(|(w, _)| *w);
         let budget: Vec<String> = self.budget.iter().map(|(count, window)| format!("{count}/{}", decode::show_duration(*window))).collect();
-        json!({ "language": word(language), "template": word(template), "budget": budget, "last_resort": self.last_resort })
+        json!({ "language": self.style.language.as_str(), "template": word(template), "budget": budget, "last_resort": self.last_resort })
     }
 }
 

@@ -7,6 +7,7 @@
 use super::alert::AlertConfig;
 use super::decode::{Node, Value, beside, read_regular};
 use super::fleet::TenantConfig;
+use super::status_pages::StatusPageConfig;
 use crate::channel::MASK;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
@@ -74,6 +75,9 @@ pub(super) fn fleet_hash(tenants: &[TenantConfig], exclusive: &BTreeSet<String>,
             for text in [&report.name, &report.pace].into_iter().chain(&report.notify) {
                 put(&mut hash, 'p', text.as_bytes());
             }
+        }
+        for piece in tenant.status_pages.iter().flat_map(StatusPageConfig::pieces) {
+            put(&mut hash, 's', piece.as_bytes());
         }
         for name in &tenant.announce {
             put(&mut hash, 'a', name.as_bytes());

@@ -1,4 +1,4 @@
-//! What belongs to tenants: channels, defaults, monitors, routes, maintenance; and the checks across them.
+//! What belongs to tenants: channels, defaults, monitors, routes, maintenance, status pages; and the checks across them.
 //!
 //! Everything at the top of a file belongs to the tenant `default`; `tenants:` adds more. A tenant may be spread over
 //! files. No name reaches across tenants.
@@ -9,6 +9,7 @@ use super::maintenance::{self, MaintenanceConfig};
 use super::monitor::{self, MonitorConfig, Shared};
 use super::reports::{REPORTS_MAX, ReportConfig};
 use super::routes::{self, Chosen, Route, Usual};
+use super::status_pages::{self, PAGES_MAX, StatusPageConfig};
 use super::{canonical, named, parents, tagged};
 use crate::channel::{self, ChannelKind};
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,7 @@ pub const TENANT: &[Key] = &[
     Key { name: "routes", form: "a list of routes", default: "", doc: "As at the top of the file." },
     Key { name: "maintenance", form: "a list of maintenance windows", default: "", doc: "As at the top of the file." },
     Key { name: "reports", form: "a list of reports", default: "", doc: "As at the top of the file." },
+    Key { name: "status_pages", form: "a list of status pages", default: "", doc: "As at the top of the file." },
 ];
 
 const TENANT_LATER: &[&str] = &["discover", "quotas"];
@@ -48,6 +50,8 @@ pub struct TenantConfig {
     pub maintenance: Vec<MaintenanceConfig>,
     /// Reports that are made of it.
     pub reports: Vec<ReportConfig>,
+    /// What strangers may see of it.
+    pub status_pages: Vec<StatusPageConfig>,
     /// Names of the channels that are told of the node itself; those of the tenant `default` alone.
     pub announce: Vec<String>,
 }
@@ -93,6 +97,8 @@ pub(super) fn decode(tops: &[Fields<'_>], problems: &mut Problems) -> Vec<Tenant
     }
     let tenants: Vec<TenantConfig> = parts.into_iter().map(|part| tenant(part, problems)).collect();
     unique_ids(&tenants, problems);
+    let pages = tenants.iter().flat_map(|tenant| tenant.status_pages.iter().map(|page| (page, tenant.monitors.as_slice())));
+    status_pages::check(pages, problems);
     tenants
 }
 
@@ -128,8 +134,9 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
         route(monitor, &routes, &usual);
     }
     let reports = reports(&part.sections, &names, &channels, problems);
+    let status_pages = status_pages(&part.sections, &monitor_names, problems);
     let announce = if part.slug == DEFAULT_TENANT { announced(&part.sections, &names, problems) } else { Vec::new() };
-    TenantConfig { slug: part.slug, channels, monitors, routes, usual, maintenance, reports, announce }
+    TenantConfig { slug: part.slug, channels, monitors, routes, usual, maintenance, reports, status_pages, announce }
 }
 
 fn channels(sections: &[Fields<'_>], problems: &mut Problems) -> (Vec<ChannelConfig>, Names) {
@@ -181,6 +188,13 @@ fn reports(sections: &[Fields<'_>], names: &Names, channels: &[ChannelConfig], p
     }
     known_channels(names, nodes.into_iter(), problems);
     reports
+}
+
+fn status_pages(sections: &[Fields<'_>], monitors: &Names, problems: &mut Problems) -> Vec<StatusPageConfig> {
+    let nodes = items(sections, "status_pages", problems);
+    at_most(&nodes, "status pages", PAGES_MAX, problems);
+    status_pages::known_monitors(&nodes, &monitors.sorted(), problems);
+    nodes.into_iter().filter_map(|node| StatusPageConfig::decode(node, problems)).collect()
 }
 
 /// The channels of `announce`, which stands at the top of a file only: the node belongs to no other tenant.

@@ -20,6 +20,7 @@ mod report;
 mod reports;
 mod routes;
 mod sections;
+mod status_pages;
 pub mod tagged;
 mod telling;
 pub mod tree;
@@ -35,6 +36,7 @@ pub use report::BadConfig;
 pub use reports::ReportConfig;
 pub use routes::Chosen;
 pub use sections::{Agent, Server, StoreConfig, StoreUrl};
+pub use status_pages::{PAGE_MONITORS_MAX, PageGroup, PageMessage, StatusPageConfig};
 pub use telling::{StepConfig, Telling};
 pub use tree::Env;
 pub use warnings::{Warning, warnings};
@@ -198,6 +200,12 @@ pub const TOP: &[Key] = &[
         doc: "Announced work: what it is about goes on being checked, and nobody is told of it before the work is over.",
     },
     Key {
+        name: "status_pages",
+        form: "a list of status pages",
+        default: "",
+        doc: "What strangers may see: pages that need no account and show nothing but what they name.",
+    },
+    Key {
         name: "datacenters",
         form: "a list of datacenters",
         default: "",
@@ -207,7 +215,7 @@ pub const TOP: &[Key] = &[
         name: "tenants",
         form: "a list of tenants",
         default: "",
-        doc: "Further owners, each with channels, defaults, monitors, routes and maintenance of its own.",
+        doc: "Further owners, each with channels, defaults, monitors, routes, maintenance and status pages of its own.",
     },
 ];
 

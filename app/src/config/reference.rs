@@ -3,7 +3,7 @@
 
 use super::decode::Key;
 use super::tagged::{Family, Kind};
-use super::{alert, datacenters, fleet, maintenance, monitor, pace, reports, routes, sections, telling};
+use super::{alert, datacenters, fleet, maintenance, monitor, pace, reports, routes, sections, status_pages, telling};
 use crate::{channel, probe};
 use std::fmt::Write as _;
 
@@ -50,6 +50,12 @@ const LISTS: &[List] = &[
         keys: maintenance::MAINTENANCE,
         nested: &[("match", routes::MATCH, false), ("once", maintenance::ONCE, false), ("every", maintenance::EVERY, true)],
         examples: &[("name", "maintenance-example"), ("cron", "0 3 * * SUN"), ("for", "2h")],
+    },
+    List {
+        name: "status_pages",
+        keys: status_pages::STATUS_PAGE,
+        nested: &[("groups", status_pages::GROUP, false), ("messages", status_pages::MESSAGE, false)],
+        examples: &[("name", "status-example")],
     },
     List { name: "datacenters", keys: datacenters::DATACENTER, nested: &[], examples: &[("code", "local")] },
     List { name: "reports", keys: reports::REPORT, nested: &[], examples: &[("name", "report-example"), ("notify", "[webhook-example]")] },
@@ -315,7 +321,7 @@ It is looked for at `--config`, at the path in `WATCHKEEPER_CONFIG`, at `/etc/wa
   as not given.
 - Durations are Go-like (`850ms`, `10s`, `1m30s`, `14d`); a plain number is seconds.
 - Secrets have a twin `…_file` that names a file; a relative path starts where the configuration file stands.
-- Over several files, lists (`channels`, `monitors`, `routes`, `maintenance`, `reports`, `tenants`) are joined; a key of a mapping
+- Over several files, lists (`channels`, `monitors`, `routes`, `maintenance`, `reports`, `status_pages`, `tenants`) are joined; a key of a mapping
   stands in one file only; a name is used once.
 - `defaults` hold for the monitors of their tenant; what a monitor says itself wins. `alerts` of a monitor replace the
   inherited ones; of inherited alerts it takes those that fit its kind. An inherited `timeout` or `recheck` is shortened to

@@ -35,6 +35,7 @@ pub fn warnings(config: &Config, now: Micros) -> Vec<Warning> {
         unreached_routes(tenant, &mut found);
         unknown_labels(tenant, &mut found);
         past_windows(tenant, now, &mut found);
+        empty_pages(tenant, &mut found);
         told_to_nobody(tenant, &mut found);
     }
     found
@@ -80,6 +81,21 @@ fn past_windows(tenant: &TenantConfig, now: Micros, found: &mut Vec<Warning>) {
         };
         if over {
             found.push(warning(&announced.at, format!("the maintenance window {} is over and has no effect any more", announced.name)));
+        }
+    }
+}
+
+/// Groups of a status page that nothing belongs to.
+fn empty_pages(tenant: &TenantConfig, found: &mut Vec<Warning>) {
+    for page in &tenant.status_pages {
+        let members = |group: &super::PageGroup| group.members(&tenant.monitors, |m| (&*m.name, &m.labels)).len();
+        if page.groups.iter().all(|group| members(group) == 0) {
+            found.push(warning(&page.at, format!("the status page {} shows no monitor", page.slug)));
+            continue;
+        }
+        for group in page.groups.iter().filter(|group| members(group) == 0) {
+            let name = group.name.as_deref().unwrap_or("without a name");
+            found.push(warning(&page.at, format!("the group {name} of the status page {} has no monitor", page.slug)));
         }
     }
 }
@@ -151,6 +167,13 @@ mod tests {
     fn work_that_is_over_has_no_effect() {
         let past = "maintenance: [ { name: move, once: { from: \"2026-01-01 02:00\", to: \"2026-01-01 04:00\" } } ]\n";
         assert_eq!(with(past), ["wk.yaml:3:16: the maintenance window move is over and has no effect any more"]);
+    }
+
+    #[test]
+    fn a_status_page_that_shows_nothing_is_named() {
+        let pages = "status_pages:\n  - { name: a, groups: [ { labels: { team: w* } }, { name: Old, labels: { team: gone } } ] }\n  - { name: b }\n";
+        let want = ["wk.yaml:4:5: the group Old of the status page a has no monitor", "wk.yaml:5:5: the status page b shows no monitor"];
+        assert_eq!(with(pages), want);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The contract: what both stores promise.
 
 use super::{
-    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
-    IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow,
-    Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects, TenantScope, WordWrite,
+    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Glance, GlanceSpan,
+    HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes,
+    OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use watchkeeper_core::ids::IdBlock;
@@ -168,6 +168,8 @@ pub trait Store: Send + Sync {
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes>;
     /// The days of every live monitor that was seen within [from, to), counted from `from`.
     async fn days(&self, scope: TenantScope, from: Micros, to: Micros) -> Result<Vec<MonitorDays>>;
+    /// What a public page shows of these monitors, as far as they are the tenant's.
+    async fn glance(&self, scope: TenantScope, monitors: &[MonitorId], span: GlanceSpan) -> Result<Glance>;
     /// Incidents, newest first.
     async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>>;
     /// One incident with its timeline and notices.

@@ -47,7 +47,8 @@ pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorO
 pub use push::{PUSH_BODY_MAX, PushKind, PushRow};
 pub use state::{Fence, HeardVote, Joined, LeaseRow, Mandate, OpenIncident, StoredState};
 pub use view::{
-    IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, NoticeView, PAGE_MAX, StateTimes, TimelineEntry,
+    Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, NoticeView, PAGE_MAX, StateTimes,
+    TimelineEntry,
 };
 
 use watchkeeper_core::TenantId;

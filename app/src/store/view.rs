@@ -182,6 +182,32 @@ pub struct MonitorDays {
     pub troubled: BTreeMap<i64, StateTimes>,
 }
 
+/// What a public page is made from: some monitors of a tenant, all of one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Glance {
+    /// Those that are there, in no order.
+    pub monitors: Vec<MonitorView>,
+    /// Their days.
+    pub days: Vec<MonitorDays>,
+    /// Their last hours, as one window.
+    pub recent: Vec<MonitorDays>,
+    /// Their incidents, those that last first, newest first; at most [`PAGE_MAX`].
+    pub incidents: Vec<IncidentView>,
+}
+
+/// How far back a [`Glance`] goes.
+#[derive(Clone, Copy, Debug)]
+pub struct GlanceSpan {
+    /// The beginning of the first day.
+    pub days_from: Micros,
+    /// The beginning of the last hours.
+    pub recent_from: Micros,
+    /// Incidents that ended before this are left out.
+    pub ended_after: Micros,
+    /// The end of everything.
+    pub to: Micros,
+}
+
 /// One live event as it is read back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LiveRow {

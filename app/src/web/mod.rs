@@ -25,6 +25,7 @@ mod second_factor;
 mod serve;
 pub mod sign_in;
 mod silences;
+mod status_page;
 mod stream;
 mod tokens;
 pub mod types;
@@ -38,7 +39,7 @@ pub use serve::{ServeError, serve};
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::net::Net;
-use crate::spec::{Channels, Fleet};
+use crate::spec::{Channels, Fleet, Pages};
 use crate::store::Store;
 use crate::telemetry::SharedMetrics;
 use auth::Role;
@@ -101,6 +102,8 @@ pub struct WebState {
     pub fleet: watch::Receiver<Fleet>,
     /// Where messages go, by the configuration in force.
     pub channels: watch::Receiver<Channels>,
+    /// What strangers may see, by the configuration in force.
+    pub pages: watch::Receiver<Pages>,
     /// The way out, for test messages.
     pub net: Arc<Net>,
     /// Our own series.
@@ -129,6 +132,7 @@ struct Shared {
     act_limits: incidents::ActLimits,
     sign_in_limits: auth::limits::SignInLimits,
     hashing: auth::password::Hashing,
+    status_pages: status_page::Kept,
 }
 
 impl std::ops::Deref for Web {
@@ -175,7 +179,7 @@ pub fn routes() -> Vec<Route> {
     let admin = Access::Known(Role::Admin);
     let route = |path, methods, access, handler| Route { path, methods, access, handler };
     vec![
-        route("/", GET, Access::Open, get(page::index)),
+        route("/", GET, Access::Open, get(status_page::root)),
         route("/assets/{file}", GET, Access::Open, get(page::asset)),
         route("/health", GET, Access::Open, get(health::health)),
         route("/healthz", GET, Access::Open, get(health::health)),
@@ -185,6 +189,22 @@ pub fn routes() -> Vec<Route> {
         route("/api/push/{token}", BOTH, Access::PushToken, get(push::kuma).post(push::kuma)),
         route("/ping/{token}", BOTH, Access::PushToken, get(push::ping).post(push::ping)),
         route("/ping/{token}/{action}", BOTH, Access::PushToken, get(push::ping_action).post(push::ping_action)),
+        route("/status.css", GET, Access::Open, get(status_page::stylesheet)),
+        route("/status/{page}", GET, Access::Open, get(status_page::page)),
+        route("/status/{page}/rss", GET, Access::Open, get(status_page::rss)),
+        route("/status/{page}/atom", GET, Access::Open, get(status_page::atom)),
+        route("/status/{page}/api/v2/summary.json", GET, Access::Open, get(status_page::summary)),
+        route("/status/{page}/api/v2/status.json", GET, Access::Open, get(status_page::status)),
+        route("/api/v2/summary.json", GET, Access::Open, get(status_page::root_summary)),
+        route("/api/v2/status.json", GET, Access::Open, get(status_page::root_status)),
+        route("/api/status-page/{page}", GET, Access::Open, get(status_page::kuma_page)),
+        route("/api/status-page/heartbeat/{page}", GET, Access::Open, get(status_page::kuma_heartbeats)),
+        route("/api/badge/{id}/{measure}", GET, Access::Open, get(status_page::kuma_badge)),
+        route("/api/badge/{id}/{measure}/{window}", GET, Access::Open, get(status_page::kuma_badge_over)),
+        route("/api/v1/endpoints/{key}/health/badge.svg", GET, Access::Open, get(status_page::gatus_health)),
+        route("/api/v1/endpoints/{key}/health/badge.shields", GET, Access::Open, get(status_page::gatus_shields)),
+        route("/api/v1/endpoints/{key}/uptimes/{window}/badge.svg", GET, Access::Open, get(status_page::gatus_uptime)),
+        route("/api/v1/endpoints/{key}/response-times/{window}/badge.svg", GET, Access::Open, get(status_page::gatus_response_time)),
         route("/api/v1/openapi.json", GET, Access::Open, get(openapi::serve)),
         route("/api/v1/auth", GET, Access::Open, get(sign_in::about)),
         route("/api/v1/auth/login", POST, Access::Open, post(sign_in::login)),
@@ -239,6 +259,7 @@ pub fn router(given: WebState, stop: CancellationToken) -> Router {
         act_limits: incidents::ActLimits::default(),
         sign_in_limits: auth::limits::SignInLimits::default(),
         hashing: auth::password::Hashing::default(),
+        status_pages: status_page::Kept::default(),
     }));
     let mut router = Router::new();
     for route in routes() {

@@ -20,6 +20,7 @@ pub(super) async fn serve() -> Response {
 mod tests {
     use super::super::auth::Role;
     use super::super::error::ErrorBody;
+    use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
     use super::super::types::{
         AlertChannel, Audited, ChannelTested, Code, DeadLetter, Done, HealthBody, Heartbeat, Incident, Login, MadeToken, Me, Monitor,
         MonitorMetrics, NewComment, NewPassword, NewSilence, NewToken, NewUser, Node, Order, OwnPassword, Page, ReadyBody, Recovery,
@@ -39,6 +40,8 @@ mod tests {
     enum Form {
         Json(Make),
         Text(&'static str),
+        /// A page for people, or the same for programs. What it refuses it says in the same two forms.
+        Page(Make),
     }
 
     /// What one method of one path takes and gives.
@@ -81,6 +84,15 @@ mod tests {
         Operation { method, path, summary, query: None, body: None, status: 200, form: Form::Text(kind), errors: &[] }
     }
 
+    /// What a public status page is, in some form.
+    fn open_json<T: JsonSchema>(path: &'static str, summary: &'static str) -> Operation {
+        json::<T>(Method::GET, path, 200, summary).errors(&[401, 404, 429])
+    }
+
+    fn badge(path: &'static str, summary: &'static str) -> Operation {
+        text(Method::GET, path, "image/svg+xml", summary).errors(&[400, 404, 429])
+    }
+
     /// Every route, described.
     #[rustfmt::skip]
     fn described() -> Vec<Operation> {
@@ -104,6 +116,22 @@ mod tests {
             text(POST, "/ping/{token}", PLAIN, "A push in Healthchecks' form: done well"),
             text(GET, "/ping/{token}/{action}", PLAIN, "A push in Healthchecks' form: start, fail, log, or an exit code").errors(&[400]),
             text(POST, "/ping/{token}/{action}", PLAIN, "A push in Healthchecks' form: start, fail, log, or an exit code").errors(&[400]),
+            text(GET, "/status.css", "text/css", "What public status pages look like"),
+            Operation { form: Form::Page(SchemaGenerator::subschema_for::<StatusPage>), ..text(GET, "/status/{page}", "text/html", "A public status page; with `.json` behind its name the same for programs") }.errors(&[401, 429]),
+            text(GET, "/status/{page}/rss", "application/rss+xml", "What happened, as RSS 2.0").errors(&[401, 429]),
+            text(GET, "/status/{page}/atom", "application/atom+xml", "What happened, as Atom").errors(&[401, 429]),
+            open_json::<PageSummary>("/status/{page}/api/v2/summary.json", "A public status page in Statuspage's form"),
+            open_json::<PageStatus>("/status/{page}/api/v2/status.json", "Its first sentence in Statuspage's form"),
+            open_json::<PageSummary>("/api/v2/summary.json", "The page of the domain that was asked for, in Statuspage's form"),
+            open_json::<PageStatus>("/api/v2/status.json", "Its first sentence in Statuspage's form"),
+            open_json::<KumaPage>("/api/status-page/{page}", "A public status page in Uptime Kuma's form"),
+            open_json::<KumaBeats>("/api/status-page/heartbeat/{page}", "Its heartbeats in Uptime Kuma's form"),
+            badge("/api/badge/{id}/{measure}", "A badge in Uptime Kuma's form: status, uptime, ping, avg-response, cert-exp or response"),
+            badge("/api/badge/{id}/{measure}/{window}", "The same over so many hours, or a window such as 7d"),
+            badge("/api/v1/endpoints/{key}/health/badge.svg", "A badge in Gatus' form: up, down, or not known"),
+            json::<Shields>(GET, "/api/v1/endpoints/{key}/health/badge.shields", 200, "The same for shields.io").errors(&[429]),
+            badge("/api/v1/endpoints/{key}/uptimes/{window}/badge.svg", "A badge in Gatus' form: uptime over 1h, 24h, 7d or 30d"),
+            badge("/api/v1/endpoints/{key}/response-times/{window}/badge.svg", "A badge in Gatus' form: the median response time over 1h, 24h, 7d or 30d"),
             json::<Value>(GET, "/api/v1/openapi.json", 200, "This document"),
             json::<SignIn>(GET, "/api/v1/auth", 200, "What signing in takes here"),
             json::<SignedIn>(POST, "/api/v1/auth/login", 200, "Signs in: a session in a cookie for the page, as a bearer token for others").body::<Login>().errors(&[401, 403]),
@@ -213,6 +241,7 @@ mod tests {
         let content = match operation.form {
             Form::Json(make) => json!({ "application/json": { "schema": make(schemas) } }),
             Form::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
+            Form::Page(make) => json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": make(schemas) } }),
         };
         let mut answers = Map::new();
         answers.insert(operation.status.to_string(), json!({ "description": "Done", "content": content }));
@@ -221,7 +250,14 @@ mod tests {
             let own = matches!(operation.path, "/ready" | "/readyz") || access == Access::PushToken;
             let answer = json!({ "description": reason(status), "content": content });
             let shared = json!({ "$ref": format!("#/components/responses/{status}") });
-            answers.insert(status.to_string(), if own { answer } else { shared });
+            let page = json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": schemas.subschema_for::<ErrorBody>() } });
+            let refused = json!({ "description": reason(status), "content": page });
+            let told = match operation.form {
+                _ if own => answer,
+                Form::Page(_) => refused,
+                Form::Json(_) | Form::Text(_) => shared,
+            };
+            answers.insert(status.to_string(), told);
         }
         let security = match access {
             Access::Open | Access::PushToken => json!([]),

@@ -32,9 +32,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /`: the page; or, in a program without one, why it has none.
-pub(super) async fn index(headers: HeaderMap) -> Response {
+pub(super) fn index(headers: &HeaderMap) -> Response {
     match built::FILES.iter().find(|file| file.name == "index.html") {
-        Some(file) => send(file, &headers, "no-cache"),
+        Some(file) => send(file, headers, "no-cache"),
         None => without(),
     }
 }
@@ -50,10 +50,8 @@ pub(super) async fn asset(Segment(name): Segment, headers: HeaderMap) -> Result<
 }
 
 fn send(file: &File, headers: &HeaderMap, cache: &'static str) -> Response {
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tags| {
-        tags.to_str().is_ok_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == file.tag || tag.trim() == "*"))
-    });
-    let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { Body::from(file.body).into_response() };
+    let mut response =
+        if has(headers, file.tag) { StatusCode::NOT_MODIFIED.into_response() } else { Body::from(file.body).into_response() };
     let answer = response.headers_mut();
     answer.insert(header::ETAG, HeaderValue::from_static(file.tag));
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
@@ -63,6 +61,12 @@ fn send(file: &File, headers: &HeaderMap, cache: &'static str) -> Response {
         answer.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
     guarded(response)
+}
+
+/// Whether whoever asks has it already.
+pub(super) fn has(headers: &HeaderMap, wanted: &str) -> bool {
+    let tags = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    tags.is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == wanted || tag.trim() == "*"))
 }
 
 /// A page of this program without scripts, for one that was built without `ui/`.

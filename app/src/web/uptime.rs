@@ -45,7 +45,7 @@ pub(super) async fn uptime(
 }
 
 /// The beginning of the first of so many days in UTC, of which `now` lies in the last.
-fn first_day(now: Micros, days: i64) -> Micros {
+pub(super) fn first_day(now: Micros, days: i64) -> Micros {
     Micros(now.0 - now.0.rem_euclid(DAY.0)) - Dur(DAY.0 * (days - 1))
 }
 

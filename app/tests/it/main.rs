@@ -33,6 +33,7 @@ mod probe_tcp;
 mod push;
 mod reports;
 mod status;
+mod status_pages;
 mod store_contract;
 mod store_copy;
 mod stream;

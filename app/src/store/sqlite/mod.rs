@@ -26,10 +26,10 @@ use super::keep::Expiry;
 use super::marked::Marked;
 use super::rows::{Columns, Sql};
 use super::{
-    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, HeardVote, Housekept,
-    IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow,
-    Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects, TenantScope, WordWrite,
-    migrate,
+    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Glance, GlanceSpan,
+    HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes,
+    OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects,
+    TenantScope, WordWrite, migrate,
 };
 use async_trait::async_trait;
 use lock::Lock;
@@ -387,7 +387,11 @@ impl Store for SqliteStore {
     }
 
     async fn days(&self, scope: TenantScope, from: Micros, to: Micros) -> Result<Vec<MonitorDays>> {
-        read!(self, "reading days", |tx| read::days(tx, scope, from, to))
+        read!(self, "reading days", |tx| read::days(tx, scope, None, from, to))
+    }
+
+    async fn glance(&self, scope: TenantScope, monitors: &[MonitorId], span: GlanceSpan) -> Result<Glance> {
+        read!(self, "reading what a public page shows", |tx| read::glance(tx, scope, monitors, span))
     }
 
     async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>> {

@@ -4,7 +4,8 @@ use super::super::flat::HOUR;
 use super::super::history::{self, Cover, Days, RawCount, Rollup};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
-    BeatRow, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, PAGE_MAX, StateTimes, TenantScope,
+    BeatRow, Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, PAGE_MAX, StateTimes,
+    TenantScope,
 };
 use super::belong::list;
 use futures_util::TryStreamExt;
@@ -263,22 +264,58 @@ pub(super) async fn state_times(
     Ok(history::state_times(from, to, intervals.into_iter()))
 }
 
-pub(super) async fn days(tx: &mut SqliteConnection, scope: TenantScope, from: Micros, to: Micros) -> Sql<Vec<MonitorDays>> {
+/// Of those monitors alone (ids as JSON), if any are named.
+pub(super) async fn days(
+    tx: &mut SqliteConnection,
+    scope: TenantScope,
+    only: Option<&str>,
+    from: Micros,
+    to: Micros,
+) -> Sql<Vec<MonitorDays>> {
     let mut rows = query(
         "SELECT m.uid, i.start, i.end_at, i.state FROM wk_monitor m JOIN wk_interval i ON i.monitor_id = m.id
-         WHERE m.tenant_id = $1 AND m.retired_at IS NULL AND i.start < $3 AND i.start >= COALESCE(
+         WHERE m.tenant_id = $1 AND m.retired_at IS NULL AND ($4 IS NULL OR m.id IN (SELECT value FROM json_each($4)))
+           AND i.start < $3 AND i.start >= COALESCE(
              (SELECT start FROM wk_interval x WHERE x.monitor_id = m.id AND x.start <= $2 ORDER BY x.start DESC LIMIT 1 OFFSET 1), 0)
          ORDER BY m.id, i.start",
     )
     .bind(scope.0.0)
     .bind(from.0)
     .bind(to.0)
+    .bind(only)
     .fetch(&mut *tx);
     let mut days = Days::new(from, to);
     while let Some(row) = rows.try_next().await? {
         days.add(&row.text(0)?, row.int(1)?, row.maybe_int(2)?, row.int(3)?);
     }
     Ok(days.finish())
+}
+
+pub(super) async fn glance(tx: &mut SqliteConnection, scope: TenantScope, monitors: &[MonitorId], span: GlanceSpan) -> Sql<Glance> {
+    let ids = list(&monitors.iter().map(|monitor| monitor.0).collect::<Vec<_>>());
+    let rows = query(concat!(
+        monitor_columns!(),
+        " WHERE m.tenant_id = $1 AND m.retired_at IS NULL AND m.id IN (SELECT value FROM json_each($2))"
+    ))
+    .bind(scope.0.0)
+    .bind(&ids)
+    .fetch_all(&mut *tx)
+    .await?;
+    let monitors = with_newest(tx, rows.iter().map(rows::monitor).collect::<Sql<_>>()?).await?;
+    let days = days(tx, scope, Some(&ids), span.days_from, span.to).await?;
+    let recent = self::days(tx, scope, Some(&ids), span.recent_from, span.to).await?;
+    let rows = query(concat!(
+        incident_columns!(),
+        " WHERE i.tenant_id = $1 AND i.monitor_id IN (SELECT value FROM json_each($2)) AND (i.resolved_at IS NULL OR i.resolved_at >= $3)
+          ORDER BY (i.resolved_at IS NULL) DESC, i.opened_at DESC, i.id DESC LIMIT $4"
+    ))
+    .bind(scope.0.0)
+    .bind(&ids)
+    .bind(span.ended_after.0)
+    .bind(PAGE_MAX)
+    .fetch_all(&mut *tx)
+    .await?;
+    Ok(Glance { monitors, days, recent, incidents: rows.iter().map(rows::incident).collect::<Sql<_>>()? })
 }
 
 pub(super) async fn incidents(tx: &mut SqliteConnection, scope: TenantScope, filter: &IncidentFilter) -> Sql<Vec<IncidentView>> {

@@ -153,6 +153,39 @@ async fn incidents_come_newest_first_in_pages_and_by_status() {
 }
 
 #[tokio::test]
+async fn a_glance_is_of_its_monitors_alone_and_of_the_tenants() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        let span = GlanceSpan { days_from: T0, recent_from: sec(80_000), ended_after: sec(500), to: sec(86_400) };
+        let (first, old, old_uid) = w.opens(w.shop, "a", sec(100));
+        let (second, over, over_uid) = w.opens(w.shop, "b", sec(200));
+        let (third, _, lasts) = w.opens(w.shop, "c", sec(50));
+        let (other, ..) = w.opens(w.api, "a", sec(300));
+        let mut foreign = w.opens(w.other_shop, "a", sec(300)).0;
+        foreign.notices.clear();
+        w.commit_decisions(vec![first, second, third, other, foreign]).await;
+        w.commit_decisions(vec![w.resolves(w.shop, old, &old_uid, sec(400)), w.resolves(w.shop, over, &over_uid, sec(600))]).await;
+        w.commit_decisions(vec![w.interval(w.shop, sec(10), Health::Up), w.interval(w.api, sec(10), Health::Up)]).await;
+        w.commit_decisions(vec![w.interval(w.shop, sec(85_000), Health::Down)]).await;
+        let beat = w.beat(w.shop, sec(86_000), Outcome::Up);
+        w.commit_beats(vec![beat.clone()]).await;
+
+        let shop = w.store().monitor(w.acme(), "shop").await.unwrap().unwrap();
+        let glance = w.store().glance(w.acme(), &[w.shop, w.other_shop, watchkeeper_core::MonitorId(987_654)], span).await.unwrap();
+        assert_eq!(glance.monitors, std::slice::from_ref(&shop));
+        assert_eq!(glance.monitors[0].last.as_ref(), Some(&beat));
+        assert_eq!(glance.incidents.iter().map(|one| one.uid.as_str()).collect::<Vec<_>>(), [lasts.as_str(), over_uid.as_str()]);
+        let all = w.store().days(w.acme(), span.days_from, span.to).await.unwrap();
+        assert_eq!((all.len(), glance.days.len()), (2, 1));
+        assert!(all.contains(&glance.days[0]) && glance.days[0].uid == shop.uid);
+        assert_eq!((glance.recent[0].times.up, glance.recent[0].times.down), (Dur::secs(5_000), Dur::secs(1_400)));
+        assert_eq!(w.store().glance(w.zenith(), &[w.shop, w.api], span).await.unwrap(), Glance::default());
+        assert_eq!(w.store().glance(w.acme(), &[], span).await.unwrap(), Glance::default());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_incident_tells_its_whole_story() {
     each_store(|t| async move {
         let mut w = World::new(t).await;

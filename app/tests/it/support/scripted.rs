@@ -331,6 +331,10 @@ impl Store for ScriptedStore {
         self.script.around("days", self.inner.days(scope, from, to)).await
     }
 
+    async fn glance(&self, scope: TenantScope, monitors: &[MonitorId], span: GlanceSpan) -> Result<Glance> {
+        self.script.around("glance", self.inner.glance(scope, monitors, span)).await
+    }
+
     async fn incidents(&self, scope: TenantScope, filter: &IncidentFilter) -> Result<Vec<IncidentView>> {
         self.script.around("incidents", self.inner.incidents(scope, filter)).await
     }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper::clock::Clock;
 use watchkeeper::live::Live;
 use watchkeeper::net::Net;
-use watchkeeper::spec::{Channels, Fleet};
+use watchkeeper::spec::{Channels, Fleet, Pages};
 use watchkeeper::store::{LiveRow, LiveWrite, Mandate, MonitorObject, TenantObjects, TenantScope};
 use watchkeeper::telemetry::Metrics;
 use watchkeeper::web::auth::{Role, create_token};
@@ -44,6 +44,7 @@ pub struct TestWeb {
     /// Channels that were seen to work.
     pub mended: Arc<std::sync::Mutex<Vec<ChannelId>>>,
     pub channels: watch::Sender<Channels>,
+    pub pages: watch::Sender<Pages>,
     /// Of acme.
     pub viewer: String,
     /// Of acme.
@@ -114,6 +115,7 @@ impl TestWeb {
         };
         let (ready, ready_rx) = watch::channel(works);
         let (reload, reloads) = mpsc::channel(1);
+        let (pages, pages_rx) = watch::channel(Pages(Some(Arc::default())));
         let (channels, channels_rx) = watch::channel(Channels::default());
         let (wake_actions, channel_wakes) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let wakes = channel_wakes.clone();
@@ -124,6 +126,7 @@ impl TestWeb {
             live: live.clone(),
             fleet: fleet_rx,
             channels: channels_rx,
+            pages: pages_rx,
             net: Arc::new(Net::system(clock.clone())),
             metrics,
             clock: clock.clone(),
@@ -159,6 +162,7 @@ impl TestWeb {
             channel_wakes,
             mended,
             channels,
+            pages,
             viewer,
             operator,
             admin,

@@ -1,0 +1,328 @@
+//! Public status pages: what strangers may see of a tenant's monitors, under which address, and who is asked for a password.
+//!
+//! A page shows nothing that is not named here: monitors by name or label, words of its own. The words for colleagues, such as names of rules,
+//! of maintenance windows and what was found, are never on it.
+
+use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
+use super::{monitor, named, routes};
+use crate::calendar;
+use crate::channel::Language;
+use secrecy::{ExposeSecret as _, SecretString};
+use std::collections::{BTreeMap, HashMap};
+use watchkeeper_core::Micros;
+use watchkeeper_core::matcher::{Matcher, Subject};
+
+/// Keys of a status page.
+pub(super) const STATUS_PAGE: &[Key] = &[
+    Key {
+        name: "name",
+        form: "1 to 63 lower-case letters, digits and dashes",
+        default: "",
+        doc: "Its place: it is served at /status/NAME. Unique in the whole installation.",
+    },
+    Key { name: "title", form: "a text", default: "", doc: "Its heading; the name if not given." },
+    Key { name: "description", form: "a text", default: "", doc: "One or two sentences below the heading." },
+    Key { name: "language", form: "en or ru", default: "en", doc: "In which language it speaks." },
+    Key { name: "history_days", form: "a whole number from 1 to 90", default: "90", doc: "So many days stand beside each monitor." },
+    Key {
+        name: "domain",
+        form: "a host name such as status.example.org",
+        default: "",
+        doc: "A name of its own: whoever asks for it under this name sees this page at /. One page for a name.",
+    },
+    Key {
+        name: "password",
+        form: "a text of 8 characters or more",
+        default: "",
+        doc: "If given, the page asks for it (any user name will do), and its monitors have no badges.",
+    },
+    Key { name: "password_file", form: "a path", default: "", doc: "A file that holds that password." },
+    Key { name: "groups", form: "a list of groups", default: "", doc: "What it shows, in this order." },
+    Key { name: "messages", form: "a list of messages", default: "", doc: "What you have to say, newest first on the page." },
+];
+
+/// Keys of one of `groups`.
+pub(super) const GROUP: &[Key] = &[
+    Key { name: "name", form: "a name", default: "", doc: "Its heading; none if not given." },
+    Key { name: "monitors", form: "a list of monitors", default: "[]", doc: "Monitors of the tenant by name, in this order." },
+    Key {
+        name: "labels",
+        form: "a mapping of labels to texts",
+        default: "",
+        doc: "And every monitor with all of these labels, by name; `*` stands for any text.",
+    },
+    Key {
+        name: "titles",
+        form: "a mapping of monitors to texts",
+        default: "{}",
+        doc: "What monitors are called on the page; those that are not here go by their own name.",
+    },
+];
+
+/// Keys of one of `messages`.
+pub(super) const MESSAGE: &[Key] = &[
+    Key { name: "title", form: "a text", default: "", doc: "Its heading." },
+    Key { name: "text", form: "a text", default: "", doc: "What it says; may have several lines." },
+    Key { name: "at", form: "a date and time such as 2026-12-01 02:00", default: "", doc: "From when it is on the page." },
+    Key {
+        name: "until",
+        form: "a date and time such as 2026-12-01 04:00",
+        default: "",
+        doc: "From when it is over and stands among what is past; it stays at the top if not given.",
+    },
+    Key { name: "zone", form: "an IANA time zone", default: "UTC", doc: "In which zone both are meant." },
+];
+
+/// More pages in a tenant are refused: each is read from the store every few seconds while somebody looks at it.
+pub(super) const PAGES_MAX: usize = 100;
+
+/// Monitors of a page. With more, an ordinary page would have more than the 50 kB that a phone on a bad line loads at once; people who want
+/// to know what is wrong do not read so many lines either. Fewer would cut ordinary installations in pieces. Labels may find more later on:
+/// those are left out, and the page says how many.
+pub const PAGE_MONITORS_MAX: usize = 50;
+
+/// Groups and messages of a page. More is a list of headings, or a diary: both make the page long.
+const GROUPS_MAX: usize = 30;
+const MESSAGES_MAX: usize = 50;
+
+/// Characters of a description or a message. Longer ones belong on a page of their own.
+const TEXT_MAX: usize = 2_000;
+
+/// Characters of a password at least: one guess every few seconds from each address goes through few short ones.
+const PASSWORD_MIN: usize = 8;
+
+/// One public status page.
+#[derive(Clone, Debug)]
+pub struct StatusPageConfig {
+    /// Its place, unique in the installation.
+    pub slug: String,
+    /// Where it begins in the file.
+    pub at: Pos,
+    /// Its heading.
+    pub title: String,
+    /// Sentences below it.
+    pub description: Option<String>,
+    /// In which language.
+    pub language: Language,
+    /// So many days stand beside each monitor.
+    pub history_days: i64,
+    /// The host name under which it is the whole site, in lower case.
+    pub domain: Option<String>,
+    /// What is asked for.
+    pub password: Option<SecretString>,
+    /// What it shows.
+    pub groups: Vec<PageGroup>,
+    /// What its owner says, newest first.
+    pub messages: Vec<PageMessage>,
+}
+
+/// Some monitors under a heading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageGroup {
+    /// The heading.
+    pub name: Option<String>,
+    /// Names of monitors, in order.
+    pub monitors: Vec<String>,
+    /// Labels of further ones.
+    pub labels: BTreeMap<String, String>,
+    /// What monitors are called here.
+    pub titles: BTreeMap<String, String>,
+}
+
+/// What the page's owner says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageMessage {
+    /// Its heading.
+    pub title: String,
+    /// What it says.
+    pub text: String,
+    /// From when it is there.
+    pub at: Micros,
+    /// From when it is past.
+    pub until: Option<Micros>,
+}
+
+impl PageGroup {
+    /// The group's monitors among those of the tenant, in its order: named ones first, then those with its labels by name. None twice.
+    pub fn members<'m, M>(&self, all: &'m [M], about: impl Fn(&'m M) -> (&'m str, &'m BTreeMap<String, String>)) -> Vec<&'m M> {
+        let by_name: HashMap<&str, &M> = all.iter().map(|one| (about(one).0, one)).collect();
+        let mut found: Vec<&M> = Vec::new();
+        for name in &self.monitors {
+            if let Some(one) = by_name.get(name.as_str())
+                && !found.iter().any(|known| about(known).0 == name)
+            {
+                found.push(one);
+            }
+        }
+        if !self.labels.is_empty() {
+            let matcher = Matcher { labels: self.labels.clone(), ..Matcher::default() };
+            let fits = |one: &'m M| {
+                let (monitor, labels) = about(one);
+                matcher.matches(&Subject { monitor, labels, kind: "", rule: None, severity: None })
+            };
+            let mut labelled: Vec<&M> = all.iter().filter(|one| fits(one)).collect();
+            labelled.sort_by_key(|one| about(one).0);
+            labelled.retain(|one| !self.monitors.iter().any(|name| name == about(one).0));
+            found.extend(labelled);
+        }
+        found
+    }
+
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let fields = Fields::open(node, GROUP, problems)?;
+        let name = fields.get("name").map_or(Some(None), |n| monitor::name(n, problems).map(Some));
+        let monitors = fields.get("monitors").map_or(Some(Vec::new()), |n| decode::list(n, problems, decode::text));
+        let labels = fields.get("labels").map_or(Some(Vec::new()), |n| decode::entries(n, problems, decode::text));
+        let titles = fields.get("titles").map_or(Some(Vec::new()), |n| decode::entries(n, problems, monitor::name));
+        if fields.get("labels").is_some() && labels.as_ref().is_some_and(Vec::is_empty) {
+            problems.add(fields.place("labels"), "no label", "at least one; without `labels`, only `monitors` count".to_owned());
+        }
+        Some(Self { name: name?, monitors: monitors?, labels: labels?.into_iter().collect(), titles: titles?.into_iter().collect() })
+    }
+}
+
+impl PageMessage {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let fields = Fields::open(node, MESSAGE, problems)?;
+        let title = fields.require("title", problems).and_then(|n| monitor::name(n, problems));
+        let text = fields.require("text", problems).and_then(|n| prose(n, problems));
+        let zone = routes::zone(&fields, problems);
+        let mut time = |node: &Node| {
+            let civil = decode::parsed(node, "a date and time such as 2026-12-01 02:00", problems, calendar::civil)?;
+            let at = zone.as_ref().and_then(|zone| calendar::begins(zone, civil));
+            if at.is_none() && zone.is_some() {
+                problems.add(&node.at, "a time beyond the years that are known", None);
+            }
+            at
+        };
+        let until = fields.get("until").map_or(Some(None), |n| time(n).map(Some));
+        let at = fields.get("at").map(&mut time);
+        if at.is_none() {
+            fields.require("at", problems);
+        }
+        let (at, until) = (at??, until?);
+        if until.is_some_and(|until| until <= at) {
+            problems.add(fields.place("until"), "a message that is over before it begins", "a time after `at`, in that zone".to_owned());
+        }
+        Some(Self { title: title?, text: text?, at, until })
+    }
+}
+
+impl StatusPageConfig {
+    pub(super) fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let fields = Fields::open(node, STATUS_PAGE, problems)?;
+        let slug = fields.require("name", problems).and_then(|n| slug(n, problems));
+        let title = fields.get("title").map_or(Some(None), |n| monitor::name(n, problems).map(Some));
+        let description = fields.get("description").map_or(Some(None), |n| prose(n, problems).map(Some));
+        let language = fields.get("language").map_or(Some(Language::default()), |n| decode::one_of(n, Language::WORDS, problems));
+        let history_days = fields.get("history_days").map_or(Some(90), |n| decode::integer(n, 1..=90, problems));
+        let domain = fields.get("domain").map_or(Some(None), |n| domain(n, problems).map(Some));
+        let password = decode::secret(&fields, "password", "password_file", problems);
+        if password.as_ref().is_some_and(|password| password.expose_secret().chars().count() < PASSWORD_MIN) {
+            let place = if fields.get("password").is_some() { "password" } else { "password_file" };
+            problems.add(fields.place(place), "a password that is too short", format!("{PASSWORD_MIN} characters or more"));
+        }
+        let groups = fields.get("groups").map_or(Some(Vec::new()), |n| decode::list(n, problems, PageGroup::decode));
+        let messages = fields.get("messages").map_or(Some(Vec::new()), |n| decode::list(n, problems, PageMessage::decode));
+        for (key, most) in [("groups", GROUPS_MAX), ("messages", MESSAGES_MAX)] {
+            let count = fields.get(key).map_or(0, |n| named::listed(n).len());
+            if count > most {
+                problems.add(fields.place(key), format!("{count} {key}"), format!("at most {most}"));
+            }
+        }
+        let (slug, mut messages) = (slug?, messages?);
+        messages.sort_by_key(|message| std::cmp::Reverse(message.at));
+        Some(Self {
+            title: title?.unwrap_or_else(|| slug.clone()),
+            slug,
+            at: node.at.clone(),
+            description: description?,
+            language: language?,
+            history_days: history_days?,
+            domain: domain?,
+            password,
+            groups: groups?,
+            messages,
+        })
+    }
+
+    /// All of it, for a hash: the same pieces mean the same page.
+    pub(super) fn pieces(&self) -> Vec<String> {
+        let Self { slug, at: _, title, description, language, history_days, domain, password, groups, messages } = self;
+        let secret = password.as_ref().map(|password| password.expose_secret().to_owned());
+        let mut pieces = vec![slug.clone(), title.clone(), format!("{language:?} {history_days}")];
+        pieces.extend([description, domain, &secret].into_iter().map(|text| text.clone().unwrap_or_default()));
+        pieces.extend(groups.iter().map(|group| format!("{group:?}")));
+        pieces.extend(messages.iter().map(|message| format!("{message:?}")));
+        pieces
+    }
+}
+
+fn slug(node: &Node, problems: &mut Problems) -> Option<String> {
+    decode::parsed(node, "1 to 63 lower-case letters, digits and dashes, with no dash at its ends", problems, |text| {
+        let good = (1..=63).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        good.then(|| text.to_owned())
+    })
+}
+
+fn domain(node: &Node, problems: &mut Problems) -> Option<String> {
+    decode::parsed(node, "a host name such as status.example.org, without port", problems, |text| {
+        let part = |part: &str| {
+            (1..=63).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !part.starts_with('-')
+        };
+        (text.len() <= 253 && text.split('.').all(part)).then(|| text.to_ascii_lowercase())
+    })
+}
+
+/// Words for strangers; may have several lines.
+fn prose(node: &Node, problems: &mut Problems) -> Option<String> {
+    let form = format!("a text of 1 to {TEXT_MAX} characters, without control characters");
+    decode::parsed(node, &form, problems, |text| {
+        let text = text.trim();
+        let good = (1..=TEXT_MAX).contains(&text.chars().count()) && !text.chars().any(|c| c.is_control() && c != '\n');
+        good.then(|| text.to_owned())
+    })
+}
+
+/// Notes every monitor that a page names and the tenant has not. It looks at the tree, so that all problems come out at once.
+pub(super) fn known_monitors(pages: &[&Node], monitors: &[&str], problems: &mut Problems) {
+    let groups = pages.iter().filter_map(|page| named::child(page, "groups")).flat_map(named::listed);
+    for group in groups {
+        for node in named::child(group, "monitors").map(named::listed).unwrap_or_default() {
+            named::known(node, "monitor", monitors, |_| false, problems);
+        }
+        let Some(Value::Map(titles)) = named::child(group, "titles").map(|titles| &titles.value) else { continue };
+        for (name, at, _) in titles {
+            let node = Node { at: at.clone(), value: Value::Scalar { text: name.clone(), quoted: true, written: None } };
+            named::known(&node, "monitor", monitors, |_| false, problems);
+        }
+    }
+}
+
+/// A page's place and its name are its own in the whole installation; and it shows no more than one page can.
+pub(super) fn check<'p>(pages: impl Iterator<Item = (&'p StatusPageConfig, &'p [super::MonitorConfig])>, problems: &mut Problems) {
+    let (mut slugs, mut domains): (HashMap<&str, &Pos>, HashMap<&str, &Pos>) = (HashMap::new(), HashMap::new());
+    for (page, monitors) in pages {
+        let mut once = |known: &mut HashMap<&'p str, &'p Pos>, what: &str, name: &'p str| {
+            if let Some(first) = known.insert(name, &page.at) {
+                let found = format!("a second status page {what} `{name}`; the first is at {first}");
+                problems.add(&page.at, found, "one page in the whole installation".to_owned());
+            }
+        };
+        once(&mut slugs, "named", &page.slug);
+        if let Some(domain) = &page.domain {
+            once(&mut domains, "for the domain", domain);
+        }
+        let shown: usize = page.groups.iter().map(|group| group.members(monitors, |m| (&*m.name, &m.labels)).len()).sum();
+        if shown > PAGE_MONITORS_MAX {
+            problems.add(
+                &page.at,
+                format!("a status page with {shown} monitors"),
+                format!("at most {PAGE_MONITORS_MAX}; make several pages"),
+            );
+        }
+    }
+}
