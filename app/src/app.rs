@@ -5,10 +5,11 @@
 //! then the engine with its last commit, then deliveries in hand, then the leases, then the store.
 
 use crate::clock::{BootTime, Clock, next_beat};
-use crate::config::Config;
+use crate::config::{ChannelConfig, Config};
 use crate::cut_off::{self, CutOff};
 use crate::dead_man::Pinger;
 use crate::deliver::{self, ChannelSpec, DeliverContext, Deliverers, Stored};
+use crate::documents::Made;
 use crate::ears::{self, EarsContext};
 use crate::engine::{CUT_OFF, Engine, FleetUpdate, Wiring};
 use crate::executor::{Executor, OBSERVED_MAX};
@@ -18,11 +19,11 @@ use crate::life::{Announcer, End, Life};
 use crate::live::Live;
 use crate::net::Net;
 use crate::pulse::Pulse;
-use crate::reload::{Reloader, Source};
+use crate::reload::{Reloader, Source, TRIES_MAX};
 use crate::report::Reporter;
 use crate::schedule::{COMMANDS_MAX, Scheduler};
 use crate::spec::{self, Channels, Fleet, Pages};
-use crate::store::{self, Applied, Joined, Mandate, Retention, Store, StoreError};
+use crate::store::{self, Applied, Beside, Joined, Mandate, Retention, Store, StoreError};
 use crate::talk;
 use crate::telemetry::{Metrics, SharedMetrics};
 use crate::uptime_o::Mirror;
@@ -39,9 +40,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use watchkeeper_core::Dur;
 use watchkeeper_core::retry::LAST_RESORT_AFTER;
 use watchkeeper_core::vantage::VantageState;
+use watchkeeper_core::{ChannelId, Dur, Micros};
 
 /// What each part may take to end: attempts, the last commit, deliveries. Together well under the 30 s of most supervisors.
 const GRACE: Duration = Duration::from_secs(5);
@@ -55,6 +56,9 @@ const HOUSEKEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What other nodes decided is looked for so often: it should be told within a second.
 const LISTEN_EVERY: Duration = Duration::from_millis(250);
+
+/// Changes over the API that wait for their turn. Each takes a look at the whole configuration; more would wait longer than their answer may.
+const CHANGES_MAX: usize = 32;
 
 /// The scope of housekeeping: one node of the installation does it.
 const HOUSEKEEPING: &str = "housekeeping";
@@ -145,17 +149,13 @@ impl App {
                 .context("the journal could not be given back")?;
         }
 
-        // What is watched: the objects of the configuration get their ids from the store.
-        let objects = spec::objects(&config).map_err(|error| anyhow::anyhow!("no randomness for push tokens: {error}"))?;
-        let mandate = if store.exclusive() { Mandate::Alone } else { Mandate::None };
-        let applied = match store.apply(source.name(), &crate::hex(&config.content), &objects, mandate, clock.now()).await {
-            Ok(applied) => Some(applied),
-            // Another node says which configuration is in force: this one stands by until it says ours, or is gone.
-            Err(StoreError::NotInForce) => None,
-            Err(error) => return Err(error.into()),
-        };
+        // What is watched: the objects of the files and of the documents beside them get their ids from the store.
+        let files = config;
+        let (config, made, applied) = first_applied(&*store, &source, &files, clock.now()).await?;
         let takes_part = applied.is_some();
         let applied = applied.unwrap_or_default();
+        made.tell(&Made::default());
+        let (made_tx, made) = watch::channel(Arc::new(made));
         let fleet = spec::build(&config, &applied, &Fleet::default(), joined.shards, clock.now());
         let channels = channel_specs(&config, &applied);
         let (channels_tx, channels_rx) = watch::channel(Channels::of(&config, &applied));
@@ -254,6 +254,7 @@ impl App {
         let (fleet_tx, fleet_rx) = watch::channel(fleet);
         let (ready, ready_rx) = watch::channel(Readiness::default());
         let (reload_tx, reload_rx) = mpsc::channel(1);
+        let (changes_tx, changes_rx) = mpsc::channel(CHANGES_MAX);
         let wake_channels = {
             let deliverers = deliverers.clone();
             Arc::new(move || deliverers.wake_all())
@@ -268,6 +269,7 @@ impl App {
             fleet: fleet_rx.clone(),
             channels: channels_rx,
             pages: pages_rx,
+            made: made.clone(),
             net: net.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
@@ -277,6 +279,7 @@ impl App {
                 wake_channels,
                 mended,
                 reload: reload_tx,
+                documents: changes_tx,
                 ready: ready_rx.clone(),
             },
             metrics_token: config.server.metrics_token.clone(),
@@ -329,15 +332,18 @@ impl App {
         let (retention, check) = (config.store.retention, config.agent.check.clone());
         let reloader = Reloader {
             source,
-            pending: (!takes_part).then(|| config.clone()),
+            pending: (!takes_part).then(|| files.clone()),
             waits_since: None,
-            current: config,
+            current: files,
+            whole: config.hash,
+            made: made_tx,
             store: store.clone(),
             leases: leases.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             joined,
             requests: reload_rx,
+            changes: changes_rx,
             fleets: fleets_tx,
             fleet: fleet_tx,
             channels: channels_tx,
@@ -397,7 +403,7 @@ impl App {
         let over = CancellationToken::new();
         let part = |name, work| named(name, over.clone(), work);
         let (taking_in, deciding, holding) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let problem = self.reloader.problem.subscribe();
+        let (problem, made) = (self.reloader.problem.subscribe(), self.reloader.made.subscribe());
         let deliverers = self.deliverers.clone();
         deliverers.apply(self.channels);
         let mut intake = vec![
@@ -418,6 +424,7 @@ impl App {
         let (gauges, mutes) = (self.clock.clone(), self.clock.clone());
         let warnings = Warnings {
             reload: problem,
+            made,
             dead_man: self.dead_man_problem,
             metrics: self.metrics.clone(),
             deliverers: self.deliverers.clone(),
@@ -472,6 +479,25 @@ impl App {
     }
 }
 
+/// Puts the configuration into force together with the documents, if that is ours to say; `None` if another is in force: this node stands
+/// by until it is ours, or the other is gone.
+async fn first_applied(store: &dyn Store, source: &Source, files: &Config, now: Micros) -> anyhow::Result<(Config, Made, Option<Applied>)> {
+    let mandate = if store.exclusive() { Mandate::Alone } else { Mandate::None };
+    let hash = crate::hex(&files.content);
+    for _ in 0..TRIES_MAX {
+        let (config, made) = source.with(files, store.documents().await?)?;
+        let objects = spec::objects(&config).map_err(|error| anyhow::anyhow!("no randomness for push tokens: {error}"))?;
+        let beside = Beside { seen: made.documents.version, writes: &[] };
+        match store.apply(source.name(), &hash, &objects, mandate, beside, now).await {
+            Ok(applied) => return Ok((config, made, Some(applied))),
+            Err(StoreError::NotInForce) => return Ok((config, made, None)),
+            Err(StoreError::Outdated) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(StoreError::Outdated.into())
+}
+
 /// What this node would hold under a configuration.
 pub(crate) fn wanted(joined: &Joined, config: &Config, channels: &[ChannelSpec], takes_part: bool) -> Wanted {
     let budgets = channels.iter().map(|channel| deliver::scope(&channel.budget_key));
@@ -488,7 +514,10 @@ pub(crate) fn wanted(joined: &Joined, config: &Config, channels: &[ChannelSpec],
 
 /// The configured channels, ready to deliver.
 pub(crate) fn channel_specs(config: &Config, applied: &Applied) -> Vec<ChannelSpec> {
-    spec::channels(config, applied).map(|(id, channel)| ChannelSpec::new(id, &channel.name, &channel.kind, &channel.common)).collect()
+    let of = |(id, channel): (ChannelId, &ChannelConfig)| {
+        ChannelSpec::new(id, &channel.name, &channel.kind, &channel.common).under(spec::guard_of(config, &channel.at))
+    };
+    spec::channels(config, applied).map(of).collect()
 }
 
 struct Task {
@@ -562,6 +591,7 @@ async fn housekeeping(store: Arc<dyn Store>, leases: Leases, retention: Retentio
 /// What is worth a warning, but takes nothing out of service.
 struct Warnings {
     reload: watch::Receiver<Option<String>>,
+    made: watch::Receiver<Arc<Made>>,
     dead_man: watch::Receiver<Option<String>>,
     metrics: SharedMetrics,
     deliverers: Arc<Deliverers>,
@@ -596,6 +626,7 @@ async fn readiness(
             leases: leases_now,
             schedule_lag: Dur(lag.load(Ordering::Relaxed)),
             reload_problem: warnings.reload.borrow().clone(),
+            left_out: warnings.made.borrow().left_out.len(),
             dead_letters: warnings.metrics.outbox_dead.get(),
             failing_channels: warnings.deliverers.failing(warnings.clock.now() - FAILING_AFTER),
             dead_man_problem: warnings.dead_man.borrow().clone(),

@@ -8,7 +8,7 @@
 
 use crate::clock::Clock;
 use crate::lateness::Lateness;
-use crate::net::{Avoid, Guard, Net, Path};
+use crate::net::{Avoid, Net, Path};
 use crate::probe::{Attempt, ProbeContext};
 use crate::spec::{MonitorSpec, Source};
 use crate::telemetry::{ResultLabel, SharedMetrics};
@@ -145,8 +145,7 @@ impl Executor {
         };
         let began = Instant::now();
         let deadline = began + spec.timeout.to_std();
-        // Every monitor comes from a file, and so from whoever runs this node.
-        let cx = ProbeContext { net: self.net.clone(), deadline, want_detail, guard: Guard::Open, path };
+        let cx = ProbeContext { net: self.net.clone(), deadline, want_detail, guard: spec.guard, path };
         let guarded = AssertUnwindSafe(probe.attempt(&cx)).catch_unwind();
         match tokio::time::timeout_at((deadline + OVERRUN).into(), guarded).await {
             Ok(Ok(attempt)) => self.unless_late(attempt, spec.timeout.to_std(), began),

@@ -11,6 +11,7 @@ pub mod cut_off;
 pub mod dead_man;
 pub mod deliver;
 pub mod demo;
+pub mod documents;
 pub mod ears;
 pub mod engine;
 pub mod executor;

@@ -5,15 +5,19 @@
 //!
 //! Nodes that share the work have one configuration, and the holder of its lease says which one is in force. A node that has read
 //! another changes nothing, says so in `/ready`, and puts it into force when it may or when the two are the same.
+//!
+//! Beside the files there are the documents that were made over the API ([`crate::documents`]). They are in the store and so the same for
+//! all: every node may put them into force beside the files that are, and does when it sees that they changed.
 
 use crate::app::{channel_specs, wanted};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, BadConfig, Config, MonitorConfig};
 use crate::deliver::Deliverers;
+use crate::documents::{self, Asked, Change, Made, NotChanged};
 use crate::engine::FleetUpdate;
 use crate::lease::{Leases, SOURCE, Wanted};
 use crate::spec::{self, Channels, Fleet, Pages};
-use crate::store::{Fence, Joined, Mandate, Store, StoreError};
+use crate::store::{Applied, Beside, DocumentRow, DocumentWrite, Documents, Fence, Joined, Mandate, Store, StoreError};
 use crate::talk::{self, Talk};
 use crate::telemetry::SharedMetrics;
 use crate::uptime_o;
@@ -27,6 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the files are looked at. Kubernetes and editors replace files rather than write them; looking finds every way of it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Documents that others change at the same time are read anew so often. Fewer would fail where trying again helps; more would keep somebody
+/// waiting whom nothing can help.
+pub const TRIES_MAX: u32 = 8;
 
 /// Where the configuration came from.
 #[derive(Clone, Debug)]
@@ -90,6 +98,19 @@ impl Source {
         }
     }
 
+    /// A configuration of this source with the documents beside it.
+    pub fn with(&self, files: &Config, documents: Documents) -> Result<(Config, Made), BadConfig> {
+        let (readable, unread) = documents::read(&documents.rows);
+        let own = |name: &str| std::env::var(name).ok();
+        let (whole, mut left_out) = match self {
+            Self::Path(_) | Self::Fixed => files.with(&readable, &own)?,
+            Self::UptimeO(tables) => tables.with(files, &readable)?,
+        };
+        left_out.extend(unread);
+        let (reach, texts, in_files) = (files.server.api_targets, files.texts.clone(), Arc::new(documents::named(files)));
+        Ok((whole, Made { documents, left_out, reach, files: texts, in_files }))
+    }
+
     /// What it looked like from outside when it was read at the start.
     fn at_start(&self) -> u64 {
         match self {
@@ -122,8 +143,12 @@ enum Told {
 pub struct Reloader {
     /// Where to read.
     pub source: Source,
-    /// What is in force, or was before another configuration was put into force.
+    /// What the files say that are in force, or were before another configuration was put into force.
     pub current: Config,
+    /// The hash of all that is in force, documents and all.
+    pub whole: [u8; 32],
+    /// The documents, as they were taken up last.
+    pub made: watch::Sender<Arc<Made>>,
     /// What was read and is not in force yet, because that is another node's to say.
     pub pending: Option<Config>,
     /// Since when what was read here has waited for another node to put it into force.
@@ -140,6 +165,8 @@ pub struct Reloader {
     pub joined: Joined,
     /// Requests from the API.
     pub requests: mpsc::Receiver<ReloadRequest>,
+    /// Changes of documents that the API asks for.
+    pub changes: mpsc::Receiver<Asked>,
     /// To the engine.
     pub fleets: mpsc::Sender<FleetUpdate>,
     /// To everybody else.
@@ -187,6 +214,7 @@ impl Reloader {
                     // Whoever asked may have gone away.
                     let _ = request.send(result);
                 }
+                Some(asked) = self.changes.recv() => self.answer(asked).await,
                 Some(()) = hung_up => {
                     seen = self.source.fingerprint().await;
                     let _logged = self.reload().await;
@@ -289,11 +317,91 @@ impl Reloader {
                 }
             }
         }
+        if self.pending.is_none() && self.has_new_documents().await {
+            self.pending = Some(self.current.clone());
+        }
         if self.pending.is_some() {
             let _logged = self.settle(Told::OnceAlready).await;
         } else {
             self.waits_since = None;
         }
+    }
+
+    /// Whether another node has put documents into force that this one has not taken up.
+    async fn has_new_documents(&self) -> bool {
+        if self.store.exclusive() || !self.wanted.borrow().takes_part {
+            return false;
+        }
+        let taken_up = self.made.borrow().documents.version;
+        // An outage is told by those who need the store.
+        self.store.documents_version().await.is_ok_and(|version| version != taken_up)
+    }
+
+    /// Does what the API asks for.
+    async fn answer(&mut self, asked: Asked) {
+        match asked {
+            Asked::Change(change, answer) => {
+                let result = self.change(&change).await;
+                // Whoever asked may have gone away.
+                let _ = answer.send(result);
+            }
+            Asked::Judge(change, answer) => {
+                let result = self.planned(&change).await;
+                let _ = answer.send(result.map(|_| ()));
+            }
+            Asked::Describe(change, answer) => {
+                let result = self.describe(&change).await;
+                let _ = answer.send(result.map(Box::new));
+            }
+        }
+    }
+
+    /// The documents of now, and what the configuration would be with a change of them.
+    async fn planned(&self, change: &Change) -> Result<(Config, Made, documents::Planned), NotChanged> {
+        if !self.wanted.borrow().takes_part {
+            return Err(NotChanged::StandsBy);
+        }
+        let files = |bad: BadConfig| NotChanged::Files(bad.told());
+        let documents = self.store.documents().await?;
+        let mut now = self.made.borrow().clone();
+        if now.documents.version != documents.version {
+            now = Arc::new(self.source.with(&self.current, documents).map_err(files)?.1);
+        }
+        let planned = documents::plan(change, &now, &self.current, self.clock.now())?;
+        let then = Documents { version: now.documents.version, rows: planned.rows.clone() };
+        let (whole, then) = self.source.with(&self.current, then).map_err(files)?;
+        planned.judge(&then.left_out, &now.left_out)?;
+        Ok((whole, then, planned))
+    }
+
+    /// Changes documents and puts the change into force, in one transaction of the store.
+    async fn change(&mut self, change: &Change) -> Result<Vec<DocumentRow>, NotChanged> {
+        for _ in 0..TRIES_MAX {
+            let (whole, made, planned) = self.planned(change).await?;
+            let files = self.current.clone();
+            match self.put_into_force(&files, &whole, made, &planned.writes).await {
+                Ok(text) => {
+                    tracing::info!("{} changed what was made over the API: {text}", change.by);
+                    let made = self.made.borrow().clone();
+                    let row = |uid: &String| made.documents.rows.iter().find(|row| row.uid == *uid).cloned();
+                    return Ok(planned.touched.iter().filter_map(row).collect());
+                }
+                Err(StoreError::Outdated) => {}
+                Err(error) => {
+                    // It may have landed all the same: the next look takes up what there is.
+                    self.pending.get_or_insert(files);
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(NotChanged::Busy)
+    }
+
+    /// The one monitor that a change would leave.
+    async fn describe(&self, change: &Change) -> Result<MonitorConfig, NotChanged> {
+        let (whole, _, planned) = self.planned(change).await?;
+        let mut monitors = whole.tenants.into_iter().flat_map(|tenant| tenant.monitors);
+        monitors.find(|monitor| monitor.uid == planned.touched.first().cloned()).ok_or(NotChanged::Busy)
     }
 
     /// Whether what was read here and is not in force may yet come into force by itself.
@@ -317,53 +425,88 @@ impl Reloader {
         if config.node_differs(&self.current) {
             notes.push("server, store and agent take effect at the next start".to_owned());
         }
+        for _ in 0..TRIES_MAX {
+            let documents = self.store.documents().await?;
+            let (whole, made) = self.source.with(config, documents).map_err(|bad| StoreError::Refused(bad.to_string()))?;
+            match self.put_into_force(config, &whole, made, &[]).await {
+                Ok(text) => {
+                    notes.insert(0, text);
+                    return Ok(notes.join("; "));
+                }
+                Err(StoreError::Outdated) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Outdated)
+    }
+
+    /// Puts the configuration of the files together with the documents into force, and writes what is to be changed of these.
+    async fn put_into_force(&mut self, files: &Config, whole: &Config, made: Made, writes: &[DocumentWrite]) -> Result<String, StoreError> {
         let takes_part = self.wanted.borrow().takes_part;
-        if takes_part && config.hash == self.current.hash {
-            self.current = config.clone();
-            notes.insert(0, "nothing changed".to_owned());
-            return Ok(notes.join("; "));
+        let same = whole.hash == self.whole
+            && files.content == self.current.content
+            && files.server.api_targets == self.current.server.api_targets;
+        if takes_part && same && writes.is_empty() {
+            self.current = files.clone();
+            let version = made.documents.version;
+            self.take_up(made, version);
+            return Ok("nothing changed".to_owned());
         }
         let broken = |error: getrandom::Error| StoreError::Broken { doing: "drawing push tokens", detail: error.to_string() };
-        let objects = spec::objects(config).map_err(broken)?;
+        let objects = spec::objects(whole).map_err(broken)?;
         let fence = self.fence();
         let mandate = match &fence {
             _ if self.store.exclusive() => Mandate::Alone,
             Some(fence) => Mandate::Lease(fence),
             None => Mandate::None,
         };
-        let applied = self.store.apply(self.source.name(), &crate::hex(&config.content), &objects, mandate, self.clock.now()).await?;
+        let beside = Beside { seen: made.documents.version, writes };
+        let (hash, now) = (crate::hex(&files.content), self.clock.now());
+        let applied = self.store.apply(self.source.name(), &hash, &objects, mandate, beside, now).await?;
+        Ok(self.applied(files, whole, made, applied).await)
+    }
+
+    /// Hands on what is in force now.
+    async fn applied(&mut self, files: &Config, whole: &Config, made: Made, applied: Applied) -> String {
         let old = self.fleet.borrow().clone();
-        let fleet = spec::build(config, &applied, &old, self.joined.shards, self.clock.now());
-        let channels = channel_specs(config, &applied);
-        let talk = talk::of(config, &applied);
-        let mut wanted = wanted(&self.joined, config, &channels, true);
+        let fleet = spec::build(whole, &applied, &old, self.joined.shards, self.clock.now());
+        let channels = channel_specs(whole, &applied);
+        let talk = talk::of(whole, &applied);
+        let mut wanted = wanted(&self.joined, whole, &channels, true);
         wanted.of_datacenter.extend(self.source.scope());
         let kept = fleet.0.iter().filter(|(id, spec)| old.0.get(id).is_some_and(|o| Arc::ptr_eq(o, spec))).count();
         let new = fleet.0.keys().filter(|id| !old.0.contains_key(id)).count();
         let gone = old.0.keys().filter(|id| !fleet.0.contains_key(id)).count();
-        notes.insert(
-            0,
-            format!("{} unchanged, {} changed, {new} new, {gone} gone", crate::counted(kept, "monitor"), fleet.0.len() - kept - new),
-        );
-        self.channels.send_replace(Channels::of(config, &applied));
-        self.pages.send_replace(Pages::of(config, &applied));
+        let changed = fleet.0.len() - kept - new;
+        self.channels.send_replace(Channels::of(whole, &applied));
+        self.pages.send_replace(Pages::of(whole, &applied));
         self.deliverers.apply(channels);
         self.talk.send_replace(talk);
         self.wanted.send_replace(wanted);
         self.fleet.send_replace(fleet.clone());
         // The engine ends only with the process.
         let _ = self.fleets.send(FleetUpdate { fleet, retired: applied.retired }).await;
-        self.current = config.clone();
+        let same_files = self.current.hash == files.hash;
+        (self.current, self.whole) = (files.clone(), whole.hash);
+        self.take_up(made, applied.documents);
         match self.source {
-            Source::Path(_) => {
-                for warning in config::warnings(config, self.clock.now()) {
+            Source::Path(_) if !same_files => {
+                for warning in config::warnings(files, self.clock.now()) {
                     tracing::warn!("{warning}");
                 }
             }
             // Tables name no channels, and change all the time.
-            Source::UptimeO(_) | Source::Fixed => {}
+            Source::Path(_) | Source::UptimeO(_) | Source::Fixed => {}
         }
-        Ok(notes.join("; "))
+        format!("{} unchanged, {changed} changed, {new} new, {gone} gone", crate::counted(kept, "monitor"))
+    }
+
+    /// Shows the documents that are in force, and says once which are not.
+    fn take_up(&self, made: Made, version: i64) {
+        let before = self.made.borrow().clone();
+        let made = made.written(version);
+        made.tell(&before);
+        self.made.send_replace(Arc::new(made));
     }
 }
 

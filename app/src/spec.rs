@@ -4,6 +4,7 @@
 
 use crate::calendar::Hours;
 use crate::config::{AlertConfig, ChannelConfig, Config, MonitorConfig, Pos, StatusPageConfig, TenantConfig};
+use crate::net::Guard;
 use crate::probe::{Probe, ProbeConfig};
 use crate::schedule::Cadence;
 use crate::store::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, MonitorObject, TenantObjects};
@@ -73,6 +74,8 @@ pub struct MonitorSpec {
     pub confirm: bool,
     /// Whether the evidence of every attempt is kept.
     pub keep_every_detail: bool,
+    /// Which addresses its attempts may reach: what was made over the API is not the word of whoever runs this node.
+    pub guard: Guard,
     /// Not watched for now; its state stays.
     pub paused: bool,
     /// When the store first saw it.
@@ -202,8 +205,12 @@ fn tenant_objects(tenant: &TenantConfig) -> Result<TenantObjects, getrandom::Err
     })
 }
 
-fn origin(at: &Pos) -> String {
-    format!("{}:{}", at.file, at.line)
+/// The origin of what was made over the API.
+pub const MADE_OVER_THE_API: &str = "api";
+
+/// `file:line`, or where else something is from.
+pub fn origin(at: &Pos) -> String {
+    if at.in_document() { MADE_OVER_THE_API.to_owned() } else { format!("{}:{}", at.file, at.line) }
 }
 
 /// The configured channels with the ids that the store gave them.
@@ -221,8 +228,10 @@ pub fn build(config: &Config, applied: &Applied, previous: &Fleet, shards: u16, 
             tenant.channels.iter().map(|c| c.name.as_str()).zip(ids.channels.iter().copied()).collect();
         for (monitor, identity) in tenant.monitors.iter().zip(&ids.monitors) {
             let (policy, hours, chosen) = (policy(monitor, &channels), hours(monitor, &channels), chosen(monitor));
+            let guard = guard_of(config, &monitor.at);
             let kept = previous.0.get(&identity.id).filter(|spec| {
                 spec.hash == monitor.hash
+                    && spec.guard == guard
                     && spec.keep_every_detail == monitor.keep_every_detail
                     && spec.policy == policy
                     && spec.hours == hours
@@ -232,11 +241,16 @@ pub fn build(config: &Config, applied: &Applied, previous: &Fleet, shards: u16, 
             });
             let spec = kept
                 .cloned()
-                .unwrap_or_else(|| Arc::new(monitor_spec(tenant, ids, monitor, identity, (policy, hours, chosen), shards, now)));
+                .unwrap_or_else(|| Arc::new(monitor_spec(tenant, ids, monitor, identity, (policy, hours, chosen, guard), shards, now)));
             fleet.insert(identity.id, spec);
         }
     }
     Fleet(Arc::new(fleet))
+}
+
+/// What may be reached by something that is said at this place.
+pub fn guard_of(config: &Config, at: &Pos) -> Guard {
+    if at.in_document() { config.server.api_targets } else { Guard::Open }
 }
 
 fn policy(monitor: &MonitorConfig, channels: &HashMap<&str, ChannelId>) -> Policy {
@@ -273,7 +287,7 @@ fn monitor_spec(
     ids: &AppliedTenant,
     monitor: &MonitorConfig,
     identity: &AppliedMonitor,
-    (policy, hours, chosen): (Policy, RouteHours, HashMap<RuleKey, String>),
+    (policy, hours, chosen, guard): (Policy, RouteHours, HashMap<RuleKey, String>, Guard),
     shards: u16,
     now: Micros,
 ) -> MonitorSpec {
@@ -298,6 +312,7 @@ fn monitor_spec(
         agent: monitor.agent.clone(),
         confirm: monitor.confirm,
         keep_every_detail: monitor.keep_every_detail,
+        guard,
         paused: monitor.paused,
         created_at: identity.created_at,
         hash: monitor.hash,

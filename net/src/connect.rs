@@ -31,7 +31,7 @@ impl Net {
         for (index, ip) in tried.iter().enumerate() {
             let address = SocketAddr::new(*ip, port);
             let until = share(deadline, tried.len() - index);
-            match connect_one(address, guard, until).await {
+            match connect_one(address, [self.guard, guard], until).await {
                 Ok(stream) => return Ok(Connected { stream, address }),
                 Err(fault) if first.as_ref().is_none_or(|f| !f.is_down() && fault.is_down()) => first = Some(fault),
                 Err(_) => {}
@@ -49,8 +49,10 @@ fn share(deadline: Instant, left: usize) -> Instant {
     now + deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(1)
 }
 
-async fn connect_one(address: SocketAddr, guard: Guard, deadline: Instant) -> Result<TcpStream, Fault> {
-    guard.check(address.ip())?;
+async fn connect_one(address: SocketAddr, guards: [Guard; 2], deadline: Instant) -> Result<TcpStream, Fault> {
+    for guard in guards {
+        guard.check(address.ip())?;
+    }
     let started = Instant::now();
     let error = match tokio::time::timeout_at(deadline.into(), TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {

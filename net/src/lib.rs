@@ -28,6 +28,7 @@ pub use request::{Request, Response, host_and_port, host_header, origin_form};
 
 use clock::Clock;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Which addresses a name may be resolved to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -42,21 +43,34 @@ pub enum Family {
 }
 
 /// What all outgoing connections share.
+#[derive(Clone)]
 pub struct Net {
-    names: Names,
+    names: Arc<Names>,
     /// Makes and shares the settings of TLS connections.
-    pub tls: tls::Tls,
+    pub tls: Arc<tls::Tls>,
+    /// Holds for every connection, beside what its caller asks for.
+    guard: Guard,
 }
 
 impl Net {
     /// Asks the name servers of `/etc/resolv.conf`; certificates are judged at the time of `clock`.
     pub fn system(clock: Clock) -> Self {
-        Self { names: Names::system(), tls: tls::Tls::new(clock) }
+        Self::of(Names::system(), clock)
     }
 
     /// Asks only these name servers, without search list and without `/etc/hosts`.
     pub fn with_name_servers(clock: Clock, servers: Vec<SocketAddr>) -> Self {
-        Self { names: Names::of_servers(servers), tls: tls::Tls::new(clock) }
+        Self::of(Names::of_servers(servers), clock)
+    }
+
+    fn of(names: Names, clock: Clock) -> Self {
+        Self { names: Arc::new(names), tls: Arc::new(tls::Tls::new(clock)), guard: Guard::Open }
+    }
+
+    /// The same way out for somebody who may not reach everything.
+    #[must_use]
+    pub fn under(&self, guard: Guard) -> Self {
+        Self { guard, ..self.clone() }
     }
 
     /// The name servers of this node, best first; empty if it has none.

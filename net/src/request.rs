@@ -40,7 +40,7 @@ pub struct Response {
 
 impl Net {
     /// Sends one HTTP/1.1 request and reads the response, both before the deadline. `https` is verified against
-    /// the system's roots. The URL is the operator's: no address is refused.
+    /// the system's roots. No address is refused beside those that are for everybody who has this way out.
     pub async fn send(&self, request: &Request, deadline: Instant, max_body: usize) -> Result<Response, Fault> {
         let (host, port) = host_and_port(&request.url).ok_or_else(|| setup("the URL has no host"))?;
         let addresses = self.resolve(&host, Family::Any, Path::First, deadline).await?.addresses;

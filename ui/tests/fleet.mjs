@@ -51,7 +51,7 @@ export async function start(program, more = 12) {
   const file = join(folder, 'watchkeeper.yaml');
   writeFileSync(
     file,
-    `server: { listen: "127.0.0.1:${port}" }
+    `server: { listen: "127.0.0.1:${port}", api_targets: private }
 store: { url: "sqlite://${folder}/watchkeeper.db" }
 channels:
   - { name: ops, webhook: { url: "http://127.0.0.1:${hookPort}/takes" } }
@@ -120,5 +120,5 @@ status_pages:
     const answer = await fetch(`${url}api/v1/${path}`, { ...request, headers: { authorization: `Bearer ${token}` } });
     return await answer.json();
   };
-  return { url, token, code, shop, api, stop, crash: () => finish('SIGKILL'), again: begin };
+  return { url, token, code, shop, api, good: `http://127.0.0.1:${goodPort}/`, stop, crash: () => finish('SIGKILL'), again: begin };
 }

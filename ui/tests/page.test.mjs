@@ -108,6 +108,61 @@ test('an administrator makes and removes users and tokens, and all of it is in t
   await row().waitFor();
 });
 
+test('a monitor is made, tried, changed and removed in the page, and what is in a file says where', async () => {
+  await page.keyboard.press('c');
+  await page.getByRole('heading', { name: 'New monitor' }).waitFor();
+  await until(() => page.evaluate(() => document.activeElement?.id === 'f-name'), 'the focus');
+  await page.keyboard.type('made here');
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await page.locator('#f-probe-http-url-fault', { hasText: '`url` is missing' }).waitFor();
+  await page.getByLabel('URL').fill(`${fleet.good}made?token=s3cret`);
+  await page.getByRole('button', { name: 'Test now' }).click();
+  const tried = page.getByRole('region', { name: 'Test now' });
+  await tried.getByText('up', { exact: true }).waitFor();
+  await tried.getByText('First byte').waitFor();
+  await page.getByLabel('Every').fill('1s');
+  await page.getByLabel('Labels').fill('team=web, tier=1');
+  await page.getByLabel('As the configuration says').uncheck();
+  await page.getByLabel('ops').check();
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await page.getByRole('heading', { name: 'made here' }).waitFor();
+  const made = await fleet.api('monitors/made%20here');
+  assert.deepEqual(made.made.body, { name: 'made here', probe: { http: { url: `${fleet.good}made?token=***` } }, every: '1s', labels: { team: 'web', tier: '1' }, notify: ['ops'] });
+  await page.getByText('Made here by Ann').waitFor();
+
+  await page.getByRole('link', { name: 'Change', exact: true }).click();
+  await page.getByLabel('Name', { exact: true }).fill('made there');
+  await page.getByLabel('Every').fill('soon');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.locator('#f-every-fault', { hasText: 'found `soon`' }).waitFor();
+  await page.getByLabel('Every').fill('2s');
+  await page.getByRole('button', { name: 'As YAML' }).click();
+  const text = page.getByRole('textbox', { name: 'As YAML' });
+  assert.match(await text.inputValue(), /^name: made there\nlabels:\n {2}team: web\n {2}tier: "1"\nprobe:\n {2}http:\n {4}url: .*token=\*\*\*"\nevery: 2s\n/);
+  await text.fill((await text.inputValue()) + 'down_after: 4 # in a row\n');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('heading', { name: 'made there' }).waitFor();
+  const changed = await fleet.api(`monitors/${made.uid}`);
+  assert.deepEqual([changed.name, changed.made.body.down_after, changed.made.body.every], ['made there', 4, '2s']);
+  await until(async () => (await fleet.api(`monitors/${made.uid}`)).health === 'up', 'it is well, with the secret that was not shown');
+
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await page.getByRole('button', { name: 'Pause' }).waitFor();
+  await page.getByRole('button', { name: 'Remove' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+  await page.getByRole('button', { name: 'Remove' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await row().waitFor();
+  await page.locator('[data-monitor="made there"]').waitFor({ state: 'detached' });
+  await row().getByRole('link').first().click();
+  await page.getByText(/Defined in .*watchkeeper\.yaml:\d+; read-only here/).waitFor();
+  assert.equal(await page.getByRole('link', { name: 'Change', exact: true }).count(), 0);
+  await page.keyboard.press('g');
+  await page.keyboard.press('d');
+  await row().waitFor();
+});
+
 test('a monitor goes down and comes back before one’s eyes, and somebody takes it on', async () => {
   await page.evaluate(() => void document.body.setAttribute('data-loaded', 'once'));
   fleet.shop.down = true;
@@ -179,7 +234,7 @@ test('a silence is asked for and ended', async () => {
 test('nothing on any page keeps anybody out, in light and dark, wide and narrow', async () => {
   const incident = (await fleet.api('incidents?limit=1')).items[0].uid;
   const monitor = (await fleet.api('monitors/shop')).uid;
-  for (const place of ['', `monitors/${monitor}`, 'incidents', `incidents/${incident}`, 'messages', 'silences', 'nodes', 'people']) {
+  for (const place of ['', `monitors/${monitor}`, 'incidents', `incidents/${incident}`, 'messages', 'silences', 'nodes', 'people', 'new']) {
     for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
       for (const width of [1280, 390]) {
         await page.emulateMedia({ colorScheme });

@@ -318,6 +318,7 @@ mod tests {
             created_at: ago(1_000),
             config: None,
             push_token: None,
+            made: None,
         }
     }
 

@@ -164,7 +164,9 @@ async fn on(store: &Arc<dyn Store>, command: &UserCommand, at: &At, now: Micros)
 fn spoken(error: StoreError) -> anyhow::Error {
     match error {
         StoreError::Refused(why) => anyhow!(why),
-        StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce => error.into(),
+        StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce | StoreError::Outdated => {
+            error.into()
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::alert::AlertConfig;
 use super::decode::{Node, Value, beside, read_regular};
+use super::documents::DocumentKind;
 use super::fleet::TenantConfig;
 use super::status_pages::StatusPageConfig;
 use crate::channel::MASK;
@@ -149,6 +150,31 @@ fn show(key: &str, node: &Node) -> Json {
     }
 }
 
+/// One value of a document as it may be shown: `***` if it is a secret, by its key and by that of the mapping around it.
+pub(super) fn cover(kind: DocumentKind, parent: &str, key: &str, leaf: &Json) -> Json {
+    if leaf.is_null() {
+        return Json::Null;
+    }
+    let header = parent == "headers" && (kind == DocumentKind::Channel || is_secret_word(key));
+    if header || SECRET_KEYS.contains(&key) {
+        return Json::from(MASK);
+    }
+    match leaf.as_str() {
+        // The path of a hook is what opens it.
+        Some(text) if kind == DocumentKind::Channel && key == "url" => Json::from(origin_alone(text)),
+        Some(text) => Json::from(without_credentials(text)),
+        None => leaf.clone(),
+    }
+}
+
+/// A URL whose path is a secret.
+fn origin_alone(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return MASK.to_owned() };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}/{MASK}")
+}
+
 /// A text in which the credentials and secret parameters of a URL are replaced.
 fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
@@ -183,7 +209,7 @@ fn feed(key: &str, node: &Node, hash: &mut Sha256) {
         Value::Null | Value::Broken => put(hash, '0', b""),
         Value::Scalar { text, quoted, .. } => {
             put(hash, if *quoted { 'q' } else { 'p' }, text.as_bytes());
-            if key.ends_with("_file") {
+            if key.ends_with("_file") && !node.at.in_document() {
                 // A file that cannot be read is its decoder's problem; here it only has no content.
                 let content = read_regular(&beside(&node.at, text), HASHED_FILE_MAX).unwrap_or_default();
                 put(hash, 'f', &content);

@@ -21,10 +21,22 @@ pub struct Pos {
     pub column: u32,
 }
 
+impl Pos {
+    /// The nth field of a document, which has no lines.
+    pub(super) const fn in_a_document(file: Arc<str>, field: u32) -> Self {
+        Self { file, line: field, column: 0 }
+    }
+
+    /// Whether it is a field of a document, and so the word of a tenant's administrator and not of the machine's.
+    pub const fn in_document(&self) -> bool {
+        self.column == 0 && self.line > 0
+    }
+}
+
 impl fmt::Display for Pos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Line 0 is the file as a whole.
-        if self.line == 0 { f.write_str(&self.file) } else { write!(f, "{}:{}:{}", self.file, self.line, self.column) }
+        // Line 0 is the file as a whole; a document has only fields.
+        if self.column == 0 { f.write_str(&self.file) } else { write!(f, "{}:{}:{}", self.file, self.line, self.column) }
     }
 }
 

@@ -9,6 +9,8 @@ mod alert;
 mod canonical;
 mod datacenters;
 pub mod decode;
+pub mod documents;
+pub mod export;
 mod fleet;
 mod maintenance;
 mod monitor;
@@ -64,9 +66,11 @@ pub struct Config {
     pub empty: Vec<Pos>,
     /// The first file in which there is something.
     pub first: Option<Pos>,
+    /// The texts of the files, for when something beside them changes.
+    pub texts: Arc<Vec<(String, Vec<u8>)>>,
     /// SHA-256 over all objects with their secrets and places: equal means that nothing about channels and monitors changed.
     pub hash: [u8; 32],
-    /// The same without their places: what nodes that share the work must have in common.
+    /// The same without their places, and of the files alone: what nodes that share the work must have in common.
     pub content: [u8; 32],
 }
 
@@ -167,7 +171,7 @@ fn compile(texts: &[(String, Vec<u8>)], env: Env<'_>, mut problems: Problems) ->
     }
     let config = from_roots(&roots, &mut problems);
     match config {
-        Some(config) if problems.is_empty() => Ok(Config { empty, first, ..config }),
+        Some(config) if problems.is_empty() => Ok(Config { empty, first, texts: Arc::new(texts.to_vec()), ..config }),
         Some(_) | None => Err(BadConfig::new(problems, texts)),
     }
 }
@@ -237,7 +241,18 @@ fn from_roots(roots: &[Node], problems: &mut Problems) -> Option<Config> {
     let exclusive = datacenters::exclusive(&tops, problems);
     let hash = canonical::fleet_hash(&tenants, &exclusive, true);
     let content = canonical::fleet_hash(&tenants, &exclusive, false);
-    Some(Config { server: server?, store: store?, agent: agent?, tenants, exclusive, empty: Vec::new(), first: None, hash, content })
+    Some(Config {
+        server: server?,
+        store: store?,
+        agent: agent?,
+        tenants,
+        exclusive,
+        empty: Vec::new(),
+        first: None,
+        texts: Arc::default(),
+        hash,
+        content,
+    })
 }
 
 /// One mapping of what several files say under a key; a key that two of them give is a problem naming both places.

@@ -4,6 +4,7 @@ use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
 use super::tagged;
 use crate::dead_man::DeadMan;
 use crate::lease::Times;
+use crate::net::Guard;
 use crate::store::Retention;
 use crate::vantage::Means;
 use crate::web::auth::proxy::Trust;
@@ -24,6 +25,12 @@ pub const SERVER: &[Key] = &[
     },
     Key { name: "metrics_token", form: "a text", default: "", doc: "If given, /metrics asks for it as a bearer token." },
     Key { name: "metrics_token_file", form: "a path", default: "", doc: "A file that holds that token." },
+    Key {
+        name: "api_targets",
+        form: "public or private",
+        default: "public",
+        doc: "What monitors and channels that were made over the API may reach: public addresses alone, or also private ones and this machine; link-local and metadata addresses never.",
+    },
     Key {
         name: "proxies",
         form: "a list of addresses and networks",
@@ -126,6 +133,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// If given, `/metrics` asks for it.
     pub metrics_token: Option<SecretString>,
+    /// What may be reached by what was made over the API.
+    pub api_targets: Guard,
     /// Which proxies are believed, and in what.
     pub trust: Trust,
     /// If given, it is called for as long as the node is well.
@@ -192,9 +201,11 @@ impl Server {
         tagged::refuse_later(node, SERVER_LATER, problems);
         let listen = Self::listen(&fields, problems);
         let metrics_token = decode::secret(&fields, "metrics_token", "metrics_token_file", problems);
+        let words = [("public", Guard::PublicOnly), ("private", Guard::NoLinkLocal)];
+        let api_targets = fields.get("api_targets").map_or(Some(Guard::PublicOnly), |n| decode::one_of(n, &words, problems));
         let trust = Self::trust(&fields, problems);
         let dead_man = fields.get("dead_man").map_or(Some(None), |n| dead_man(n, problems));
-        Some(Self { listen: listen?, metrics_token, trust: trust?, dead_man: dead_man? })
+        Some(Self { listen: listen?, metrics_token, api_targets: api_targets?, trust: trust?, dead_man: dead_man? })
     }
 
     fn trust(fields: &Fields<'_>, problems: &mut Problems) -> Option<Trust> {

@@ -30,16 +30,32 @@ pub(super) const UNSET: &str = "variable_that_is_not_set";
 
 /// The same as [`parse`], but a variable that is not set is [`UNSET`] and no problem.
 pub(super) fn parse_leniently(file: &str, bytes: &[u8], env: Env<'_>, problems: &mut Problems) -> Option<Node> {
-    parse_with(file, bytes, env, Some(UNSET), problems)
+    parse_with(file, bytes, &Replace::Variables { env, unset: Some(UNSET) }, problems)
+}
+
+/// The same as [`parse`] for what is no file: nothing is replaced in it.
+pub(super) fn parse_literally(what: &str, bytes: &[u8], problems: &mut Problems) -> Option<Node> {
+    parse_with(what, bytes, &Replace::Nothing, problems)
 }
 
 /// Parses one file. A broken file gives one problem and no tree, an empty one no tree and no problem;
 /// faults in single nodes are added to `problems` and the rest is still read.
 pub fn parse(file: &str, bytes: &[u8], env: Env<'_>, problems: &mut Problems) -> Option<Node> {
-    parse_with(file, bytes, env, None, problems)
+    parse_with(file, bytes, &Replace::Variables { env, unset: None }, problems)
 }
 
-fn parse_with(file: &str, bytes: &[u8], env: Env<'_>, unset: Option<&'static str>, problems: &mut Problems) -> Option<Node> {
+/// What is replaced in scalars.
+enum Replace<'e> {
+    /// `${…}` and `$$`.
+    Variables {
+        env: Env<'e>,
+        /// What is put for a variable that is not set; a problem if `None`.
+        unset: Option<&'static str>,
+    },
+    Nothing,
+}
+
+fn parse_with(file: &str, bytes: &[u8], replace: &Replace<'_>, problems: &mut Problems) -> Option<Node> {
     let file: Arc<str> = file.into();
     let start = Pos { file: file.clone(), line: 1, column: 1 };
     if bytes.len() > FILE_MAX {
@@ -56,7 +72,7 @@ fn parse_with(file: &str, bytes: &[u8], env: Env<'_>, unset: Option<&'static str
             return None;
         }
     };
-    let mut build = Build { file, env, unset, problems, open: Vec::new(), root: None, nodes: 0, documents: 0 };
+    let mut build = Build { file, replace, problems, open: Vec::new(), root: None, nodes: 0, documents: 0 };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         match event {
@@ -99,9 +115,7 @@ enum Key {
 
 struct Build<'b> {
     file: Arc<str>,
-    env: Env<'b>,
-    /// What is put for a variable that is not set; a problem if `None`.
-    unset: Option<&'static str>,
+    replace: &'b Replace<'b>,
     problems: &'b mut Problems,
     open: Vec<Open>,
     root: Option<Node>,
@@ -193,7 +207,11 @@ impl Build<'_> {
         if !quoted && matches!(text, "" | "~" | "null" | "Null" | "NULL") {
             return self.node(Node { at, value: Value::Null });
         }
-        let value = match substitute(text, self.env, self.unset) {
+        let replaced = match self.replace {
+            Replace::Variables { env, unset } => substitute(text, env, *unset),
+            Replace::Nothing => Ok(None),
+        };
+        let value = match replaced {
             Ok(None) => Value::Scalar { text: text.to_owned(), quoted, written: None },
             // What a variable leaves empty counts as not given: `"${TOPIC:-}"` switches an option off.
             Ok(Some(replaced)) if replaced.is_empty() => Value::Null,
@@ -312,6 +330,11 @@ fn substitute(text: &str, env: Env<'_>, unset: Option<&str>) -> Result<Option<St
     }
     out.push_str(rest);
     Ok(Some(out))
+}
+
+/// A text with its variables replaced; or what is wrong, and what is accepted.
+pub(super) fn replaced(text: &str, env: Env<'_>) -> Result<String, (String, String)> {
+    Ok(substitute(text, env, None)?.unwrap_or_else(|| text.to_owned()))
 }
 
 const FORMS: &str = "${NAME} or ${NAME:-default}, NAME of letters, digits and _; $$ stands for $";

@@ -290,7 +290,9 @@ pub async fn recover(node: &str, journal: &Arc<Mutex<Journal>>, store: &dyn Stor
             Ok(()) => {}
             Err(StoreError::Refused(_)) => return Ok(false),
             Err(error @ StoreError::Unavailable { .. }) => return Err(error.into()),
-            Err(error @ (StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce)) => aside(journal, batch, &error).await?,
+            Err(error @ (StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce | StoreError::Outdated)) => {
+                aside(journal, batch, &error).await?;
+            }
         }
     }
     Ok(true)

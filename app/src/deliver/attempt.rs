@@ -9,6 +9,7 @@ use crate::store::{AttemptEnd, Attempted, DueNotice, Fence, StoreError};
 use crate::telemetry::ChannelLabel;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use watchkeeper_core::retry::{ATTEMPTS_MAX, pause};
 use watchkeeper_core::{Dur, Micros};
@@ -170,7 +171,8 @@ impl Deliverer {
             now: self.cx().clock.now(),
             thread: parcel.thread.clone(),
         };
-        let call = AssertUnwindSafe(spec.channel.deliver(&self.cx().net, &delivery)).catch_unwind();
+        let net = Arc::new(self.cx().net.under(spec.guard));
+        let call = AssertUnwindSafe(spec.channel.deliver(&net, &delivery)).catch_unwind();
         match tokio::time::timeout_at((deadline + OVERRUN).into(), call).await {
             Ok(Ok(result)) => result,
             Ok(Err(_panic)) => {

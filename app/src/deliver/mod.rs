@@ -19,13 +19,14 @@ mod task;
 
 use crate::channel::{Channel, ChannelKind, Common};
 use crate::clock::{Clock, next_beat};
-use crate::net::Net;
+use crate::net::{Guard, Net};
 use crate::store::{Fence, Store};
 use crate::telemetry::SharedMetrics;
 use failing::AllFailing;
 pub use failing::Failing;
 pub use outbox::{Outbox, Stored};
 use pace::{Cap, Shared};
+use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -65,6 +66,8 @@ pub struct ChannelSpec {
     pub budgets: SmallVec<[Cap; 3]>,
     /// What makes the call.
     pub channel: Arc<dyn Channel>,
+    /// Which addresses it may reach.
+    pub guard: Guard,
 }
 
 impl ChannelSpec {
@@ -78,7 +81,20 @@ impl ChannelSpec {
             hash: kind.hash(common),
             budgets: common.budget.clone(),
             channel: kind.build(name, common.style),
+            guard: Guard::Open,
         }
+    }
+
+    /// The same for what may not reach everything; it is another one then.
+    #[must_use]
+    pub fn under(mut self, guard: Guard) -> Self {
+        match guard {
+            Guard::Open => {}
+            Guard::NoLinkLocal => self.hash = Sha256::digest([&self.hash[..], b"no link-local"].concat()).into(),
+            Guard::PublicOnly => self.hash = Sha256::digest([&self.hash[..], b"public only"].concat()).into(),
+        }
+        self.guard = guard;
+        self
     }
 
     /// Every cap of this channel alone: at most so many messages within so long.

@@ -162,7 +162,7 @@ impl Found<'_> {
 }
 
 /// A public id: UUIDv7, so that ids sort by age.
-fn new_uid(now: Micros) -> String {
+pub fn new_uid(now: Micros) -> String {
     let (seconds, rest) = (now.0.div_euclid(1_000_000), now.0.rem_euclid(1_000_000));
     let at = uuid::Timestamp::from_unix(uuid::NoContext, seconds as u64, rest as u32 * 1_000);
     uuid::Uuid::new_v7(at).to_string()

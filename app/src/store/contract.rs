@@ -1,9 +1,10 @@
 //! The contract: what both stores promise.
 
 use super::{
-    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Glance, GlanceSpan,
-    HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes,
-    OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects, TenantScope, WordWrite,
+    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, Committed, DeadLetter, Deferred, Documents, DueNotice, Fence, Glance,
+    GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays,
+    MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects,
+    TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use watchkeeper_core::ids::IdBlock;
@@ -24,8 +25,22 @@ pub trait Store: Send + Sync {
     async fn reserve_ids(&self, count: i64) -> Result<IdBlock>;
     /// Makes the objects of `source` be what is given: new ones are made, changed ones changed (`rev` + 1), missing ones retired. One transaction.
     /// A retired monitor that comes back under its id or name is the same monitor again, with its history. Without the mandate to change
-    /// what is in force it is [`super::StoreError::NotInForce`] unless the hash is the same.
-    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], mandate: Mandate<'_>, now: Micros) -> Result<Applied>;
+    /// what is in force it is [`super::StoreError::NotInForce`] unless the hash is the same. The objects are those of the source and of the
+    /// documents that were seen, with the changes that are written here; if the documents are others by now, nothing is done and it is
+    /// [`super::StoreError::Outdated`].
+    async fn apply(
+        &self,
+        source: &str,
+        hash: &str,
+        tenants: &[TenantObjects],
+        mandate: Mandate<'_>,
+        beside: Beside<'_>,
+        now: Micros,
+    ) -> Result<Applied>;
+    /// Everything that was made over the API.
+    async fn documents(&self) -> Result<Documents>;
+    /// The version of it.
+    async fn documents_version(&self) -> Result<i64>;
     /// The hash of the source's objects that are in force.
     async fn in_force(&self, source: &str) -> Result<Option<String>>;
     /// Every datacenter with its code.

@@ -18,8 +18,15 @@ pub(super) fn not_yet() -> Error {
     Error::InvalidArgument(NOT_YET.into())
 }
 
+/// Documents are no longer what was seen of them; becomes [`StoreError::Outdated`].
+pub(super) fn outdated() -> Error {
+    Error::InvalidArgument(OUTDATED.into())
+}
+
 /// No argument of a caller reads so.
 const NOT_YET: &str = "\0not yet";
+/// Nor so.
+const OUTDATED: &str = "\0outdated";
 
 /// Something stored that this program cannot read; becomes [`StoreError::Broken`].
 pub(super) fn unreadable(what: &'static str) -> Error {
@@ -39,6 +46,7 @@ fn classify(doing: &'static str, source: Error) -> StoreError {
         | Error::BeginFailed => true,
         Error::Database(error) => error.code().is_some_and(|code| passes(&code)),
         Error::InvalidArgument(text) if text == NOT_YET => return StoreError::NotYet,
+        Error::InvalidArgument(text) if text == OUTDATED => return StoreError::Outdated,
         Error::InvalidArgument(text) => return StoreError::Refused(text.clone()),
         _ => false,
     };
@@ -72,6 +80,7 @@ mod tests {
         let cut_off = Error::Protocol("unexpected response from SSLRequest: 0x00".into());
         assert!(matches!(failed("x")(cut_off), StoreError::Unavailable { .. }));
         assert!(matches!(failed("x")(not_yet()), StoreError::NotYet));
+        assert!(matches!(failed("x")(outdated()), StoreError::Outdated));
         assert!(matches!(failed("x")(refused("no")), StoreError::Refused(text) if text == "no"));
         assert!(matches!(failed("x")(Error::RowNotFound), StoreError::Broken { .. }));
     }

@@ -12,6 +12,7 @@ mod contract;
 pub mod copy;
 mod course;
 mod decision;
+mod document;
 mod error;
 mod flat;
 mod fold;
@@ -37,11 +38,13 @@ pub use alerting::{
     Act, ActionRow, AttemptEnd, Attempted, DeadLetter, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth, SILENCES_MAX,
     SentMessage, Silence, WordWrite,
 };
+pub use apply::new_uid;
 pub use contract::Store;
 pub use decision::{
     Batch, BeatRow, Committed, DETAIL_MAX, Decision, DetailRow, IncidentWrite, IntervalRow, Late, LateEnd, LiveWrite, NoticeWrite,
     SightRow, Told, VerdictRow,
 };
+pub use document::{Beside, DOCUMENTS_MAX, DocumentRow, DocumentWrite, Documents};
 pub use keep::{Housekept, Retention};
 pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorObject, RetiredMonitor, TenantObjects};
 pub use push::{PUSH_BODY_MAX, PushKind, PushRow};
@@ -82,6 +85,9 @@ pub enum StoreError {
     /// Another configuration is in force, and whether it stays so is another node's to say.
     #[error("another configuration is in force")]
     NotInForce,
+    /// What was made over the API is no longer what was seen of it: read it again.
+    #[error("what was made over the API has changed meanwhile")]
+    Outdated,
 }
 
 /// Opens the store that the URL names and brings its schema up to date: `sqlite://PATH` (one node, the file is made if it is

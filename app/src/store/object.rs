@@ -66,6 +66,8 @@ pub struct TenantObjects {
 /// What the store made of a source, in the order of the objects given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
+    /// The version of the documents among the objects.
+    pub documents: i64,
     /// Per tenant: its id, the ids of its channels, and (id, uid, created_at, push token) of its monitors.
     pub tenants: Vec<AppliedTenant>,
     /// Monitors of this source that are no longer in it: retired now, or retired before with an incident still open.

@@ -4,8 +4,8 @@ use super::accounts::{Account, AuditRow, Deed, SessionRow, TokenRow, TokenView, 
 use super::error::unreadable;
 use super::fold;
 use super::{
-    Act, ActionRow, BeatRow, DeadLetter, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView, NoticeView,
-    OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
+    Act, ActionRow, BeatRow, DeadLetter, DocumentRow, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView,
+    NoticeView, OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
 };
 use crate::channel::content::Content;
 use serde::de::DeserializeOwned;
@@ -67,6 +67,23 @@ where
     fn maybe_bytes(&self, at: usize) -> Sql<Option<Vec<u8>>> {
         self.try_get(at)
     }
+}
+
+/// A document from: uid, tenant, its slug, kind, name, body, version, made_by, made_at, changed_by, changed_at.
+pub(super) fn document(row: &impl Columns) -> Sql<DocumentRow> {
+    Ok(DocumentRow {
+        uid: row.text(0)?,
+        tenant: TenantId(row.int(1)?),
+        tenant_slug: row.text(2)?,
+        kind: row.text(3)?,
+        name: row.text(4)?,
+        body: row.text(5)?,
+        version: row.int(6)?,
+        made_by: row.text(7)?,
+        made_at: Micros(row.int(8)?),
+        changed_by: row.text(9)?,
+        changed_at: Micros(row.int(10)?),
+    })
 }
 
 /// A user from: uid, name, role, home, password, totp, created_at, seen_at.

@@ -122,7 +122,7 @@ pub fn configuration(tables: &Tables, base: &[(String, Vec<u8>)], env: Env<'_>) 
 }
 
 /// Every attempt is written where its headers are looked for, so the evidence of every attempt is kept.
-fn keep_every_detail(config: &mut Config) {
+pub fn keep_every_detail(config: &mut Config) {
     for monitor in config.tenants.iter_mut().flat_map(|tenant| &mut tenant.monitors) {
         monitor.keep_every_detail = monitor.uid.as_deref().is_some_and(|uid| table_id_of(uid).is_some());
     }

@@ -293,7 +293,9 @@ impl Mirror {
             Ok(Added::All) => return Ok(Tried::Added(None)),
             Ok(Added::Stale) => return Ok(Tried::Stale),
             Err(error @ StoreError::Unavailable { .. }) => return Err(error),
-            Err(StoreError::Broken { .. } | StoreError::Refused(_) | StoreError::NotYet | StoreError::NotInForce) => {}
+            Err(
+                StoreError::Broken { .. } | StoreError::Refused(_) | StoreError::NotYet | StoreError::NotInForce | StoreError::Outdated,
+            ) => {}
         }
         let mut refused: Option<Refused> = None;
         for row in rows {
@@ -301,7 +303,13 @@ impl Mirror {
                 Ok(Added::All) => {}
                 Ok(Added::Stale) => return Ok(Tried::Stale),
                 Err(error @ StoreError::Unavailable { .. }) => return Err(error),
-                Err(error @ (StoreError::Broken { .. } | StoreError::Refused(_) | StoreError::NotYet | StoreError::NotInForce)) => {
+                Err(
+                    error @ (StoreError::Broken { .. }
+                    | StoreError::Refused(_)
+                    | StoreError::NotYet
+                    | StoreError::NotInForce
+                    | StoreError::Outdated),
+                ) => {
                     let mut rows = refused.take().map(|refused| refused.rows).unwrap_or_default();
                     rows.insert((row.monitor_id, row.executed_at));
                     refused = Some(Refused { rows, error });

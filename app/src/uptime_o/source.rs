@@ -4,7 +4,8 @@ use super::mapping::{self, BadRow};
 use super::mirror::{self, Mirror};
 use super::variables::{DB_CONN_STRING, LOOK_MOST, Variables};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::documents::{Document, LeftOut};
+use crate::config::{self, BadConfig, Config};
 use crate::lease::Leases;
 use crate::live::Live;
 use crate::spec::Fleet;
@@ -178,12 +179,20 @@ impl Source {
             None => Vec::new(),
         };
         base.push(("environment".to_owned(), self.environment()));
-        let env = |name: &str| {
-            if name == DB_CONN_STRING { Some(self.url.expose_secret().to_owned()) } else { std::env::var(name).ok() }
-        };
-        let (config, bad) = mapping::configuration(&tables, &base, &env).map_err(|bad| bad.told())?;
+        let (config, bad) = mapping::configuration(&tables, &base, &|name| self.variable(name)).map_err(|bad| bad.told())?;
         self.tell(bad);
         Ok(config)
+    }
+
+    /// A configuration of these tables with the documents beside it.
+    pub fn with(&self, config: &Config, documents: &[Document]) -> Result<(Config, LeftOut), BadConfig> {
+        let (mut whole, left_out) = config.with(documents, &|name| self.variable(name))?;
+        mapping::keep_every_detail(&mut whole);
+        Ok((whole, left_out))
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        if name == DB_CONN_STRING { Some(self.url.expose_secret().to_owned()) } else { std::env::var(name).ok() }
     }
 
     /// Looks whether this node still stands where it stood.

@@ -2,15 +2,20 @@
 
 use super::Web;
 use super::auth::{Caller, Role};
+use super::documents::{etag, made_object};
 use super::error::ApiError;
 use super::types::{Heartbeat, Monitor, Mute, Page, Time};
+use crate::config::documents::DocumentKind;
 use crate::mutes::InForce;
+use crate::spec::MADE_OVER_THE_API;
 use crate::store::MonitorView;
 use axum::Extension;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::header;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use watchkeeper_core::Micros;
@@ -105,12 +110,24 @@ pub(super) async fn monitor(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
     Segment(id): Segment,
-) -> Result<Json<Monitor>, ApiError> {
-    let view = own_monitor(&web, &caller, &id).await?;
+) -> Result<Response, ApiError> {
+    let monitor = whole_monitor(&web, &caller, &id).await?;
+    // One that is left out may have lost its monitor to a file.
+    let of_the_api = monitor.origin == MADE_OVER_THE_API;
+    let made = web.made.borrow().find(caller.scope.0, DocumentKind::Monitor, &monitor.uid).filter(|_| of_the_api).cloned();
+    let Some(row) = made else { return Ok(Json(monitor).into_response()) };
+    let mut response = Json(Monitor { made: Some(made_object(&row)), ..monitor }).into_response();
+    response.headers_mut().insert(header::ETAG, etag(row.version));
+    Ok(response)
+}
+
+/// One monitor with what is only answered when one is asked for.
+pub(super) async fn whole_monitor(web: &Web, caller: &Caller, id: &str) -> Result<Monitor, ApiError> {
+    let view = own_monitor(web, caller, id).await?;
     // Whoever only reads must not be able to report in a job's name.
     let push_token = if caller.role >= Role::Operator { web.store.push_token(caller.scope, view.id).await? } else { None };
-    let mutes = mutes_of(&view, &in_force(&web, &caller).await?);
-    Ok(Json(Monitor { push_token, ..Monitor::of(view, mutes, true) }))
+    let mutes = mutes_of(&view, &in_force(web, caller).await?);
+    Ok(Monitor { push_token, ..Monitor::of(view, mutes, true) })
 }
 
 /// The caller's mutes that are in force.

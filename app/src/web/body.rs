@@ -4,6 +4,7 @@
 use super::BODY_MAX;
 use super::error::ApiError;
 use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -14,20 +15,22 @@ pub(super) struct Body<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        // A body without an announced length meets the limit here; an announced one was refused before.
-        let limited = Limited::new(request.into_body(), usize::try_from(BODY_MAX).unwrap_or(usize::MAX));
-        let bytes = limited.collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                ApiError::too_large()
-            } else {
-                ApiError::bad_request("the body could not be read to its end")
-            }
-        })?;
-        read(&bytes.to_bytes()).map(Self)
+        read(&whole(request, BODY_MAX).await?).map(Self)
     }
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// The whole body, within its limit.
+pub(super) async fn whole(request: Request, most: u64) -> Result<Bytes, ApiError> {
+    // A body without an announced length meets the limit here; an announced one was refused before.
+    let limited = Limited::new(request.into_body(), usize::try_from(most).unwrap_or(usize::MAX));
+    let collected = limited.collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() { ApiError::too_large() } else { ApiError::bad_request("the body could not be read to its end") }
+    })?;
+    Ok(collected.to_bytes())
+}
+
+/// What a body says.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = bytes.trim_ascii();
     let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
     // A list would be taken for the values of the object, in their order.

@@ -5,9 +5,12 @@
 use super::Web;
 use super::api::{Params, Segment};
 use super::auth::Caller;
+use super::documents::made_object;
 use super::error::ApiError;
 use super::types::{AlertChannel, ChannelTested, Done, Page};
 use crate::channel::{self, RefusedClass};
+use crate::config::documents::DocumentKind;
+use crate::net::Guard;
 use crate::spec::OwnedChannel;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,6 +18,7 @@ use axum::{Extension, Json};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use watchkeeper_core::ChannelId;
 
 /// Test messages to one channel per minute. They leave beside its budget: more could make the provider refuse the real ones.
@@ -42,7 +46,12 @@ pub(super) async fn channels(
 ) -> Json<Page<AlertChannel>> {
     let channels = web.channels.borrow().clone();
     let own = channels.0.iter().filter(|channel| channel.tenant == caller.scope.0);
-    let mut items: Vec<AlertChannel> = own.map(|channel| AlertChannel::of(&channel.config)).collect();
+    let made = web.made.borrow().clone();
+    let whole = |channel: &OwnedChannel| {
+        let row = made.find(caller.scope.0, DocumentKind::Channel, &channel.config.name);
+        AlertChannel { made: row.filter(|_| channel.config.at.in_document()).map(made_object), ..AlertChannel::of(&channel.config) }
+    };
+    let mut items: Vec<AlertChannel> = own.map(whole).collect();
     items.sort_by(|a, b| a.name.cmp(&b.name));
     Json(Page { items, next: None })
 }
@@ -75,7 +84,9 @@ pub(super) async fn test(
     if web.0.test_limits.0.check_key(&found.id).is_err() {
         return Err(ApiError::too_many(format!("a channel is tested {TESTS_PER_MINUTE} times a minute at most")));
     }
-    match channel::send_test(&web.net, &web.clock, &found.config.name, &found.config.kind, found.config.common.style).await {
+    let guard = if found.config.at.in_document() { web.made.borrow().reach } else { Guard::Open };
+    let net = Arc::new(web.net.under(guard));
+    match channel::send_test(&net, &web.clock, &found.config.name, &found.config.kind, found.config.common.style).await {
         Ok(accepted) => {
             (web.control.mended)(found.id);
             Ok(Json(ChannelTested { channel: name, provider_id: accepted.provider_id }))

@@ -3,6 +3,7 @@
 //! It never carries internals: what went wrong inside is logged here once, with its whole chain, and answered
 //! with a sentence that says what the caller can do.
 
+use crate::config::documents::Fault;
 use crate::store::StoreError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -20,6 +21,8 @@ pub struct ApiError {
     pub message: String,
     /// After how many seconds another attempt can help, where that is known.
     pub retry_after: Option<u64>,
+    /// What is wrong with which field, where that is known.
+    pub problems: Vec<Fault>,
 }
 
 /// The body of every error: `{"status": 404, "code": "not_found", "message": "…"}`.
@@ -32,12 +35,15 @@ pub struct ErrorBody {
     pub code: String,
     /// For people.
     pub message: String,
+    /// What is wrong with which field of what was sent, where that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Fault>,
 }
 
 impl ApiError {
     /// Any error.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        Self { status, code, message: message.into(), retry_after: None, problems: Vec::new() }
     }
 
     /// 400: something in the request is not accepted.
@@ -95,14 +101,16 @@ impl From<StoreError> for ApiError {
         tracing::error!(error = %crate::chain(&error), "a request could not be answered from the store");
         match error {
             StoreError::Unavailable { .. } => Self::unavailable("store_unavailable", "the store cannot be reached now; try again"),
-            StoreError::Broken { .. } | StoreError::Refused(_) | StoreError::NotYet | StoreError::NotInForce => Self::internal(),
+            StoreError::Broken { .. } | StoreError::Refused(_) | StoreError::NotYet | StoreError::NotInForce | StoreError::Outdated => {
+                Self::internal()
+            }
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody { status: self.status.as_u16(), code: self.code.to_owned(), message: self.message };
+        let body = ErrorBody { status: self.status.as_u16(), code: self.code.to_owned(), message: self.message, problems: self.problems };
         let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -34,6 +34,8 @@ pub struct Readiness {
     pub schedule_lag: Dur,
     /// Why the newest configuration was refused; the one before is still in force.
     pub reload_problem: Option<String>,
+    /// Objects that were made over the API and are not in force, of all tenants.
+    pub left_out: usize,
     /// Notices that were given up and not sent again, of all tenants.
     pub dead_letters: i64,
     /// Channels that have taken nothing for long, of all tenants.
@@ -52,6 +54,7 @@ impl Default for Readiness {
             leases: starting,
             schedule_lag: Dur::ZERO,
             reload_problem: None,
+            left_out: 0,
             dead_letters: 0,
             failing_channels: Vec::new(),
             dead_man_problem: None,
@@ -69,7 +72,8 @@ impl Readiness {
     /// A bad reload is only a warning: the node goes on with what it had, and taking it out of service would not help. Nor
     /// would it for a message that no provider takes, nor for a dead-man's ping: whoever waits for that raises the alarm.
     fn body(&self) -> ReadyBody {
-        let Self { store, leases, schedule_lag, reload_problem, dead_letters, failing_channels, dead_man_problem, cut_off } = self;
+        let Self { store, leases, schedule_lag, reload_problem, left_out, dead_letters, failing_channels, dead_man_problem, cut_off } =
+            self;
         let mut problems = Vec::new();
         if let Err(why) = store {
             problems.push(format!("store: {why}"));
@@ -88,6 +92,10 @@ impl Readiness {
             problems.push(format!("network: this node has had none of its own since {}", moment(*since)));
         }
         let mut warnings: Vec<String> = reload_problem.iter().map(|why| format!("configuration: {why}")).collect();
+        if *left_out > 0 {
+            let (objects, are) = if *left_out == 1 { ("object that was", "is") } else { ("objects that were", "are") };
+            warnings.push(format!("{left_out} {objects} made over the API {are} left out; GET /api/v1/documents says why"));
+        }
         if *dead_letters > 0 {
             let notices = if *dead_letters == 1 { "notice" } else { "notices" };
             warnings.push(format!("{dead_letters} {notices} could not be delivered; see watchkeeper dead-letters"));
@@ -152,6 +160,7 @@ mod tests {
             leases: Ok(()),
             schedule_lag: Dur::ZERO,
             reload_problem: None,
+            left_out: 0,
             dead_letters: 0,
             failing_channels: Vec::new(),
             dead_man_problem: None,

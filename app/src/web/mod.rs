@@ -10,6 +10,7 @@ pub mod auth;
 mod body;
 mod channels;
 mod dead_letters;
+mod documents;
 pub mod error;
 mod health;
 pub mod health_port;
@@ -28,6 +29,7 @@ mod silences;
 mod status_page;
 mod stream;
 mod tokens;
+mod transfer;
 pub mod types;
 mod uptime;
 pub mod users;
@@ -37,6 +39,7 @@ pub use push::new_push_token;
 pub use serve::{ServeError, serve};
 
 use crate::clock::Clock;
+use crate::documents::{Asked, Made};
 use crate::live::Live;
 use crate::net::Net;
 use crate::spec::{Channels, Fleet, Pages};
@@ -87,6 +90,8 @@ pub struct Control {
     pub mended: Arc<dyn Fn(ChannelId) + Send + Sync>,
     /// Where reloads are asked for.
     pub reload: mpsc::Sender<ReloadRequest>,
+    /// Where changes of what was made over the API are asked for.
+    pub documents: mpsc::Sender<Asked>,
     /// Whether the node does its work.
     pub ready: watch::Receiver<Readiness>,
 }
@@ -104,7 +109,9 @@ pub struct WebState {
     pub channels: watch::Receiver<Channels>,
     /// What strangers may see, by the configuration in force.
     pub pages: watch::Receiver<Pages>,
-    /// The way out, for test messages.
+    /// What was made over the API.
+    pub made: watch::Receiver<Arc<Made>>,
+    /// The way out, for test messages and attempts "now".
     pub net: Arc<Net>,
     /// Our own series.
     pub metrics: SharedMetrics,
@@ -129,6 +136,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     push_limits: push::PushLimits,
     test_limits: channels::TestLimits,
+    attempt_limits: documents::AttemptLimits,
     act_limits: incidents::ActLimits,
     sign_in_limits: auth::limits::SignInLimits,
     hashing: auth::password::Hashing,
@@ -226,7 +234,18 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/nodes", GET, viewer, get(nodes::nodes)),
         route("/api/v1/uptime", GET, viewer, get(uptime::uptime)),
         route("/api/v1/monitors", GET, viewer, get(api::monitors)),
+        route("/api/v1/export", GET, admin, get(transfer::give)),
+        route("/api/v1/import", POST, admin, post(transfer::take)),
+        route("/api/v1/documents", GET, viewer, get(documents::documents)),
+        route("/api/v1/monitors", POST, admin, post(documents::create_monitor)),
         route("/api/v1/monitors/{id}", GET, viewer, get(api::monitor)),
+        route("/api/v1/monitors/{id}", POST, admin, post(documents::test_new)),
+        route("/api/v1/monitors/{id}", PUT, admin, put(documents::replace_monitor)),
+        route("/api/v1/monitors/{id}", PATCH, admin, patch(documents::patch_monitor)),
+        route("/api/v1/monitors/{id}", DELETE, admin, delete(documents::remove_monitor)),
+        route("/api/v1/monitors/{id}/test", POST, admin, post(documents::test)),
+        route("/api/v1/monitors/{id}/pause", POST, operator, post(documents::pause_monitor)),
+        route("/api/v1/monitors/{id}/resume", POST, operator, post(documents::resume_monitor)),
         route("/api/v1/monitors/{id}/heartbeats", GET, viewer, get(api::heartbeats)),
         route("/api/v1/monitors/{id}/metrics", GET, viewer, get(periods::metrics)),
         route("/api/v1/incidents", GET, viewer, get(incidents::incidents)),
@@ -241,6 +260,13 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/dead-letters", GET, viewer, get(dead_letters::dead_letters)),
         route("/api/v1/dead-letters/{id}/retry", POST, operator, post(dead_letters::retry)),
         route("/api/v1/alert-channels", GET, viewer, get(channels::channels)),
+        route("/api/v1/alert-channels", POST, admin, post(documents::create_channel)),
+        route("/api/v1/alert-channels/{name}", PUT, admin, put(documents::replace_channel)),
+        route("/api/v1/alert-channels/{name}", DELETE, admin, delete(documents::remove_channel)),
+        route("/api/v1/maintenance", GET, viewer, get(documents::maintenance)),
+        route("/api/v1/maintenance", POST, operator, post(documents::create_maintenance)),
+        route("/api/v1/maintenance/{name}", PUT, operator, put(documents::replace_maintenance)),
+        route("/api/v1/maintenance/{name}", DELETE, operator, delete(documents::remove_maintenance)),
         route("/api/v1/alert-channels/{name}/test", POST, operator, post(channels::test)),
         route("/api/v1/alert-channels/{name}/retry", POST, operator, post(channels::retry)),
         route("/api/v1/stream/events", GET, viewer, get(stream::events)),
@@ -256,6 +282,7 @@ pub fn router(given: WebState, stop: CancellationToken) -> Router {
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         push_limits: push::PushLimits::default(),
         test_limits: channels::TestLimits::default(),
+        attempt_limits: documents::AttemptLimits::default(),
         act_limits: incidents::ActLimits::default(),
         sign_in_limits: auth::limits::SignInLimits::default(),
         hashing: auth::password::Hashing::default(),
@@ -285,7 +312,7 @@ pub fn router(given: WebState, stop: CancellationToken) -> Router {
 async fn guard(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), shown_path(request.uri().path()).to_owned());
     let response = match announced(&request) {
-        Some(length) if length > BODY_MAX && !is_push(request.uri().path()) => ApiError::too_large().into_response(),
+        Some(length) if length > most_of(request.uri().path()) => ApiError::too_large().into_response(),
         Some(_) | None => {
             let answer = tokio::time::timeout(REQUEST_TIMEOUT, AssertUnwindSafe(next.run(request)).catch_unwind()).await;
             match answer {
@@ -316,6 +343,15 @@ fn with_common_headers(mut response: Response) -> Response {
 
 fn announced(request: &Request) -> Option<u64> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// How large a body may be announced to be; pushes are cut instead.
+fn most_of(path: &str) -> u64 {
+    match path {
+        "/api/v1/import" => transfer::IMPORT_MAX,
+        path if is_push(path) => u64::MAX,
+        _ => BODY_MAX,
+    }
 }
 
 fn is_push(path: &str) -> bool {

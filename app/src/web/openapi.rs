@@ -22,11 +22,11 @@ mod tests {
     use super::super::error::ErrorBody;
     use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
     use super::super::types::{
-        AlertChannel, Audited, ChannelTested, Code, DeadLetter, Done, HealthBody, Heartbeat, Incident, Login, MadeToken, Me, Monitor,
-        MonitorMetrics, NewComment, NewPassword, NewSilence, NewToken, NewUser, Node, Order, OwnPassword, Page, ReadyBody, Recovery,
-        Reloaded, SecondFactor, SetUp, SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
+        AlertChannel, Audited, ChannelTested, Code, DeadLetter, Document, Done, HealthBody, Heartbeat, Imported, Incident, Login,
+        MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewPassword, NewSilence, NewToken, NewUser, Node, Order,
+        OwnPassword, Page, ReadyBody, Recovery, Reloaded, SecondFactor, SetUp, SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
     };
-    use super::super::{Access, api, audit, channels, dead_letters, incidents, periods, push, routes, silences, stream, uptime};
+    use super::super::{Access, api, audit, channels, dead_letters, incidents, periods, push, routes, silences, stream, transfer, uptime};
     use axum::http::Method;
     use schemars::generate::SchemaSettings;
     use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -153,7 +153,18 @@ mod tests {
             json::<Page<Node>>(GET, "/api/v1/nodes", 200, "The nodes that hold something, for the tenant `default`").query::<channels::NoQuery>().errors(&[403]),
             json::<Uptime>(GET, "/api/v1/uptime", 200, "The days of every monitor").query::<uptime::UptimeQuery>(),
             json::<Page<Monitor>>(GET, "/api/v1/monitors", 200, "Monitors by name").query::<api::MonitorsQuery>(),
+            text(GET, "/api/v1/export", "application/yaml", "The tenant's whole configuration as a file; secrets are variables in it").query::<channels::NoQuery>(),
+            json::<Imported>(POST, "/api/v1/import", 200, "Makes and changes what a file says, all of it or nothing").query::<transfer::ImportQuery>().body::<Value>().errors(&[409, 412, 422]),
+            json::<Page<Document>>(GET, "/api/v1/documents", 200, "What was made over the API, in force or not").query::<channels::NoQuery>(),
+            json::<Monitor>(POST, "/api/v1/monitors", 201, "Makes a monitor: one item of the configuration file").body::<Value>().errors(&[409, 422]),
             json::<Monitor>(GET, "/api/v1/monitors/{id}", 200, "One, by public id or name"),
+            json::<Value>(POST, "/api/v1/monitors/{id}", 200, "With `test` as id: one attempt with the monitor that is sent; nothing is stored").body::<Value>().errors(&[409, 422]),
+            json::<Monitor>(PUT, "/api/v1/monitors/{id}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
+            json::<Monitor>(PATCH, "/api/v1/monitors/{id}", 200, "Some of one different, as RFC 7396 has it").body::<Value>().errors(&[409, 412, 422]),
+            json::<Done>(DELETE, "/api/v1/monitors/{id}", 200, "Removes one; its history stays").errors(&[409, 412]),
+            json::<Value>(POST, "/api/v1/monitors/{id}/test", 200, "One attempt with it as it is, or as the body says it would be; nothing is stored").body::<Value>().errors(&[409, 422]),
+            json::<Monitor>(POST, "/api/v1/monitors/{id}/pause", 200, "Does not watch it for now").errors(&[409, 412]),
+            json::<Monitor>(POST, "/api/v1/monitors/{id}/resume", 200, "Watches it again").errors(&[409, 412]),
             json::<Page<Heartbeat>>(GET, "/api/v1/monitors/{id}/heartbeats", 200, "Its heartbeats, newest first").query::<api::HeartbeatsQuery>(),
             json::<MonitorMetrics>(GET, "/api/v1/monitors/{id}/metrics", 200, "Its history").query::<periods::MetricsQuery>(),
             json::<Page<Incident>>(GET, "/api/v1/incidents", 200, "Incidents, newest first").query::<incidents::IncidentsQuery>().errors(&[404]),
@@ -168,6 +179,13 @@ mod tests {
             json::<Page<DeadLetter>>(GET, "/api/v1/dead-letters", 200, "Notices that were given up, newest first").query::<dead_letters::DeadLettersQuery>(),
             json::<Done>(POST, "/api/v1/dead-letters/{id}/retry", 202, "Makes one due again"),
             json::<Page<AlertChannel>>(GET, "/api/v1/alert-channels", 200, "The channels of the configuration in force").query::<channels::NoQuery>(),
+            json::<AlertChannel>(POST, "/api/v1/alert-channels", 201, "Makes a channel: one item of the configuration file").body::<Value>().errors(&[409, 422]),
+            json::<AlertChannel>(PUT, "/api/v1/alert-channels/{name}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
+            json::<Done>(DELETE, "/api/v1/alert-channels/{name}", 200, "Removes one").errors(&[409, 412]),
+            json::<Page<Maintenance>>(GET, "/api/v1/maintenance", 200, "Maintenance windows, by name").query::<channels::NoQuery>(),
+            json::<Maintenance>(POST, "/api/v1/maintenance", 201, "Announces work: one item of the configuration file").body::<Value>().errors(&[409, 422]),
+            json::<Maintenance>(PUT, "/api/v1/maintenance/{name}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
+            json::<Done>(DELETE, "/api/v1/maintenance/{name}", 200, "Removes one").errors(&[409, 412]),
             json::<ChannelTested>(POST, "/api/v1/alert-channels/{name}/test", 200, "Sends one message now").errors(&[502]),
             json::<Done>(POST, "/api/v1/alert-channels/{name}/retry", 202, "Has what waits for it tried at once"),
             text(GET, "/api/v1/stream/events", "text/event-stream", "The live stream").query::<stream::StreamQuery>(),
@@ -176,7 +194,7 @@ mod tests {
     }
 
     /// Every status that is an error somewhere: they all have one form.
-    const ERRORS: [u16; 12] = [400, 401, 403, 404, 406, 409, 413, 422, 429, 500, 502, 503];
+    const ERRORS: [u16; 13] = [400, 401, 403, 404, 406, 409, 412, 413, 422, 429, 500, 502, 503];
 
     /// The names in braces of a path.
     fn parameters(path: &str) -> impl Iterator<Item = &str> {

@@ -60,7 +60,9 @@ pub(super) async fn create(
     let event = web.store.create_silence(caller.scope, &silence).await.map_err(|error| match error {
         // The one thing that it refuses: more of them than can be looked at for each notice.
         StoreError::Refused(why) => ApiError::conflict("too_many_silences", why),
-        StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce => error.into(),
+        StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce | StoreError::Outdated => {
+            error.into()
+        }
     })?;
     publish(&web, &caller, event);
     (web.control.wake_channels)();

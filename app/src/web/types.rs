@@ -14,7 +14,10 @@ mod alerting;
 mod incident;
 mod people;
 
-pub use alerting::{AlertChannel, ChannelTested, DeadLetter, Done, Match, Mute, NewComment, NewSilence, Order, Silence};
+pub use alerting::{
+    AlertChannel, ChannelTested, DeadLetter, Document, Done, Imported, ImportedItem, MadeObject, Maintenance, Match, Mute, NewComment,
+    NewSilence, Order, Silence,
+};
 pub use incident::{Entry, Incident, MonitorRef, Notice};
 pub use people::{
     Audited, Code, Login, MadeToken, Me, NewPassword, NewToken, NewUser, OwnPassword, Recovery, SecondFactor, SetUp, SignIn, SignedIn,
@@ -104,7 +107,7 @@ pub struct Monitor {
     pub last: Option<Heartbeat>,
     /// What keeps its incidents from being told now.
     pub mutes: Vec<Mute>,
-    /// Where it was defined: `file:line`.
+    /// Where it was defined: `file:line`, or `api`.
     pub origin: String,
     /// When it was first seen.
     pub created_at: Time,
@@ -114,6 +117,9 @@ pub struct Monitor {
     /// What opens a push monitor; only when one is asked for by somebody who may act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push_token: Option<String>,
+    /// What is known of it beside that, if it was made over the API; only when one is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeObject>,
 }
 
 impl Monitor {
@@ -138,6 +144,7 @@ impl Monitor {
             created_at: Time(created_at),
             config: with_config.then_some(config),
             push_token: None,
+            made: None,
         }
     }
 }

@@ -55,7 +55,9 @@ pub(super) async fn create(
 pub(super) fn full(error: StoreError) -> ApiError {
     match error {
         StoreError::Refused(why) => ApiError::conflict("too_many", why),
-        StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce => error.into(),
+        StoreError::Unavailable { .. } | StoreError::Broken { .. } | StoreError::NotYet | StoreError::NotInForce | StoreError::Outdated => {
+            error.into()
+        }
     }
 }
 

@@ -87,6 +87,7 @@ fn watched(id: i64, tenant: TenantId, name: &str) -> (MonitorId, Arc<MonitorSpec
         agent: None,
         confirm: true,
         keep_every_detail: false,
+        guard: watchkeeper::net::Guard::Open,
         paused: false,
         created_at: world::T0,
         hash: [0; 32],

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use watchkeeper::spec::Channels;
-use watchkeeper::store::{Decision, DetailRow, Mandate};
+use watchkeeper::store::{Beside, Decision, DetailRow, Mandate};
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper::web::{self, Readiness, ServeError};
 use watchkeeper_core::quorum::Health;
@@ -79,6 +79,7 @@ async fn prepared(operation: &Operation, web: &mut TestWeb, incident: &str, nth:
             let tokens = web.world.store().accounts().tokens(web.world.acme()).await.unwrap();
             tokens.iter().find(|token| token.token.name == name).unwrap().id.to_string()
         }
+        _ if operation.is(&Method::POST, "/api/v1/monitors/{id}") => "test".to_owned(),
         _ => "shop".to_owned(),
     };
     let body = match (&operation.method, path) {
@@ -108,6 +109,15 @@ fn of_the_installation(path: &str) -> bool {
 /// Whether it shows a public status page, or something of one.
 fn of_a_status_page(path: &str) -> bool {
     ["/status/", "/api/v2/", "/api/status-page/", "/api/badge/", "/api/v1/endpoints/"].iter().any(|begin| path.starts_with(begin))
+}
+
+/// Whether an operation changes what is in force, which here nobody does: whoever may is told so. What it does is shown over the whole
+/// program, in `documents.rs`.
+fn needs_the_whole_program(operation: &Operation) -> bool {
+    let path = operation.path.as_str();
+    let objects = ["/api/v1/monitors", "/api/v1/alert-channels", "/api/v1/maintenance", "/api/v1/import"];
+    let of_channels = ["/api/v1/alert-channels/{name}/test", "/api/v1/alert-channels/{name}/retry"];
+    !operation.method.is_safe() && objects.iter().any(|objects| path.starts_with(objects)) && !of_channels.contains(&path)
 }
 
 /// Who calls.
@@ -184,6 +194,7 @@ async fn walked(by_session: bool) {
             path if path.starts_with("/api/v1/me/") => {
                 assert_eq!(foreign.is_success(), by_session && !operation.is(&Method::PUT, "/api/v1/me/second-factor"));
             }
+            _ if needs_the_whole_program(&operation) => assert_eq!(foreign, StatusCode::SERVICE_UNAVAILABLE, "{method} {path}"),
             // Lists and things of its own; and zenith has a `shop` of its own.
             path if own_things => assert!(foreign.is_success(), "{method} {path} of another tenant: {foreign}"),
             path => assert_eq!(foreign, StatusCode::NOT_FOUND, "{method} {path} of another tenant"),
@@ -199,6 +210,8 @@ async fn walked(by_session: bool) {
             let own = operation.path.starts_with("/api/v1/me/");
             if role < least || of_the_installation(&operation.path) || own && !by_session {
                 assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} as {role:?}");
+            } else if needs_the_whole_program(&operation) {
+                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{method} {path} as {role:?}");
             } else if operation.is(&Method::PUT, "/api/v1/me/second-factor") {
                 assert!(status.is_client_error(), "nothing was begun: {status}");
             } else {
@@ -442,12 +455,9 @@ async fn what_is_not_accepted_is_named() {
 #[tokio::test]
 async fn methods_and_bodies_have_their_limits() {
     let web = TestWeb::start().await;
-    for (method, path) in [
-        (Method::POST, "/api/v1/monitors"),
-        (Method::DELETE, "/api/v1/monitors/shop"),
-        (Method::GET, "/-/reload"),
-        (Method::PUT, "/health"),
-    ] {
+    for (method, path) in
+        [(Method::DELETE, "/api/v1/monitors"), (Method::POST, "/api/v1/uptime"), (Method::GET, "/-/reload"), (Method::PUT, "/health")]
+    {
         let answer = web.call(method.clone(), path, Some(&web.admin), &[], Bytes::new()).await;
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
         assert_eq!(answer.error_code(), "method_not_allowed");
@@ -513,7 +523,7 @@ async fn health_lives_and_ready_says_what_is_wrong() {
 async fn a_reload_is_for_the_owners_administrators_and_answers_what_came_of_it() {
     let mut web = TestWeb::start().await;
     let objects = watchkeeper::store::TenantObjects { tenant: "default".into(), ..Default::default() };
-    let applied = web.world.store().apply("own", "hash-own", &[objects], Mandate::Alone, web.clock.now()).await.unwrap();
+    let applied = web.world.store().apply("own", "hash-own", &[objects], Mandate::Alone, Beside::default(), web.clock.now()).await.unwrap();
     let scope = watchkeeper::store::TenantScope(applied.tenants[0].tenant);
     let owner = web::auth::create_token(web.world.store(), scope, "owner", Role::Admin, web.clock.now()).await.unwrap();
     let owner = secrecy::ExposeSecret::expose_secret(&owner).to_owned();
@@ -567,6 +577,7 @@ async fn others_are_not_served_while_there_is_no_token() {
         fleet,
         channels: web.channels.subscribe(),
         pages: web.pages.subscribe(),
+        made: tokio::sync::watch::channel(Arc::default()).1,
         net: Arc::new(watchkeeper::net::Net::system(web.clock.clone())),
         metrics: std::sync::Arc::new(watchkeeper::telemetry::Metrics::new()),
         clock: web.clock.clone(),
@@ -576,6 +587,7 @@ async fn others_are_not_served_while_there_is_no_token() {
             wake_channels: std::sync::Arc::new(|| {}),
             mended: std::sync::Arc::new(|_| {}),
             reload: tokio::sync::mpsc::channel(1).0,
+            documents: tokio::sync::mpsc::channel(1).0,
             ready,
         },
         metrics_token: None,
@@ -590,7 +602,7 @@ async fn others_are_not_served_while_there_is_no_token() {
 async fn the_first_start_makes_one_token_and_later_ones_none() {
     let web = TestWeb::start().await;
     let store = crate::support::store::TestStore::sqlite().await;
-    let applied = store.store.apply("files", "h", &world::objects(), Mandate::Alone, web.clock.now()).await.unwrap();
+    let applied = store.store.apply("files", "h", &world::objects(), Mandate::Alone, Beside::default(), web.clock.now()).await.unwrap();
     let scope = watchkeeper::store::TenantScope(applied.tenants[0].tenant);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("wk.db.token");

@@ -24,7 +24,7 @@ fn applied(config: &Config) -> Applied {
             .map(|n| AppliedMonitor { id: MonitorId(id * 100_000 + n), uid: format!("{id}-{n}"), created_at: Micros(0), push_token: None })
             .collect(),
     });
-    Applied { tenants: tenants.collect(), retired: Vec::new() }
+    Applied { tenants: tenants.collect(), ..Applied::default() }
 }
 
 fn build(text: &str, previous: &Fleet) -> Fleet {

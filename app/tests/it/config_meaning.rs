@@ -170,7 +170,7 @@ fn applied(config: &Config) -> Applied {
             .map(|m| AppliedMonitor { id: MonitorId(m.name.bytes().fold(1_000, |n, b| n * 7 + i64::from(b))), ..AppliedMonitor::default() })
             .collect(),
     });
-    Applied { tenants: tenants.collect(), retired: Vec::new() }
+    Applied { tenants: tenants.collect(), ..Applied::default() }
 }
 
 #[test]

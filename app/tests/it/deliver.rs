@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use watchkeeper::channel::{Accepted, Channel, ChannelKind, Common, Delivery, Refused};
 use watchkeeper::config;
 use watchkeeper::deliver::{ChannelSpec, scope};
-use watchkeeper::net::Net;
+use watchkeeper::net::{Guard, Net};
 use watchkeeper::store::Fence;
 use watchkeeper_core::{ChannelId, Severity};
 
@@ -75,6 +75,7 @@ fn held(id: ChannelId, name: &str) -> (Arc<Held>, ChannelSpec) {
         hash: [9; 32],
         budgets: smallvec![],
         channel: channel.clone(),
+        guard: Guard::Open,
     };
     (channel, spec)
 }
@@ -400,6 +401,7 @@ async fn a_panic_in_a_channel_is_a_failed_attempt() {
             hash: [7; 32],
             budgets: smallvec![],
             channel,
+            guard: Guard::Open,
         }]);
         let view = node.wait_for(&uid, &["sent"]).await;
         deliverers.shutdown(LIMIT).await;

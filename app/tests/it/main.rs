@@ -20,6 +20,7 @@ mod deliver;
 mod deliver_held;
 mod deliver_many;
 mod docs;
+mod documents;
 mod flow;
 mod flow_alerting;
 mod life;

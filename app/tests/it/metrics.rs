@@ -40,6 +40,7 @@ fn spec(id: i64, name: &str, kind: &'static str, target: &str) -> MonitorSpec {
         agent: None,
         confirm: true,
         keep_every_detail: false,
+        guard: watchkeeper::net::Guard::Open,
         paused: false,
         created_at: Micros(0),
         hash: [0; 32],

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::json;
-use watchkeeper::store::{IntervalRow, Mandate, TenantObjects, TenantScope};
+use watchkeeper::store::{Beside, IntervalRow, Mandate, TenantObjects, TenantScope};
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper_core::Dur;
 use watchkeeper_core::quorum::Health;
@@ -101,7 +101,7 @@ async fn a_token_says_whose_it_is_and_nodes_are_the_installations() {
     assert_eq!(web.get("/api/v1/nodes").await.status, StatusCode::FORBIDDEN);
 
     let objects = TenantObjects { tenant: "default".into(), ..TenantObjects::default() };
-    let applied = web.world.store().apply("own", "hash-own", &[objects], Mandate::Alone, world::T0).await.unwrap();
+    let applied = web.world.store().apply("own", "hash-own", &[objects], Mandate::Alone, Beside::default(), world::T0).await.unwrap();
     let owner = TenantScope(applied.tenants[0].tenant);
     let token = create_token(web.world.store(), owner, "owner", Role::Viewer, web.clock.now()).await.unwrap();
     web.world.store().take_lease("verdict/9", None, "node-7#boot", web.clock.now()).await.unwrap();

@@ -15,7 +15,7 @@ use std::time::Instant;
 use watchkeeper::clock::Clock;
 use watchkeeper::config::{self, Config};
 use watchkeeper::spec::{self, Fleet, Pages};
-use watchkeeper::store::{Applied, AppliedTenant, IncidentWrite, IntervalRow, Mandate, VerdictRow};
+use watchkeeper::store::{Applied, AppliedTenant, Beside, IncidentWrite, IntervalRow, Mandate, VerdictRow};
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::verdict::Verdict;
 use watchkeeper_core::{IncidentId, Micros, MonitorId, Outcome};
@@ -61,7 +61,8 @@ impl Site {
         let config = load(yaml);
         let objects = spec::objects(&config).unwrap();
         let hash = watchkeeper::hex(&config.content);
-        let applied = self.web.world.store().apply("files", &hash, &objects, Mandate::Alone, ago(100 * DAY)).await.unwrap();
+        let applied =
+            self.web.world.store().apply("files", &hash, &objects, Mandate::Alone, Beside::default(), ago(100 * DAY)).await.unwrap();
         self.monitors.clear();
         for (tenant, ids) in config.tenants.iter().zip(&applied.tenants) {
             for (monitor, identity) in tenant.monitors.iter().zip(&ids.monitors) {
@@ -570,7 +571,7 @@ async fn a_full_page_is_small_and_what_is_beyond_is_counted() {
     let ids = site.web.world.store().tenants().await.unwrap();
     let of =
         |slug: &str| AppliedTenant { tenant: ids.iter().find(|(_, known)| known == slug).unwrap().0, channels: vec![], monitors: vec![] };
-    let applied = Applied { tenants: vec![of("default"), of("acme")], retired: vec![] };
+    let applied = Applied { tenants: vec![of("default"), of("acme")], ..Applied::default() };
     site.web.pages.send_replace(Pages::of(&load(label), &applied));
     let html = site.page("public").await;
     assert_eq!(html.matches("class=\"b\"").count(), 50);

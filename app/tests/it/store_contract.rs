@@ -5,6 +5,7 @@ mod aging;
 mod alerting;
 mod commit;
 mod course;
+mod documents;
 mod history;
 mod keeping;
 mod last_resort;

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use watchkeeper::store::{Mandate, NewSession, NewUser, TenantObjects, TenantScope, UserChange};
+use watchkeeper::store::{Beside, Mandate, NewSession, NewUser, TenantObjects, TenantScope, UserChange};
 use watchkeeper::web::auth::password::{self, Hidden};
 use watchkeeper::web::auth::{Role, create_token, hash_of};
 use watchkeeper::web::sign_in::plain_code;
@@ -78,7 +78,7 @@ async fn the_first_user_needs_the_code_and_is_an_administrator_of_the_installati
     let web = TestWeb::start().await;
     let store = web.world.store();
     let objects = TenantObjects { tenant: "default".into(), channels: vec![], monitors: vec![], maintenance: vec![] };
-    store.apply("own", "h", &[objects], Mandate::Alone, web.clock.now()).await.unwrap();
+    store.apply("own", "h", &[objects], Mandate::Alone, Beside::default(), web.clock.now()).await.unwrap();
     let about = async || web.call(Method::GET, "/api/v1/auth", None, &[], Bytes::new()).await.json();
     assert_eq!(about().await, json!({ "setup": false, "password": false }), "no start has printed a code");
     let code = Hidden("ABCD-EFGH-JKLM-NPQR".to_owned());

@@ -1,4 +1,4 @@
-import type { Page } from './types';
+import type { Page, Problem } from './types';
 
 const KEY = 'watchkeeper.token';
 const PERSON = 'watchkeeper.person';
@@ -9,6 +9,8 @@ export class ApiError extends Error {
     readonly status: number,
     readonly code: string,
     message: string,
+    /** What is wrong with which field of what was sent. */
+    readonly problems: Problem[] = [],
   ) {
     super(message);
   }
@@ -45,10 +47,15 @@ function asBytes(name: string) {
   return Array.from(new TextEncoder().encode(name), (byte) => String.fromCharCode(byte)).join('');
 }
 
-async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const request: RequestInit = { method, headers: headers(), cache: 'no-store', signal: AbortSignal.timeout(20_000) };
-  if (method !== 'GET' && token.get() && person.get()) request.headers = { ...headers(), 'x-watchkeeper-as': asBytes(person.get()) };
-  if (body !== undefined) request.body = JSON.stringify(body);
+async function ask<T>(method: string, path: string, body?: unknown, seen?: number): Promise<T> {
+  const said = headers();
+  if (method !== 'GET' && token.get() && person.get()) said['x-watchkeeper-as'] = asBytes(person.get());
+  if (seen !== undefined) said['if-match'] = `"${seen}"`;
+  const request: RequestInit = { method, headers: said, cache: 'no-store', signal: AbortSignal.timeout(20_000) };
+  if (isYaml(body)) {
+    said['content-type'] = 'application/yaml';
+    request.body = body.yaml;
+  } else if (body !== undefined) request.body = JSON.stringify(body);
   let response: Response;
   try {
     response = await fetch(`api/v1/${path}`, request);
@@ -59,10 +66,16 @@ async function ask<T>(method: string, path: string, body?: unknown): Promise<T> 
   if (!response.ok) {
     // While signing in, it is the form that says so.
     if (response.status === 401 && !path.startsWith('auth/')) refused();
-    throw new ApiError(response.status, answer.code ?? 'unknown', answer.message ?? response.statusText);
+    throw new ApiError(response.status, answer.code ?? 'unknown', answer.message ?? response.statusText, answer.problems);
   }
   return answer as T;
 }
+
+/** An object as it is written in a file. */
+const isYaml = (body: unknown): body is { yaml: string } => typeof body === 'object' && body !== null && 'yaml' in body && typeof body.yaml === 'string';
+
+/** Makes or changes an object; with `seen` only if it still has that version. */
+export const send = <T>(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown, seen?: number) => ask<T>(method, path, body, seen);
 
 export const get = <T>(path: string) => ask<T>('GET', path);
 export const post = <T>(path: string, body: unknown = {}) => ask<T>('POST', path, body);

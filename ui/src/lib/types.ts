@@ -78,6 +78,25 @@ export interface Monitor {
   origin: string;
   created_at: string;
   config?: unknown;
+  push_token?: string;
+  /** If it was made over the API, and only when one is asked for. */
+  made?: Made;
+}
+
+export interface Made {
+  version: number;
+  made_by: string;
+  changed_by: string;
+  changed_at: string;
+  body: { [key: string]: unknown };
+}
+
+/** What is wrong with a field of what was sent. */
+export interface Problem {
+  path: string;
+  found: string;
+  accepted?: string;
+  nearest?: string;
 }
 
 export interface Quantiles {

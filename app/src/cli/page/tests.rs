@@ -76,6 +76,7 @@ fn monitor() -> Monitor {
         created_at: ago(1_000_000),
         config: None,
         push_token: None,
+        made: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod attempt;
 mod belong;
 mod commit;
 pub(super) mod copy;
+mod documents;
 mod expire;
 mod incidents;
 mod keep;
@@ -26,10 +27,10 @@ use super::keep::Expiry;
 use super::marked::Marked;
 use super::rows::Sql;
 use super::{
-    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Committed, DeadLetter, Deferred, DueNotice, Fence, Glance, GlanceSpan,
-    HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays, MonitorView, Mutes,
-    OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState, TenantObjects,
-    TenantScope, WordWrite,
+    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, Committed, DeadLetter, Deferred, Documents, DueNotice, Fence, Glance,
+    GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays,
+    MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState,
+    TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgPoolOptions};
@@ -150,9 +151,25 @@ impl Store for PostgresStore {
         write!(self, "reserving ids", |tx| belong::reserve_ids(tx, count))
     }
 
-    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], mandate: Mandate<'_>, now: Micros) -> Result<Applied> {
-        let applied = write!(self, "applying the configuration", |tx| objects::apply(tx, source, hash, tenants, mandate, now))?;
+    async fn apply(
+        &self,
+        source: &str,
+        hash: &str,
+        tenants: &[TenantObjects],
+        mandate: Mandate<'_>,
+        beside: Beside<'_>,
+        now: Micros,
+    ) -> Result<Applied> {
+        let applied = write!(self, "applying the configuration", |tx| objects::apply(tx, source, hash, tenants, mandate, beside, now))?;
         applied.ok_or(StoreError::NotInForce)
+    }
+
+    async fn documents(&self) -> Result<Documents> {
+        read!(self, "reading what was made over the API", |tx| documents::documents(tx))
+    }
+
+    async fn documents_version(&self) -> Result<i64> {
+        read!(self, "looking whether something was made over the API", |tx| documents::version(tx))
     }
 
     async fn in_force(&self, source: &str) -> Result<Option<String>> {

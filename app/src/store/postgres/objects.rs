@@ -4,10 +4,11 @@ use super::super::apply::{Found, Known, Plan, plan, returning, stored_window, wi
 use super::super::outbox::{Forsaken, SENDING_MAX, forsaken_entries};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
-    Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, Mandate, MonitorObject, RetiredMonitor, TenantObjects,
+    Applied, AppliedMonitor, AppliedTenant, Beside, ChannelObject, MaintenanceObject, Mandate, MonitorObject, RetiredMonitor, TenantObjects,
 };
 use super::belong::{one_id, reserve_ids};
 use super::commit::stale_fences;
+use super::documents;
 use super::incidents::append;
 use super::people::look_again;
 use super::query;
@@ -22,6 +23,7 @@ pub(super) async fn apply(
     hash: &str,
     tenants: &[TenantObjects],
     mandate: Mandate<'_>,
+    beside: Beside<'_>,
     now: Micros,
 ) -> Sql<Option<Applied>> {
     // The ids come first, whatever the mandate: nodes that apply at once lock ids and source in one order, or they would wait in a circle.
@@ -37,6 +39,7 @@ pub(super) async fn apply(
             return Ok(None);
         }
     }
+    let documents = documents::change(tx, beside).await?;
     let row = query(
         "INSERT INTO wk_source (id, name, kind, hash, applied_at) VALUES ($1, $2, 'files', $3, $4)
          ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, applied_at = excluded.applied_at RETURNING id",
@@ -48,7 +51,7 @@ pub(super) async fn apply(
     .fetch_one(&mut *tx)
     .await?;
     let source = row.int(0)?;
-    let mut applied = Applied::default();
+    let mut applied = Applied { documents, ..Applied::default() };
     for objects in tenants {
         applied.tenants.push(apply_tenant(tx, source, objects, now).await?);
     }

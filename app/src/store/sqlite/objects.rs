@@ -4,10 +4,11 @@ use super::super::apply::{Found, Known, Plan, plan, returning, stored_window, wi
 use super::super::outbox::{Forsaken, SENDING_MAX, forsaken_entries};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
-    Applied, AppliedMonitor, AppliedTenant, ChannelObject, MaintenanceObject, Mandate, MonitorObject, RetiredMonitor, TenantObjects,
+    Applied, AppliedMonitor, AppliedTenant, Beside, ChannelObject, MaintenanceObject, Mandate, MonitorObject, RetiredMonitor, TenantObjects,
 };
 use super::belong::{list, one_id, reserve_ids};
 use super::commit::stale_fences;
+use super::documents;
 use super::incidents::append;
 use super::people::look_again;
 use sqlx::{SqliteConnection, query};
@@ -21,6 +22,7 @@ pub(super) async fn apply(
     hash: &str,
     tenants: &[TenantObjects],
     mandate: Mandate<'_>,
+    beside: Beside<'_>,
     now: Micros,
 ) -> Sql<Option<Applied>> {
     let may_change = match mandate {
@@ -34,6 +36,7 @@ pub(super) async fn apply(
             return Ok(None);
         }
     }
+    let documents = documents::change(tx, beside).await?;
     let id = one_id(tx).await?;
     let row = query(
         "INSERT INTO wk_source (id, name, kind, hash, applied_at) VALUES ($1, $2, 'files', $3, $4)
@@ -46,7 +49,7 @@ pub(super) async fn apply(
     .fetch_one(&mut *tx)
     .await?;
     let source = row.int(0)?;
-    let mut applied = Applied::default();
+    let mut applied = Applied { documents, ..Applied::default() };
     for objects in tenants {
         applied.tenants.push(apply_tenant(tx, source, objects, now).await?);
     }

@@ -469,7 +469,8 @@ mod tests {
     fn what_was_read_is_shown_for_a_moment_and_for_a_minute_if_nothing_newer_can_be_had() {
         let texts = [("wk.yaml".to_owned(), b"status_pages: [ { name: a }, { name: b } ]".to_vec())];
         let config = crate::config::load_texts(&texts, &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
-        let applied = Applied { tenants: vec![AppliedTenant { tenant: TenantId(1), channels: vec![], monitors: vec![] }], retired: vec![] };
+        let applied =
+            Applied { tenants: vec![AppliedTenant { tenant: TenantId(1), channels: vec![], monitors: vec![] }], ..Applied::default() };
         let pages = Pages::of(&config, &applied).0.expect("they are in force");
         let (page, other) = (&pages[0], &pages[1]);
         let view = View::of(&page.config, &Members::of(page, &Fleet::default()), &Glance::default(), &Mutes::default(), T0);

@@ -1,14 +1,17 @@
 //! Forms of alerting: what people ask for, silences, dead letters, channels.
 
 use super::Time;
+use crate::calendar::Window;
 use crate::channel::content::Content;
 use crate::config::ChannelConfig;
+use crate::config::documents::Fault;
 use crate::mutes::InForce;
+use crate::spec::origin;
 use crate::store;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use watchkeeper_core::Severity;
 use watchkeeper_core::matcher::Matcher;
+use watchkeeper_core::{Micros, Severity};
 
 /// What was done, where there is nothing else to answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,8 +207,11 @@ pub struct AlertChannel {
     pub kind: String,
     /// Its configuration with secrets replaced by `***`.
     pub config: serde_json::Value,
-    /// Where it was defined: `file:line`.
+    /// Where it was defined: `file:line`, or `api`.
     pub origin: String,
+    /// What is known of it beside that, if it was made over the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeObject>,
 }
 
 impl AlertChannel {
@@ -215,8 +221,104 @@ impl AlertChannel {
             name: channel.name.clone(),
             kind: channel.kind.kind().to_owned(),
             config: channel.kind.canonical(&channel.common),
-            origin: format!("{}:{}", channel.at.file, channel.at.line),
+            origin: origin(&channel.at),
+            made: None,
         }
+    }
+}
+
+/// What is known of an object that was made over the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MadeObject {
+    /// Its version, as in the `ETag`: another after each change of it.
+    pub version: i64,
+    /// Who made it.
+    pub made_by: String,
+    /// When.
+    pub made_at: Time,
+    /// Who changed it last.
+    pub changed_by: String,
+    /// When.
+    pub changed_at: Time,
+    /// It, in the form of the configuration file, with secrets replaced by `***`.
+    pub body: serde_json::Value,
+}
+
+/// An object that was made over the API, whether it is in force or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Document {
+    /// Public id; a monitor has the same.
+    pub uid: String,
+    /// `monitor`, `channel`, `maintenance`.
+    pub kind: String,
+    /// Unique in the tenant among its kind.
+    pub name: String,
+    /// What is known of it.
+    pub made: MadeObject,
+    /// Why it is not in force; empty if it is.
+    pub problems: Vec<Fault>,
+}
+
+/// What an import did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Imported {
+    /// Whether something was changed.
+    pub applied: bool,
+    /// Every object of it.
+    pub items: Vec<ImportedItem>,
+    /// Sections that only files can have: nothing of them was taken.
+    pub left: Vec<String>,
+}
+
+/// One object of an import.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ImportedItem {
+    /// `monitor`, `channel`, `maintenance`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// `made`, `changed`, `unchanged`; `from_a_file` if a file has it, which stays as it is.
+    pub change: String,
+}
+
+/// A maintenance window: announced work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Maintenance {
+    /// Unique in the tenant.
+    pub name: String,
+    /// About what; empty means everything.
+    #[serde(rename = "match")]
+    pub about: Match,
+    /// When it begins, if that is once.
+    pub starts_at: Option<Time>,
+    /// When it is over, if that is once.
+    pub ends_at: Option<Time>,
+    /// Until when it is open, if it is now.
+    pub open_until: Option<Time>,
+    /// Where it was defined: `file:line`, or `api`.
+    pub origin: String,
+    /// What is known of it beside that, if it was made over the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeObject>,
+}
+
+impl Maintenance {
+    /// Of a row. What this version cannot read of it is left out.
+    pub fn of(window: store::MaintenanceObject, now: Micros, made: Option<MadeObject>) -> Self {
+        let store::MaintenanceObject { name, matcher, window, origin } = window;
+        let about = serde_json::from_str(&matcher).map(Match::of).unwrap_or_default();
+        let window: Option<Window> = serde_json::from_str(&window).ok();
+        let (starts_at, ends_at) = match &window {
+            Some(Window::Once { from, to }) => (Some(Time(*from)), Some(Time(*to))),
+            Some(Window::Every(_)) | None => (None, None),
+        };
+        let open_until = window.and_then(|window| window.open_until(now)).map(Time);
+        Self { name, about, starts_at, ends_at, open_until, origin, made }
     }
 }
 

@@ -89,7 +89,7 @@ async fn what_a_monitor_depends_on_is_known_as_it_stands() {
         wanted[0].monitors[0].depends_on = vec!["router".into(), "api".into(), "nobody".into(), "shop".into()];
         wanted[0].monitors.extend([monitor("router"), MonitorObject { paused: true, ..monitor("resting") }]);
         wanted[1].monitors.push(monitor("router"));
-        let applied = w.store().apply("files", "h2", &wanted, Mandate::Alone, sec(1)).await.unwrap();
+        let applied = w.store().apply("files", "h2", &wanted, Mandate::Alone, Beside::default(), sec(1)).await.unwrap();
         let (router, foreign) = (applied.tenants[0].monitors[2].id, applied.tenants[1].monitors[1].id);
         let down = |health| Some(VerdictRow { verdict: Verdict { health, ..Verdict::default() }, wake: None });
         let (opened, _, _) = w.opens(w.shop, "down", sec(2));
@@ -104,14 +104,14 @@ async fn what_a_monitor_depends_on_is_known_as_it_stands() {
 
         // Paused parents and retired ones do not count; what no longer depends has none.
         wanted[0].monitors[2].paused = true;
-        w.store().apply("files", "h3", &wanted, Mandate::Alone, sec(3)).await.unwrap();
+        w.store().apply("files", "h3", &wanted, Mandate::Alone, Beside::default(), sec(3)).await.unwrap();
         assert_eq!(parents(due(&w, w.hook, sec(3)).await), both[..1]);
         wanted[0].monitors[2].paused = false;
         wanted[0].monitors.remove(1);
-        w.store().apply("files", "h4", &wanted, Mandate::Alone, sec(4)).await.unwrap();
+        w.store().apply("files", "h4", &wanted, Mandate::Alone, Beside::default(), sec(4)).await.unwrap();
         assert_eq!(parents(due(&w, w.hook, sec(4)).await), both[1..]);
         wanted[0].monitors[0].depends_on.clear();
-        w.store().apply("files", "h5", &wanted, Mandate::Alone, sec(5)).await.unwrap();
+        w.store().apply("files", "h5", &wanted, Mandate::Alone, Beside::default(), sec(5)).await.unwrap();
         assert_eq!(parents(due(&w, w.hook, sec(5)).await), []);
     })
     .await;

@@ -14,7 +14,7 @@ async fn with_a_last_resort(t: TestStore) -> (World, ChannelId, Fence) {
     let mut wanted = objects();
     wanted[0].channels.push(ChannelObject { last_resort: true, ..channel("last") });
     wanted[1].channels.push(ChannelObject { last_resort: true, ..channel("foreign") });
-    let applied = w.store().apply("files", "h2", &wanted, Mandate::Alone, T0).await.unwrap();
+    let applied = w.store().apply("files", "h2", &wanted, Mandate::Alone, Beside::default(), T0).await.unwrap();
     let fence = take(&w.t.store, "channel/last", &w.holder).await;
     let last = applied.tenants[0].channels[2];
     (w, last, fence)
@@ -192,7 +192,7 @@ async fn a_last_resort_that_is_no_more_or_no_longer_one_is_not_told() {
         let (mut w, last, _) = with_a_last_resort(t).await;
         let mut wanted = objects();
         wanted[0].channels.push(channel("last"));
-        w.store().apply("files", "h3", &wanted, Mandate::Alone, sec(1)).await.unwrap();
+        w.store().apply("files", "h3", &wanted, Mandate::Alone, Beside::default(), sec(1)).await.unwrap();
         assert_eq!(w.t.number("SELECT rev FROM wk_channel WHERE name = 'last'").await, 2, "that is a change");
         let (_, uid) = opens(&mut w).await;
         fails(&w, w.hook, &w.hook_lease, 2).await;

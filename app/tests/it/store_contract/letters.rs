@@ -169,7 +169,7 @@ async fn dead_letters_are_listed_and_sent_again_on_request() {
         // A channel that is no more delivers nothing.
         let mut wanted = objects();
         wanted[0].channels.remove(0);
-        w.store().apply("files", "h2", &wanted, Mandate::Alone, sec(60)).await.unwrap();
+        w.store().apply("files", "h2", &wanted, Mandate::Alone, Beside::default(), sec(60)).await.unwrap();
         assert_eq!(w.store().retry_dead(w.acme(), letters[1].id, sec(61)).await.unwrap(), None);
     })
     .await;

@@ -101,7 +101,7 @@ async fn one_configuration_is_in_force_and_only_the_holder_of_its_lease_changes_
     each_store(|t| async move {
         let w = World::new(t).await;
         let apply = async |hash: &str, objects: &[TenantObjects], mandate: Mandate<'_>| {
-            w.store().apply("files", hash, objects, mandate, sec(1)).await
+            w.store().apply("files", hash, objects, mandate, Beside::default(), sec(1)).await
         };
         let all = objects();
         assert_eq!(w.store().in_force("files").await.unwrap().as_deref(), Some("hash-1"));

@@ -16,7 +16,7 @@ fn ids(retired: &[RetiredMonitor]) -> Vec<MonitorId> {
 /// One tenant with these monitors, from one source.
 async fn apply(store: &dyn Store, source: &str, monitors: Vec<MonitorObject>, at: i64) -> (Vec<AppliedMonitor>, Vec<MonitorId>) {
     let objects = TenantObjects { tenant: "acme".into(), channels: vec![channel("hook")], monitors, maintenance: vec![] };
-    let mut applied = store.apply(source, &format!("hash-{at}"), &[objects], Mandate::Alone, sec(at)).await.unwrap();
+    let mut applied = store.apply(source, &format!("hash-{at}"), &[objects], Mandate::Alone, Beside::default(), sec(at)).await.unwrap();
     (applied.tenants.remove(0).monitors, ids(&applied.retired))
 }
 
@@ -89,9 +89,9 @@ async fn what_is_applied_is_read_back() {
 #[tokio::test]
 async fn applying_the_same_again_changes_nothing() {
     each_store(|mut t| async move {
-        let first = t.store.apply("files", "h", &objects(), Mandate::Alone, T0).await.unwrap();
+        let first = t.store.apply("files", "h", &objects(), Mandate::Alone, Beside::default(), T0).await.unwrap();
         t.reopen().await;
-        let again = t.store.apply("files", "h", &objects(), Mandate::Alone, sec(3_600)).await.unwrap();
+        let again = t.store.apply("files", "h", &objects(), Mandate::Alone, Beside::default(), sec(3_600)).await.unwrap();
         assert_eq!(first, again);
         assert!(first.retired.is_empty());
         assert_eq!(t.number("SELECT max(rev) - min(rev) FROM wk_monitor").await, 0);
@@ -128,7 +128,7 @@ async fn what_a_source_no_longer_has_is_retired() {
         assert_eq!(names(&*t.store, "acme").await, ["api", "by-hand"]);
         let (_, retired) = apply(&*t.store, "files", vec![monitor("api")], 3).await;
         assert!(retired.is_empty(), "retired once is retired");
-        let gone = t.store.apply("files", "empty", &[], Mandate::Alone, sec(4)).await.unwrap();
+        let gone = t.store.apply("files", "empty", &[], Mandate::Alone, Beside::default(), sec(4)).await.unwrap();
         assert_eq!(ids(&gone.retired), [made[1].id], "a tenant that is no longer in the source loses its monitors of that source");
         assert_eq!(names(&*t.store, "acme").await, ["by-hand"]);
     })
@@ -144,14 +144,15 @@ async fn a_retired_monitor_is_named_until_its_incident_is_resolved() {
         let mut left = objects();
         left[0].monitors.remove(0);
         for attempt in 0..2 {
-            let retired = w.store().apply("files", &format!("h{attempt}"), &left, Mandate::Alone, sec(2)).await.unwrap().retired;
+            let retired =
+                w.store().apply("files", &format!("h{attempt}"), &left, Mandate::Alone, Beside::default(), sec(2)).await.unwrap().retired;
             assert_eq!(ids(&retired), [w.shop], "a crash between apply and resolve must not forget it");
             w.t.reopen().await;
         }
         let state = w.store().load(&[w.shop]).await.unwrap();
         assert_eq!(state[0].open.iter().map(|open| open.id).collect::<Vec<_>>(), [id]);
         w.commit_decisions(vec![w.resolves(w.shop, id, &uid, sec(3))]).await;
-        assert_eq!(w.store().apply("files", "h3", &left, Mandate::Alone, sec(4)).await.unwrap().retired, []);
+        assert_eq!(w.store().apply("files", "h3", &left, Mandate::Alone, Beside::default(), sec(4)).await.unwrap().retired, []);
         assert_eq!(w.incident(&uid).await.status, "resolved", "history can still be read");
     })
     .await;
@@ -184,12 +185,12 @@ async fn a_monitor_that_comes_back_is_seen_afresh() {
         let (shop, api) = (seen(&w, w.shop), seen(&w, w.api));
         w.commit_decisions(vec![shop, api, opened]).await;
         // Put back at once, and unchanged: nothing is forgotten.
-        w.store().apply("files", "h1", &objects(), Mandate::Alone, sec(2)).await.unwrap();
+        w.store().apply("files", "h1", &objects(), Mandate::Alone, Beside::default(), sec(2)).await.unwrap();
         assert!(w.store().load(&[w.shop]).await.unwrap()[0].verdict.is_some());
         let mut left = objects();
         left[0].monitors.clear();
-        w.store().apply("files", "h2", &left, Mandate::Alone, sec(3)).await.unwrap();
-        w.store().apply("files", "h3", &objects(), Mandate::Alone, sec(4)).await.unwrap();
+        w.store().apply("files", "h2", &left, Mandate::Alone, Beside::default(), sec(3)).await.unwrap();
+        w.store().apply("files", "h3", &objects(), Mandate::Alone, Beside::default(), sec(4)).await.unwrap();
         let states = w.store().load(&[w.shop, w.api]).await.unwrap();
         assert_eq!((states[0].sights.len(), states[0].verdict.clone()), (0, None));
         assert_eq!(states[1].sights.len(), 0);
@@ -209,13 +210,13 @@ async fn what_waits_for_a_channel_that_is_taken_out_says_so() {
         w.commit_decisions(vec![opened]).await;
         let mut left = objects();
         left[0].channels.remove(0);
-        w.store().apply("files", "h2", &left, Mandate::Alone, sec(2)).await.unwrap();
+        w.store().apply("files", "h2", &left, Mandate::Alone, Beside::default(), sec(2)).await.unwrap();
         let incident = w.incident(&uid).await;
         assert_eq!(states(&incident), [("hook", "opened", "suppressed")]);
         assert_eq!(incident.notices[0].why.as_deref(), Some("its channel hook is gone from the configuration"));
         let not_told = ("not_told", "not told hook: the channel is gone from the configuration (opened)");
         assert_eq!(story(&incident).last(), Some(&not_told));
-        w.store().apply("files", "h3", &left, Mandate::Alone, sec(3)).await.unwrap();
+        w.store().apply("files", "h3", &left, Mandate::Alone, Beside::default(), sec(3)).await.unwrap();
         assert_eq!(story(&w.incident(&uid).await).iter().filter(|entry| **entry == not_told).count(), 1, "said once");
         assert_eq!(w.store().verify().await.unwrap(), [""; 0]);
     })
@@ -268,7 +269,7 @@ async fn the_same_name_in_two_tenants_is_two_monitors() {
         assert_eq!((mine.id, theirs.id), (w.shop, w.other_shop));
         assert_ne!(mine.uid, theirs.uid);
         // One tenant's going does not touch the other's.
-        let retired = w.store().apply("files", "h2", &objects()[..1], Mandate::Alone, sec(1)).await.unwrap().retired;
+        let retired = w.store().apply("files", "h2", &objects()[..1], Mandate::Alone, Beside::default(), sec(1)).await.unwrap().retired;
         let shop = monitor("shop");
         let zenith = ("zenith".to_owned(), w.zenith);
         let want = RetiredMonitor {

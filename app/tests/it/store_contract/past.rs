@@ -181,6 +181,46 @@ pub async fn check_alerting(store: &dyn Store) {
     assert_eq!(actions.iter().map(|action| (action.actor.as_str(), action.at)).collect::<Vec<_>>(), [("ann", sec(7_600))]);
 }
 
+/// What the sixth schema adds: a user with a second factor, a session, an entry of the audit log.
+pub async fn write_accounts(w: &World) {
+    let accounts = w.store().accounts();
+    let ann = NewUser {
+        uid: "user-1".into(),
+        name: "Ann".into(),
+        login: "ann".into(),
+        password: Some("$argon2id$stored".into()),
+        role: "operator".into(),
+    };
+    assert!(accounts.create_user(w.acme(), &ann, T0).await.unwrap());
+    let id = accounts.account("ann").await.unwrap().expect("she was made").id;
+    let session = NewSession { hash: [9; 32], user: id, tenant: w.acme, address: "192.0.2.1", password: ann.password.as_deref() };
+    assert!(accounts.open_session(&session, T0).await.unwrap());
+    let deed = Deed {
+        actor: "Ann".into(),
+        via: "session".into(),
+        address: "192.0.2.1".into(),
+        action: "POST /api/v1/silences".into(),
+        detail: String::new(),
+        status: None,
+    };
+    let noted = accounts.audit(w.acme(), &deed, sec(60)).await.unwrap();
+    accounts.audited(w.acme(), noted, 201, "silence-1").await.unwrap();
+}
+
+/// Asserts that the store holds it.
+pub async fn check_accounts(store: &dyn Store) {
+    let acme = TenantScope(store.tenants().await.unwrap()[0].0);
+    let users = store.accounts().users(acme).await.unwrap();
+    assert_eq!(users.iter().map(|user| (user.name.as_str(), user.role.as_str())).collect::<Vec<_>>(), [("Ann", "operator")]);
+    let account = store.accounts().account("ann").await.unwrap().expect("the account is there");
+    assert_eq!(account.password.as_deref(), Some("$argon2id$stored"));
+    let log = store.accounts().audit_log(acme, None, 10).await.unwrap();
+    assert_eq!(
+        log.iter().map(|row| (row.at, row.deed.detail.as_str(), row.deed.status)).collect::<Vec<_>>(),
+        [(sec(60), "silence-1", Some(201))]
+    );
+}
+
 /// Asserts that work goes on where it stopped: nothing told is due, what was in hand when its node ended is due again under a higher
 /// epoch, old epochs decide nothing, and new rows get ids of their own.
 pub async fn goes_on(t: &TestStore) {

@@ -135,30 +135,30 @@ async fn maintenance_is_what_the_source_says() {
         let mut wanted = objects();
         wanted[0].maintenance = vec![window("move", r#"{"monitors":["shop"]}"#), window("patch", "{}")];
         wanted[1].maintenance = vec![window("move", "{}")];
-        w.store().apply("files", "h2", &wanted, Mandate::Alone, sec(1)).await.unwrap();
+        w.store().apply("files", "h2", &wanted, Mandate::Alone, Beside::default(), sec(1)).await.unwrap();
         w.t.reopen().await;
         let stored = |mutes: Mutes| mutes.maintenance;
         assert_eq!(stored(w.store().mutes(w.acme, sec(1)).await.unwrap()), wanted[0].maintenance, "by name");
         assert_eq!(stored(w.store().mutes(w.zenith, sec(1)).await.unwrap()), wanted[1].maintenance);
 
         held_incident(&mut w, "down").await;
-        w.store().apply("files", "h2", &wanted, Mandate::Alone, sec(10)).await.unwrap();
+        w.store().apply("files", "h2", &wanted, Mandate::Alone, Beside::default(), sec(10)).await.unwrap();
         wanted[0].maintenance[0].origin = "wk.yaml:31".into();
         wanted[1].maintenance[0].matcher = r#"{"kinds":["tcp"]}"#.into();
-        w.store().apply("files", "h3", &wanted, Mandate::Alone, sec(11)).await.unwrap();
+        w.store().apply("files", "h3", &wanted, Mandate::Alone, Beside::default(), sec(11)).await.unwrap();
         assert_eq!(due(&w, w.hook, sec(12)).await, [], "nothing is muted otherwise in acme");
         assert_eq!(stored(w.store().mutes(w.acme, sec(1)).await.unwrap()), wanted[0].maintenance);
 
         let gone = wanted[0].maintenance.remove(0);
-        w.store().apply("files", "h4", &wanted, Mandate::Alone, sec(13)).await.unwrap();
+        w.store().apply("files", "h4", &wanted, Mandate::Alone, Beside::default(), sec(13)).await.unwrap();
         assert_eq!(stored(w.store().mutes(w.acme, sec(1)).await.unwrap()), wanted[0].maintenance, "what is missing is no more");
         assert_eq!(due(&w, w.hook, sec(13)).await.len(), 1, "what it held is looked at");
 
         // Another source takes a name over, and a source that is empty has none.
         let other = TenantObjects { tenant: "acme".into(), maintenance: vec![gone.clone()], ..TenantObjects::default() };
-        w.store().apply("page", "p1", &[other], Mandate::Alone, sec(14)).await.unwrap();
+        w.store().apply("page", "p1", &[other], Mandate::Alone, Beside::default(), sec(14)).await.unwrap();
         assert_eq!(stored(w.store().mutes(w.acme, sec(1)).await.unwrap()), [gone, wanted[0].maintenance[0].clone()]);
-        w.store().apply("page", "p2", &[], Mandate::Alone, sec(15)).await.unwrap();
+        w.store().apply("page", "p2", &[], Mandate::Alone, Beside::default(), sec(15)).await.unwrap();
         assert_eq!(stored(w.store().mutes(w.acme, sec(1)).await.unwrap()), wanted[0].maintenance);
     })
     .await;

@@ -83,11 +83,11 @@ async fn nodes_that_apply_their_configuration_at_once_do_not_wait_in_a_circle() 
         for round in 0..12 {
             // Of a source that nobody has applied before, and of one that its holder changes meanwhile.
             for (source, mandate) in [(format!("new-{round}"), Mandate::None), ("files".to_owned(), Mandate::Lease(&fence))] {
-                let one = w.store().apply(&source, "hash-1", &all, mandate, T0);
+                let one = w.store().apply(&source, "hash-1", &all, mandate, Beside::default(), T0);
                 let (one, two, three) = tokio::join!(
                     one,
-                    b.apply(&source, "hash-1", &all, Mandate::None, T0),
-                    c.apply(&source, "hash-1", &all, Mandate::None, T0)
+                    b.apply(&source, "hash-1", &all, Mandate::None, Beside::default(), T0),
+                    c.apply(&source, "hash-1", &all, Mandate::None, Beside::default(), T0)
                 );
                 for applied in [one, two, three] {
                     assert_eq!(applied.unwrap().tenants[0].tenant, w.acme, "round {round}");

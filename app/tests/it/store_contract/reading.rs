@@ -61,7 +61,8 @@ async fn monitors_come_in_pages() {
     each_store(|t| async move {
         let monitors = (0..PAGE_MAX + 5).map(|n| monitor(&format!("m-{n:05}"))).collect();
         let objects = TenantObjects { tenant: "acme".into(), monitors, ..TenantObjects::default() };
-        let scope = TenantScope(t.store.apply("files", "h", &[objects], Mandate::Alone, T0).await.unwrap().tenants[0].tenant);
+        let scope =
+            TenantScope(t.store.apply("files", "h", &[objects], Mandate::Alone, Beside::default(), T0).await.unwrap().tenants[0].tenant);
         let page = |after: Option<&'static str>, limit| {
             let store = t.store.clone();
             async move { store.monitors(scope, after, limit).await.unwrap().into_iter().map(|m| m.name).collect::<Vec<_>>() }
@@ -212,7 +213,7 @@ async fn an_incident_tells_its_whole_story() {
 #[tokio::test]
 async fn tokens_are_found_by_their_hash_only() {
     each_store(|mut t| async move {
-        let tenant = t.store.apply("files", "h", &objects(), Mandate::Alone, T0).await.unwrap().tenants[0].tenant;
+        let tenant = t.store.apply("files", "h", &objects(), Mandate::Alone, Beside::default(), T0).await.unwrap().tenants[0].tenant;
         assert!(!t.store.accounts().has_tokens().await.unwrap());
         let scope = TenantScope(tenant);
         t.store.accounts().create_token(scope, &token("grafana", "viewer", &[7; 32], "wk_abc", Some(sec(86_400))), T0).await.unwrap();

@@ -60,7 +60,7 @@ impl World {
     async fn begun(t: TestStore, boot: &str) -> Self {
         let store = t.store.clone();
         let me = store.join("node-a", "local", boot, T0).await.unwrap();
-        let applied = store.apply("files", "hash-1", &objects(), Mandate::Alone, T0).await.unwrap();
+        let applied = store.apply("files", "hash-1", &objects(), Mandate::Alone, Beside::default(), T0).await.unwrap();
         let holder = format!("node-a#{boot}");
         let ids = store.reserve_ids(1_000).await.unwrap();
         let verdict = take(&store, "verdict/0", &holder).await;

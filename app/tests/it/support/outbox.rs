@@ -13,8 +13,8 @@ use watchkeeper::clock::Clock;
 use watchkeeper::deliver::{DeliverContext, Deliverers, Stored, scope};
 use watchkeeper::net::Net;
 use watchkeeper::store::{
-    Batch, ChannelObject, Decision, Fence, IncidentView, IncidentWrite, Joined, MaintenanceObject, Mandate, MonitorObject, NoticeView,
-    NoticeWrite, Silence, Store, TenantObjects, TenantScope, VerdictRow,
+    Batch, Beside, ChannelObject, Decision, Fence, IncidentView, IncidentWrite, Joined, MaintenanceObject, Mandate, MonitorObject,
+    NoticeView, NoticeWrite, Silence, Store, TenantObjects, TenantScope, VerdictRow,
 };
 use watchkeeper::telemetry::{ChannelLabel, Metrics};
 use watchkeeper_core::ids::IdBlock;
@@ -85,7 +85,7 @@ impl Node {
         let clock = Clock::system();
         let joined = store.join("node", "local", boot, clock.now()).await.unwrap();
         let objects = objects(&setup);
-        let applied = store.apply("files", "hash", &[objects], Mandate::Alone, clock.now()).await.unwrap();
+        let applied = store.apply("files", "hash", &[objects], Mandate::Alone, Beside::default(), clock.now()).await.unwrap();
         let ids = store.reserve_ids(2_000).await.unwrap();
         let mut fences = HashMap::new();
         for name in ["verdict/0".to_owned(), scope("a"), scope("b"), scope("last")] {
@@ -115,7 +115,7 @@ impl Node {
     /// The installation has these maintenance windows from now on.
     pub async fn maintain(&mut self, windows: Vec<MaintenanceObject>) {
         self.setup.maintenance = windows;
-        self.t.store.apply("files", "hash-2", &[objects(&self.setup)], Mandate::Alone, self.clock.now()).await.unwrap();
+        self.t.store.apply("files", "hash-2", &[objects(&self.setup)], Mandate::Alone, Beside::default(), self.clock.now()).await.unwrap();
     }
 
     pub fn store(&self) -> &dyn Store {

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use watchkeeper::channel::content::Content;
 use watchkeeper::channel::{Accepted, Caps, Channel, Delivery, Refused, RefusedClass, Retry};
 use watchkeeper::deliver::ChannelSpec;
-use watchkeeper::net::Net;
+use watchkeeper::net::{Guard, Net};
 use watchkeeper_core::ChannelId;
 
 /// How a delivery is answered.
@@ -81,6 +81,7 @@ impl Recorder {
             hash: [3; 32],
             budgets: smallvec::smallvec![],
             channel: self.clone(),
+            guard: Guard::Open,
         }
     }
 

@@ -133,8 +133,24 @@ impl Store for ScriptedStore {
         self.script.around("reserve_ids", self.inner.reserve_ids(count)).await
     }
 
-    async fn apply(&self, source: &str, hash: &str, tenants: &[TenantObjects], mandate: Mandate<'_>, now: Micros) -> Result<Applied> {
-        self.script.around("apply", self.inner.apply(source, hash, tenants, mandate, now)).await
+    async fn apply(
+        &self,
+        source: &str,
+        hash: &str,
+        tenants: &[TenantObjects],
+        mandate: Mandate<'_>,
+        beside: Beside<'_>,
+        now: Micros,
+    ) -> Result<Applied> {
+        self.script.around("apply", self.inner.apply(source, hash, tenants, mandate, beside, now)).await
+    }
+
+    async fn documents(&self) -> Result<Documents> {
+        self.script.around("documents", self.inner.documents()).await
+    }
+
+    async fn documents_version(&self) -> Result<i64> {
+        self.script.around("documents_version", self.inner.documents_version()).await
     }
 
     async fn in_force(&self, source: &str) -> Result<Option<String>> {

@@ -19,7 +19,7 @@ use watchkeeper::clock::Clock;
 use watchkeeper::live::Live;
 use watchkeeper::net::Net;
 use watchkeeper::spec::{Channels, Fleet, Pages};
-use watchkeeper::store::{LiveRow, LiveWrite, Mandate, MonitorObject, TenantObjects, TenantScope};
+use watchkeeper::store::{Beside, LiveRow, LiveWrite, Mandate, MonitorObject, TenantObjects, TenantScope};
 use watchkeeper::telemetry::Metrics;
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper::web::{self, Control, Readiness, ReloadRequest, WebState, new_push_token};
@@ -108,6 +108,7 @@ impl TestWeb {
             leases: Ok(()),
             schedule_lag: Dur::ZERO,
             reload_problem: None,
+            left_out: 0,
             dead_letters: 0,
             failing_channels: Vec::new(),
             dead_man_problem: None,
@@ -127,6 +128,7 @@ impl TestWeb {
             fleet: fleet_rx,
             channels: channels_rx,
             pages: pages_rx,
+            made: watch::channel(Arc::default()).1,
             net: Arc::new(Net::system(clock.clone())),
             metrics,
             clock: clock.clone(),
@@ -138,6 +140,8 @@ impl TestWeb {
                 }),
                 mended: Arc::new(move |channel| seen.lock().unwrap().push(channel)),
                 reload,
+                // Nobody changes what is in force here: whole programs are tested for that.
+                documents: mpsc::channel(1).0,
                 ready: ready_rx,
             },
             metrics_token: None,
@@ -227,7 +231,7 @@ impl TestWeb {
 async fn push_monitor(world: &World, token: &str, clock: &Clock) -> MonitorId {
     let job = MonitorObject { kind: "push".into(), target: String::new(), push_token: Some(token.to_owned()), ..world::monitor("job") };
     let objects = TenantObjects { tenant: "acme".into(), channels: vec![], monitors: vec![job], maintenance: vec![] };
-    world.store().apply("more", "hash-more", &[objects], Mandate::Alone, clock.now()).await.unwrap();
+    world.store().apply("more", "hash-more", &[objects], Mandate::Alone, Beside::default(), clock.now()).await.unwrap();
     world.store().monitor(TenantScope(world.acme), "job").await.unwrap().expect("it was applied").id
 }
 

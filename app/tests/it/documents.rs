@@ -1,0 +1,721 @@
+//! Monitors, channels and maintenance windows that are made over the API: over the whole program, as whoever uses it sees it.
+
+use crate::support::app::{TestApp, until};
+use crate::support::postgres;
+use crate::support::servers::Server;
+use crate::support::store::TestStore;
+use crate::support::web::{Answer, call};
+use crate::support::webhook;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use watchkeeper::store::{self, Beside, DocumentWrite, Mandate, Store, TenantObjects, TenantScope};
+use watchkeeper::web::auth::{Role, create_token};
+use watchkeeper_core::Micros;
+
+/// What is made over the API may reach this machine, and is looked at often.
+const HEAD: &str = "server: { listen: 127.0.0.1:0, api_targets: private }\nagent: { name: test }\ndefaults: { every: 1s, recheck: 1s }\n";
+const WELL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
+/// Somebody with a token.
+#[derive(Clone)]
+struct Caller {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Caller {
+    async fn of(app: &TestApp, tenant: &str, role: Role) -> Self {
+        let tenants = app.store.tenants().await.unwrap();
+        let scope = TenantScope(tenants.iter().find(|(_, slug)| slug == tenant).expect("the tenant is there").0);
+        let token = create_token(&*app.store, scope, role.as_str(), role, Micros(0)).await.unwrap();
+        Self { address: app.address, token: token.expose_secret().to_owned() }
+    }
+
+    async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        call(self.address, method, path, Some(&self.token), headers, body.into()).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &[], "").await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, &[], body.to_string()).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PUT, path, &[], body.to_string()).await
+    }
+
+    async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PATCH, path, &[], body.to_string()).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, &[], "").await
+    }
+}
+
+fn http(name: &str, url: &str) -> Value {
+    json!({ "name": name, "probe": { "http": { "url": url } } })
+}
+
+fn etag(answer: &Answer) -> String {
+    answer.headers["etag"].to_str().unwrap().to_owned()
+}
+
+/// Waits until `/ready` says how many objects are left out.
+async fn warned(caller: &Caller, left_out: usize) {
+    let objects = if left_out == 1 {
+        "1 object that was made over the API is".to_owned()
+    } else {
+        format!("{left_out} objects that were made over the API are")
+    };
+    let warning = json!([format!("{objects} left out; GET /api/v1/documents says why")]);
+    until(&format!("{warning}"), async || (caller.get("/ready").await.json()["warnings"] == warning).then_some(())).await;
+}
+
+/// What is wrong with which field.
+fn problems(answer: &Answer) -> Vec<(String, String)> {
+    assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "bad_object"), "{}", answer.body);
+    let json = answer.json();
+    let one = |problem: &Value| (problem["path"].as_str().unwrap().to_owned(), problem["found"].as_str().unwrap().to_owned());
+    json["problems"].as_array().unwrap().iter().map(one).collect()
+}
+
+#[tokio::test]
+async fn a_monitor_is_made_watched_changed_renamed_paused_and_removed() {
+    let target = Server::http(WELL).await;
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+
+    let asked = json!({
+        "name": "shop", "labels": { "team": "web", "log_file": "a label" },
+        "probe": { "http": { "url": target.url("/health?token=t0p"), "bearer_token": "s3cret", "headers": { "X-Team": "web", "X-Api-Key": "k3y" } } },
+    });
+    let made = ann.post("/api/v1/monitors", asked).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    let monitor = made.json();
+    assert_eq!((&monitor["name"], &monitor["origin"], &monitor["made"]["made_by"]), (&json!("shop"), &json!("api"), &json!("admin")));
+    let shown = json!({
+        "name": "shop", "labels": { "team": "web", "log_file": "a label" },
+        "probe": { "http": { "url": target.url("/health?token=***"), "bearer_token": "***", "headers": { "X-Team": "web", "X-Api-Key": "***" } } },
+    });
+    assert_eq!(monitor["made"]["body"], shown);
+    for secret in ["s3cret", "k3y", "t0p"] {
+        assert!(!made.body.contains(secret), "{}", made.body);
+    }
+    app.until_health("shop", "up").await;
+    let uid = monitor["uid"].as_str().unwrap();
+
+    // What was not seen is not overwritten; what is shown may be sent back.
+    let read = ann.get("/api/v1/monitors/shop").await;
+    assert_eq!((etag(&read), &read.json()["made"]), (etag(&made), &monitor["made"]));
+    let mut body = read.json()["made"]["body"].clone();
+    body["every"] = json!("2s");
+    let path = format!("/api/v1/monitors/{uid}");
+    let changed = ann.call(Method::PUT, &path, &[("if-match", &etag(&read))], body.to_string()).await;
+    assert_eq!(changed.status, StatusCode::OK, "{}", changed.body);
+    assert_ne!(etag(&changed), etag(&read));
+    let late = ann.call(Method::PUT, &path, &[("if-match", &etag(&read))], body.to_string()).await;
+    assert_eq!((late.status, late.error_code().as_str()), (StatusCode::PRECONDITION_FAILED, "changed_meanwhile"));
+    let stored = app.store.documents().await.unwrap().rows.remove(0);
+    let kept: Value = serde_json::from_str(&stored.body).unwrap();
+    assert_eq!((&kept["probe"]["http"]["bearer_token"], &kept["every"]), (&json!("s3cret"), &json!("2s")));
+    assert_eq!(kept["probe"]["http"]["url"], target.url("/health?token=t0p"));
+
+    // Another name, the same monitor.
+    let renamed = ann.patch(&path, json!({ "name": "store", "labels": { "team": null, "tier": "1" } })).await;
+    assert_eq!(renamed.status, StatusCode::OK, "{}", renamed.body);
+    assert_eq!((&renamed.json()["uid"], &renamed.json()["labels"]), (&json!(uid), &json!({ "tier": "1", "log_file": "a label" })));
+    assert_eq!(renamed.json()["created_at"], monitor["created_at"]);
+    assert_eq!(ann.get("/api/v1/monitors/shop").await.status, StatusCode::NOT_FOUND);
+    assert!(!ann.get(&format!("{path}/heartbeats")).await.json()["items"].as_array().unwrap().is_empty(), "its history stays");
+
+    // Whoever acts may pause, and nothing else.
+    let bob = Caller::of(&app, "default", Role::Operator).await;
+    let paused = bob.call(Method::POST, &format!("{path}/pause"), &[], "").await;
+    assert_eq!((paused.status, &paused.json()["paused"]), (StatusCode::OK, &json!(true)), "{}", paused.body);
+    let resumed = bob.call(Method::POST, &format!("{path}/resume"), &[], "").await;
+    assert_eq!((&resumed.json()["paused"], &resumed.json()["made"]["body"]["paused"]), (&json!(false), &Value::Null));
+    for refused in
+        [bob.post("/api/v1/monitors", http("x", "http://127.0.0.1/")).await, bob.patch(&path, json!({})).await, bob.delete(&path).await]
+    {
+        assert_eq!((refused.status, refused.error_code().as_str()), (StatusCode::FORBIDDEN, "forbidden"));
+    }
+
+    // A restart keeps it.
+    app.stop().await;
+    let mut store = store;
+    store.store = store::open(&store.url).await.unwrap();
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller { address: app.address, ..ann };
+    app.until_health("store", "up").await;
+    assert_eq!(ann.get(&path).await.json()["made"]["changed_by"], "operator");
+
+    let gone = ann.delete(&path).await;
+    assert_eq!(gone.status, StatusCode::OK, "{}", gone.body);
+    assert_eq!(ann.get("/api/v1/monitors").await.json()["items"], json!([]));
+    assert_eq!(ann.delete(&path).await.error_code(), "not_found");
+    // Everything is in the audit log, and no secret is.
+    let log = ann.get("/api/v1/audit").await;
+    let deeds: Vec<String> = log.json()["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|deed| format!("{} {}", deed["action"].as_str().unwrap(), deed["status"]))
+        .collect();
+    assert_eq!(deeds[0], format!("DELETE {path} 404"));
+    assert_eq!(deeds.last().unwrap(), "POST /api/v1/monitors 201");
+    assert_eq!(log.json()["items"].as_array().unwrap().last().unwrap()["detail"], "monitor shop, version 1");
+    assert!(!log.body.contains("s3cret"));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_body_changes_nothing_and_every_problem_names_its_field() {
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let cases = [
+        (json!({}), vec![("name", "`name` is missing"), ("probe", "`probe` is missing")]),
+        (json!({ "name": "a", "probe": { "http": {} } }), vec![("probe.http.url", "`url` is missing")]),
+        (
+            json!({ "name": "a", "probe": { "http": { "url": "ftp://x/", "methd": "GET", "expect": { "status": [200, "often"] } } }, "every": "soon", "down_after": 0 }),
+            vec![
+                ("down_after", "found `0`"),
+                ("every", "found `soon`"),
+                ("probe.http.expect.status[1]", "found `often`"),
+                ("probe.http.methd", "unknown key `methd`"),
+                ("probe.http.url", "found `ftp://x/`"),
+            ],
+        ),
+        (
+            json!({ "name": "a", "probe": { "icmp": { "host": "h" } }, "notify": ["nobody"] }),
+            vec![("notify[0]", "unknown channel `nobody`")],
+        ),
+        (json!({ "name": "a", "probe": { "icmp": { "host": "h" } }, "depends_on": ["b"] }), vec![("depends_on[0]", "unknown monitor `b`")]),
+        // What only the machine's own administrator may say.
+        (
+            json!({ "name": "a", "id": "0190c1d8-6d2f-7c3a-9d3e-0d6f5a1b2c3d", "was": "b", "probe": { "http": { "url": "https://x/${HOME}", "ca_file": "/etc/shadow" } } }),
+            vec![("id", "`id`"), ("probe.http.ca_file", "`ca_file`"), ("probe.http.url", "`${…}`"), ("was", "`was`")],
+        ),
+        (
+            json!({ "name": "a", "probe": { "http": { "url": "https://x/", "bearer_token": "***" } } }),
+            vec![("probe.http.bearer_token", "`***`, which stands for a secret that is stored, and here none is")],
+        ),
+        (json!({ "url": "https://x/", "chek_ssl": true }), vec![("chek_ssl", "unknown key `chek_ssl`")]),
+    ];
+    for (body, wanted) in cases {
+        let answer = ann.post("/api/v1/monitors", body.clone()).await;
+        let mut found = problems(&answer);
+        found.sort();
+        let wanted: Vec<(String, String)> = wanted.into_iter().map(|(path, found)| (path.to_owned(), found.to_owned())).collect();
+        assert_eq!(found, wanted, "{body}");
+        assert!(answer.json()["problems"].as_array().unwrap().iter().all(|problem| problem["accepted"].is_string()), "{}", answer.body);
+    }
+    let near = ann.post("/api/v1/monitors", json!({ "name": "a", "prob": {}, "probe": { "icmp": { "host": "h" } } })).await;
+    assert_eq!(near.json()["problems"][0]["nearest"], "probe");
+    for (body, code) in [("[]", "bad_request"), ("{", "bad_request"), ("", "bad_object")] {
+        assert_eq!(ann.call(Method::POST, "/api/v1/monitors", &[], body).await.error_code(), code);
+    }
+    let deep = format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60));
+    let answer = ann.call(Method::POST, "/api/v1/monitors", &[], deep).await;
+    assert!(problems(&answer).iter().any(|(_, found)| found == "deeper nesting"), "{}", answer.body);
+    let large = json!({ "name": "a", "labels": { "x": "y".repeat(70_000) } });
+    assert_eq!(ann.post("/api/v1/monitors", large).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let bad_match = ann.call(Method::DELETE, "/api/v1/monitors/x", &[("if-match", "17")], "").await;
+    assert_eq!(bad_match.error_code(), "bad_request");
+    assert_eq!(app.store.documents().await.unwrap(), store::Documents::default(), "nothing was written");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn yaml_and_v_insights_flat_form_are_taken_too() {
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let yaml = "# a comment\nname: shop\nprobe: { tcp: { address: '127.0.0.1:9' } }\ndown_after: 5\nlabels: { price: $5 }\n";
+    let made = ann.call(Method::POST, "/api/v1/monitors", &[("content-type", "application/yaml")], yaml).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    let body = json!({ "name": "shop", "probe": { "tcp": { "address": "127.0.0.1:9" } }, "down_after": 5, "labels": { "price": "$5" } });
+    assert_eq!(made.json()["made"]["body"], body);
+    let bad = ann.call(Method::POST, "/api/v1/monitors", &[("content-type", "text/yaml; charset=utf-8")], "name: [").await;
+    assert!(problems(&bad)[0].1.contains("this is not YAML"), "{}", bad.body);
+    let alias = ann.call(Method::POST, "/api/v1/monitors", &[("content-type", "application/yaml")], "a: &x 1\nb: *x\n").await;
+    assert_eq!(problems(&alias).len(), 2);
+
+    let flat = json!({ "name": "old", "url": "https://example.org/", "check_interval": 120, "timeout": 20, "enabled": false, "ssl_alert_days": 21 });
+    let made = ann.post("/api/v1/monitors", flat).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    let body = json!({
+        "name": "old", "probe": { "http": { "url": "https://example.org/" } }, "every": "120s", "timeout": "20s", "paused": true,
+        "alerts": [{ "down": {} }, { "ssl_expiry": { "within": "21d" } }],
+    });
+    assert_eq!((&made.json()["made"]["body"], &made.json()["paused"]), (&body, &json!(true)));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_in_a_file_is_changed_there_and_keeps_its_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wk.yaml");
+    let text = format!(
+        "{HEAD}channels:\n  - {{ name: ops, webhook: {{ url: 'http://127.0.0.1:9/' }} }}\nmonitors:\n  - {{ name: shop, probe: {{ push: {{ expect_every: 1h }} }} }}\n\
+         maintenance: [ {{ name: move, every: {{ cron: '0 3 * * SUN', for: 2h }} }} ]\n"
+    );
+    std::fs::write(&file, &text).unwrap();
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_on(&file, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let push = |name: &str| json!({ "name": name, "probe": { "push": { "expect_every": "1h" } } });
+    for (answer, place) in [
+        (ann.put("/api/v1/monitors/shop", push("shop")).await, "wk.yaml:7"),
+        (ann.patch("/api/v1/monitors/shop", json!({ "paused": true })).await, "wk.yaml:7"),
+        (ann.delete("/api/v1/monitors/shop").await, "wk.yaml:7"),
+        (ann.call(Method::POST, "/api/v1/monitors/shop/pause", &[], "").await, "wk.yaml:7"),
+        (ann.delete("/api/v1/alert-channels/ops").await, "wk.yaml:5"),
+        (ann.delete("/api/v1/maintenance/move").await, "wk.yaml:8"),
+    ] {
+        assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::CONFLICT, "from_a_file"), "{}", answer.body);
+        assert!(answer.body.contains(place), "{}", answer.body);
+    }
+    for (path, body) in [
+        ("/api/v1/monitors", push("shop")),
+        ("/api/v1/alert-channels", json!({ "name": "ops", "webhook": { "url": "http://127.0.0.1:9/" } })),
+        ("/api/v1/maintenance", json!({ "name": "move", "every": { "cron": "0 4 * * *", "for": "1h" } })),
+    ] {
+        let answer = ann.post(path, body).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::CONFLICT, "name_taken"), "{}", answer.body);
+        assert!(answer.body.contains("wk.yaml"), "{}", answer.body);
+    }
+    assert_eq!(ann.post("/api/v1/monitors", push("job")).await.status, StatusCode::CREATED);
+    assert_eq!(ann.post("/api/v1/monitors", push("job")).await.error_code(), "name_taken");
+    assert_eq!(ann.patch("/api/v1/monitors/job", json!({ "name": "shop" })).await.error_code(), "name_taken");
+
+    // A file that takes the name later wins; what was made is left out, says so, and is back under another name.
+    let uid = ann.get("/api/v1/monitors/job").await.json()["uid"].clone();
+    std::fs::write(&file, text.replace("monitors:", "monitors:\n  - { name: job, probe: { push: { expect_every: 2h } } }")).unwrap();
+    assert_eq!(ann.call(Method::POST, "/-/reload", &[], "").await.status, StatusCode::OK);
+    let taken = ann.get("/api/v1/monitors/job").await.json();
+    assert_eq!((&taken["uid"], taken["origin"].as_str().unwrap().ends_with("wk.yaml:7")), (&uid, true), "with its history: {taken}");
+    warned(&ann, 1).await;
+    let left = ann.get("/api/v1/documents").await.json()["items"][0].clone();
+    assert_eq!((&left["name"], &left["problems"][0]["path"]), (&json!("job"), &json!("name")));
+    let renamed = ann.put(&format!("/api/v1/monitors/{}", left["uid"].as_str().unwrap()), push("other job")).await;
+    assert_eq!(renamed.status, StatusCode::OK, "{}", renamed.body);
+    assert_ne!(renamed.json()["uid"], uid);
+    assert_eq!(ann.get("/api/v1/monitors/job").await.json()["uid"], uid);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_uses_the_files_in_force_and_a_broken_file_does_not_hinder_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wk.yaml");
+    std::fs::write(&file, HEAD).unwrap();
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_on(&file, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    std::fs::write(&file, "monitors: [ { name: broken } ]\n").unwrap();
+    let made = ann.post("/api/v1/monitors", json!({ "name": "job", "probe": { "push": { "expect_every": "1h" } } })).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    assert!(made.json()["push_token"].is_string(), "what its job needs is answered at once");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_others_need_stays_as_it_is() {
+    let hook = webhook::start(true).await;
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let channel = json!({ "name": "ops", "webhook": { "url": format!("{}/hook?x=s3cret", hook.url), "secret": webhook::SECRET } });
+    let made = ann.post("/api/v1/alert-channels", channel).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    assert!(!made.body.contains("s3cret"), "{}", made.body);
+    assert_eq!(made.json()["made"]["body"]["webhook"], json!({ "url": format!("{}/***", hook.url), "secret": "***" }));
+    let push = |more: Value| {
+        let mut body = json!({ "name": "job", "probe": { "push": { "expect_every": "1h" } } });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    assert_eq!(ann.post("/api/v1/monitors", push(json!({ "notify": ["ops"] }))).await.status, StatusCode::CREATED);
+    let needed = ann.delete("/api/v1/alert-channels/ops").await;
+    assert_eq!((needed.status, needed.error_code().as_str()), (StatusCode::CONFLICT, "in_use"), "{}", needed.body);
+    assert!(needed.body.contains("monitor job: notify[0]: unknown channel `ops`"), "{}", needed.body);
+    let renamed = ann.put("/api/v1/alert-channels/ops", json!({ "name": "dev", "webhook": { "url": "http://127.0.0.1:9/" } })).await;
+    assert_eq!(renamed.error_code(), "in_use");
+
+    // A test message goes out over it, and a changed body that was shown keeps its secrets.
+    let mut body = made.json()["made"]["body"].clone();
+    body["language"] = json!("ru");
+    let changed = ann.put("/api/v1/alert-channels/ops", body).await;
+    assert_eq!(changed.status, StatusCode::OK, "{}", changed.body);
+    let tested = ann.call(Method::POST, "/api/v1/alert-channels/ops/test", &[], "").await;
+    assert_eq!(tested.status, StatusCode::OK, "{}", tested.body);
+    assert_eq!(hook.wait_for(1).await[0].path, "/hook?x=s3cret");
+
+    assert_eq!(ann.delete("/api/v1/monitors/job").await.status, StatusCode::OK);
+    assert_eq!(ann.delete("/api/v1/alert-channels/ops").await.status, StatusCode::OK);
+    assert_eq!(ann.get("/api/v1/alert-channels").await.json()["items"], json!([]));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn work_is_announced_and_called_off() {
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let bob = Caller::of(&app, "default", Role::Operator).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    assert_eq!(
+        ann.post("/api/v1/monitors", json!({ "name": "job", "probe": { "push": { "expect_every": "1h" } } })).await.status,
+        StatusCode::CREATED
+    );
+    let window =
+        json!({ "name": "move", "match": { "monitors": ["job"] }, "once": { "from": "2020-01-01 00:00", "to": "2199-01-01 00:00" } });
+    let made = bob.post("/api/v1/maintenance", window).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    assert_eq!(
+        (&made.json()["ends_at"], &made.json()["open_until"]),
+        (&json!("2199-01-01T00:00:00.000000Z"), &json!("2199-01-01T00:00:00.000000Z"))
+    );
+    assert_eq!(ann.get("/api/v1/monitors/job").await.json()["mutes"][0]["id"], "move");
+    let bad = bob
+        .post(
+            "/api/v1/maintenance",
+            json!({ "name": "x", "match": { "monitors": ["jbo"] }, "once": { "from": "soon", "to": "2020-01-01 00:00" } }),
+        )
+        .await;
+    let mut found: Vec<String> = problems(&bad).into_iter().map(|(path, _)| path).collect();
+    found.sort();
+    assert_eq!(found, ["match.monitors[0]", "once.from"]);
+    let later = bob.put("/api/v1/maintenance/move", json!({ "once": { "from": "2198-01-01 00:00", "to": "2199-01-01 00:00" } })).await;
+    assert_eq!((later.status, &later.json()["open_until"]), (StatusCode::OK, &Value::Null), "{}", later.body);
+    let list = bob.get("/api/v1/maintenance").await.json();
+    assert_eq!(
+        (&list["items"][0]["name"], &list["items"][0]["origin"], &list["items"][0]["made"]["made_by"]),
+        (&json!("move"), &json!("api"), &json!("operator"))
+    );
+    assert_eq!(bob.delete("/api/v1/maintenance/move").await.status, StatusCode::OK);
+    assert_eq!(bob.get("/api/v1/maintenance").await.json()["items"], json!([]));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_reaches_nothing_of_another_and_may_have_the_same_names() {
+    let store = TestStore::sqlite().await;
+    let yaml = format!("{HEAD}tenants: [ {{ name: acme }} ]\n");
+    let app = TestApp::start_whole(&yaml, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let eve = Caller::of(&app, "acme", Role::Admin).await;
+    let hook = json!({ "name": "ops", "webhook": { "url": "http://127.0.0.1:9/" } });
+    assert_eq!(ann.post("/api/v1/alert-channels", hook.clone()).await.status, StatusCode::CREATED);
+    let job = json!({ "name": "job", "probe": { "push": { "expect_every": "1h" } }, "notify": ["ops"] });
+    let made = ann.post("/api/v1/monitors", job.clone()).await.json();
+    let uid = made["uid"].as_str().unwrap();
+    for id in ["job", uid] {
+        let path = format!("/api/v1/monitors/{id}");
+        for answer in [
+            eve.get(&path).await,
+            eve.put(&path, job.clone()).await,
+            eve.patch(&path, json!({ "paused": true })).await,
+            eve.delete(&path).await,
+            eve.call(Method::POST, &format!("{path}/pause"), &[], "").await,
+            eve.call(Method::POST, &format!("{path}/test"), &[], "").await,
+            eve.delete("/api/v1/alert-channels/ops").await,
+        ] {
+            assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::NOT_FOUND, "not_found"), "{}", answer.body);
+        }
+    }
+    assert_eq!(problems(&eve.post("/api/v1/monitors", job.clone()).await), [("notify[0]".to_owned(), "unknown channel `ops`".to_owned())]);
+    assert_eq!(eve.get("/api/v1/documents").await.json()["items"], json!([]));
+    assert_eq!(eve.post("/api/v1/alert-channels", hook).await.status, StatusCode::CREATED);
+    let own = eve.post("/api/v1/monitors", job).await;
+    assert_eq!(own.status, StatusCode::CREATED, "{}", own.body);
+    assert_ne!(own.json()["uid"], made["uid"]);
+    assert_eq!(eve.delete("/api/v1/monitors/job").await.status, StatusCode::OK);
+    assert_eq!(ann.get("/api/v1/monitors/job").await.json()["uid"], made["uid"]);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_tried_now_is_answered_and_not_stored() {
+    let target = Server::http(WELL).await;
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let tried = ann.post("/api/v1/monitors/test", http("", &target.url("/"))).await;
+    assert_eq!(tried.status, StatusCode::OK, "{}", tried.body);
+    let attempt = tried.json();
+    assert_eq!(
+        (&attempt["outcome"], attempt["hops"].as_array().unwrap().len(), &attempt["hops"][0]["status"]),
+        (&json!("up"), 1, &json!(200))
+    );
+    assert!(attempt["total_us"].as_u64().unwrap() > 0);
+    let mut picky = http("x", &target.url("/"));
+    picky["probe"]["http"]["expect"] = json!({ "body_contains": "better" });
+    assert_eq!(ann.post("/api/v1/monitors/test", picky.clone()).await.json()["outcome"], "down");
+    assert_eq!(problems(&ann.post("/api/v1/monitors/test", json!({ "probe": { "http": {} } })).await)[0].0, "probe.http.url");
+    let push = json!({ "probe": { "push": { "expect_every": "1h" } } });
+    assert_eq!(ann.post("/api/v1/monitors/test", push).await.error_code(), "not_probed");
+    assert_eq!(ann.post("/api/v1/monitors/x", http("x", &target.url("/"))).await.error_code(), "not_found");
+    assert_eq!(app.store.documents().await.unwrap().rows, []);
+
+    // Of one that is there: as it is, and as it would be, with the secrets that it has.
+    picky["name"] = json!("test");
+    picky["probe"]["http"]["bearer_token"] = json!("s3cret");
+    assert_eq!(ann.post("/api/v1/monitors", picky).await.status, StatusCode::CREATED);
+    let read = ann.get("/api/v1/monitors/test").await;
+    assert_eq!(read.json()["name"], "test", "a monitor may be called so");
+    assert_eq!(ann.call(Method::POST, "/api/v1/monitors/test/test", &[], "").await.json()["outcome"], "down");
+    let mut body = read.json()["made"]["body"].clone();
+    body["probe"]["http"]["expect"] = Value::Null;
+    assert_eq!(ann.post("/api/v1/monitors/test/test", body).await.json()["outcome"], "up");
+    assert_eq!(etag(&ann.get("/api/v1/monitors/test").await), etag(&read), "nothing changed");
+    let mut refused = 0;
+    for _ in 0..20 {
+        refused += u32::from(ann.post("/api/v1/monitors/test", http("", &target.url("/"))).await.status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert!(refused > 0, "there is a limit");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_made_over_the_api_reaches_no_private_address_unless_the_configuration_says_so() {
+    let target = Server::http(WELL).await;
+    let hook = webhook::start(false).await;
+    let store = TestStore::sqlite().await;
+    let yaml = format!(
+        "server: {{ listen: 127.0.0.1:0 }}\nagent: {{ name: test }}\ndefaults: {{ every: 1s }}\nmonitors: [ {{ name: own, probe: {{ http: {{ url: '{}' }} }} }} ]\n",
+        target.url("/")
+    );
+    let app = TestApp::start_whole(&yaml, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    app.until_health("own", "up").await;
+    let before = target.accepted();
+    let forbidden = |answer: &Answer| {
+        let attempt = answer.json();
+        assert_eq!((&attempt["outcome"], &attempt["error_kind"]), (&json!("unknown"), &json!("forbidden_address")), "{}", answer.body);
+    };
+    forbidden(&ann.post("/api/v1/monitors/test", http("", &target.url("/"))).await);
+    let resolved = json!({ "probe": { "http": { "url": "http://example.org/", "resolve": { "example.org": "169.254.169.254" } } } });
+    forbidden(&ann.post("/api/v1/monitors/test", resolved).await);
+    let proxied = json!({ "probe": { "http": { "url": "http://example.org/", "proxy": target.url("/") } } });
+    forbidden(&ann.post("/api/v1/monitors/test", proxied).await);
+    forbidden(&ann.post("/api/v1/monitors/test", json!({ "probe": { "dns": { "name": "example.org", "server": "127.0.0.1:53" } } })).await);
+    assert_eq!(ann.post("/api/v1/monitors", http("shop", &target.url("/"))).await.status, StatusCode::CREATED);
+    app.until_health("shop", "unknown").await;
+    until("an attempt was made", async || {
+        let beats = ann.get("/api/v1/monitors/shop/heartbeats").await.json();
+        beats["items"].as_array().unwrap().iter().any(|beat| beat["why"] == "forbidden_address").then_some(())
+    })
+    .await;
+    let channel = json!({ "name": "ops", "webhook": { "url": format!("{}/hook", hook.url) } });
+    assert_eq!(ann.post("/api/v1/alert-channels", channel).await.status, StatusCode::CREATED);
+    let tested = ann.call(Method::POST, "/api/v1/alert-channels/ops/test", &[], "").await;
+    assert_eq!((tested.status, tested.error_code().as_str()), (StatusCode::BAD_GATEWAY, "channel_not_reached"), "{}", tested.body);
+    assert!(hook.calls().is_empty());
+    let bot = json!({ "name": "bot", "telegram": { "bot_token": "1:A", "chat_id": "-1", "api_url": "http://169.254.169.254/", "commands": true } });
+    assert_eq!(problems(&ann.post("/api/v1/alert-channels", bot).await)[0].0, "telegram.api_url");
+    let template = json!({ "name": "own", "webhook": { "url": "https://example.org/", "body": "{{ 'x'|indent(1000000000) }}" } });
+    assert_eq!(problems(&ann.post("/api/v1/alert-channels", template).await)[0].0, "webhook.body");
+    // What the file says goes on.
+    until("the file's monitor is looked at again", async || (target.accepted() > before).then_some(())).await;
+    app.stop().await;
+}
+
+/// Writes documents behind the API's back, as another version of the program would.
+async fn written(store: &dyn Store, writes: &[DocumentWrite]) {
+    let tenants = TenantObjects { tenant: "default".into(), ..TenantObjects::default() };
+    let seen = store.documents_version().await.unwrap();
+    store.apply("elsewhere", "h", &[tenants], Mandate::Alone, Beside { seen, writes }, Micros(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_document_that_this_program_cannot_read_does_not_stop_the_start() {
+    let store = TestStore::sqlite().await;
+    written(&*store.store, &[]).await;
+    let tenant = store.store.tenants().await.unwrap()[0].0;
+    let put = |uid: &str, kind: &str, name: &str, body: &str| {
+        let (uid, kind, name, body) = (uid.into(), kind.into(), name.into(), body.into());
+        DocumentWrite::Put { tenant, uid, kind, name, body, by: "ann".into(), at: Micros(1) }
+    };
+    let uid = |nth: u32| format!("0190c1d8-6d2f-7c3a-9d3e-00000000000{nth}");
+    let writes = [
+        put(&uid(1), "monitor", "good", r#"{"name":"good","probe":{"push":{"expect_every":"1h"}}}"#),
+        put(&uid(2), "monitor", "newer", r#"{"name":"newer","probe":{"quantum":{}}}"#),
+        put(&uid(3), "orbit", "moon", "{}"),
+        put(&uid(4), "monitor", "torn", "{"),
+        put(&uid(5), "monitor", "needs newer", r#"{"name":"needs newer","depends_on":["newer"],"probe":{"push":{"expect_every":"1h"}}}"#),
+    ];
+    written(&*store.store, &writes).await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let names = async || {
+        let list = ann.get("/api/v1/monitors").await.json();
+        list["items"].as_array().unwrap().iter().map(|monitor| monitor["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["good"]);
+    warned(&ann, 4).await;
+    let list = ann.get("/api/v1/documents").await.json();
+    let told: Vec<(String, String)> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            let found = item["problems"][0]["found"].as_str().unwrap_or("in force");
+            (item["name"].as_str().unwrap().to_owned(), found.to_owned())
+        })
+        .collect();
+    let said = |name: &str, found: &str| (name.to_owned(), found.to_owned());
+    assert_eq!(
+        told,
+        [
+            said("good", "in force"),
+            said("needs newer", "unknown monitor `newer`"),
+            said("newer", "unknown kind of probe or key, `quantum`"),
+            said("torn", "a text that this version cannot read"),
+            said("moon", "a kind of object that this version does not know"),
+        ]
+    );
+    // Changes of others go on, and what is left out can be mended or removed.
+    assert_eq!(ann.patch("/api/v1/monitors/good", json!({ "labels": { "a": "b" } })).await.status, StatusCode::OK);
+    let mended = ann.put("/api/v1/monitors/newer", json!({ "probe": { "push": { "expect_every": "1h" } } })).await;
+    assert_eq!(mended.status, StatusCode::OK, "{}", mended.body);
+    assert_eq!(names().await, ["good", "needs newer", "newer"]);
+    assert_eq!(ann.delete("/api/v1/monitors/torn").await.status, StatusCode::OK);
+    warned(&ann, 1).await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn every_node_takes_a_change_up() {
+    let Some(database) = postgres::fresh_database().await else { return };
+    let node = async |name: &str| {
+        let yaml = HEAD.replace("name: test", &format!("name: {name}"));
+        TestApp::start_whole(&yaml, store::open(&database.url).await.unwrap()).await
+    };
+    let (a, b) = (node("a").await, node("b").await);
+    let ann = Caller::of(&a, "default", Role::Admin).await;
+    let at_b = Caller { address: b.address, ..ann.clone() };
+    let push = |name: &str| json!({ "name": name, "probe": { "push": { "expect_every": "1h" } } });
+    let made = ann.post("/api/v1/monitors", push("one")).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    // The other node has not read it yet, and may change something all the same.
+    let second = at_b.post("/api/v1/monitors", push("two")).await;
+    assert_eq!(second.status, StatusCode::CREATED, "{}", second.body);
+    let patched = at_b.patch("/api/v1/monitors/one", json!({ "labels": { "a": "b" } })).await;
+    assert_eq!(patched.status, StatusCode::OK, "{}", patched.body);
+    until("both nodes know all of it", async || {
+        let (at_a, at_b) = (ann.get("/api/v1/documents").await.json(), at_b.get("/api/v1/documents").await.json());
+        (at_a == at_b && at_a["items"].as_array().unwrap().len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(ann.delete("/api/v1/monitors/one").await.status, StatusCode::OK);
+    until("the other node has let it go", async || {
+        (at_b.get("/api/v1/documents").await.json()["items"].as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
+    let list = at_b.get("/api/v1/monitors").await.json();
+    assert_eq!((list["items"].as_array().unwrap().len(), &list["items"][0]["name"]), (1, &json!("two")));
+    b.stop().await;
+    a.stop().await;
+    database.drop_it().await;
+}
+
+#[tokio::test]
+async fn people_who_change_things_at_once_lose_nothing() {
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let push = |name: String| json!({ "name": name, "probe": { "push": { "expect_every": "1h" } } });
+    let all = (0..20).map(|nth| {
+        let ann = ann.clone();
+        async move { ann.post("/api/v1/monitors", push(format!("m{nth:02}"))).await.status }
+    });
+    assert!(futures_util::future::join_all(all).await.into_iter().all(|status| status == StatusCode::CREATED));
+    assert_eq!(ann.get("/api/v1/monitors").await.json()["items"].as_array().unwrap().len(), 20);
+    // Of many who change the same one that they have all seen, one does.
+    let seen = etag(&ann.get("/api/v1/monitors/m00").await);
+    let all = (0..10).map(|nth| {
+        let (ann, seen) = (ann.clone(), seen.clone());
+        async move {
+            let body = json!({ "labels": { "nth": nth.to_string() } }).to_string();
+            ann.call(Method::PATCH, "/api/v1/monitors/m00", &[("if-match", &seen)], body).await.status
+        }
+    });
+    let done = futures_util::future::join_all(all).await;
+    assert_eq!(done.iter().filter(|status| **status == StatusCode::OK).count(), 1, "{done:?}");
+    assert_eq!(done.iter().filter(|status| **status == StatusCode::PRECONDITION_FAILED).count(), 9, "{done:?}");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_whole_configuration_is_given_out_and_taken_in() {
+    let store = TestStore::sqlite().await;
+    let yaml = format!(
+        "{HEAD}channels: [ {{ name: ops, webhook: {{ url: 'https://hooks.example.org/s3cret' }} }} ]\ntenants: [ {{ name: acme }} ]\n"
+    );
+    let app = TestApp::start_whole(&yaml, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let eve = Caller::of(&app, "acme", Role::Admin).await;
+    let asked = json!({ "name": "job", "labels": { "price": "$$" }, "probe": { "http": { "url": "https://example.org/", "bearer_token": "t0ken" } }, "notify": ["ops"], "paused": true });
+    assert_eq!(ann.post("/api/v1/monitors", asked).await.status, StatusCode::CREATED);
+    let given = ann.get("/api/v1/export").await;
+    assert_eq!((given.status, given.headers["content-type"].to_str().unwrap()), (StatusCode::OK, "application/yaml"));
+    assert!(!given.body.contains("s3cret") && !given.body.contains("t0ken"), "{}", given.body);
+    let file = given.body;
+
+    // The same again changes nothing, with the secrets that are there.
+    let yaml = [("content-type", "application/yaml")];
+    let again = ann.call(Method::POST, "/api/v1/import", &yaml, file.clone()).await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.body);
+    let item = |kind: &str, name: &str, change: &str| json!({ "kind": kind, "name": name, "change": change });
+    let wanted = json!({ "applied": false, "items": [item("channel", "ops", "from_a_file"), item("monitor", "job", "unchanged")], "left": ["defaults"] });
+    assert_eq!(again.json(), wanted);
+
+    // Elsewhere its secrets must be given; a trial says what would be, and changes nothing.
+    let lacking = eve.call(Method::POST, "/api/v1/import", &yaml, file.clone()).await;
+    let mut paths: Vec<String> = problems(&lacking).into_iter().map(|(path, _)| path).collect();
+    paths.sort();
+    assert_eq!(paths, ["channels[0].webhook.url", "monitors[0].probe.http.bearer_token"]);
+    let whole = format!("{file}secrets: {{ OPS_WEBHOOK_URL: 'https://hooks.example.org/other', JOB_HTTP_BEARER_TOKEN: other }}\n");
+    let tried = eve.call(Method::POST, "/api/v1/import?dry_run=true", &yaml, whole.clone()).await;
+    let made = json!([item("channel", "ops", "made"), item("monitor", "job", "made")]);
+    assert_eq!((&tried.json()["applied"], &tried.json()["items"]), (&json!(false), &made), "{}", tried.body);
+    assert_eq!(eve.get("/api/v1/documents").await.json()["items"], json!([]));
+    let done = eve.call(Method::POST, "/api/v1/import", &yaml, whole.clone()).await;
+    assert_eq!((&done.json()["applied"], &done.json()["items"]), (&json!(true), &made), "{}", done.body);
+    let rows = store.store.documents().await.unwrap().rows;
+    let stored: Value =
+        serde_json::from_str(&rows.iter().find(|row| row.tenant_slug == "acme" && row.name == "job").unwrap().body).unwrap();
+    assert_eq!((&stored["probe"]["http"]["bearer_token"], &stored["labels"]["price"]), (&json!("other"), &json!("$$")));
+    let changed = whole.replace("paused: true", "paused: false");
+    let changed = eve.call(Method::POST, "/api/v1/import", &yaml, changed).await;
+    assert_eq!(
+        changed.json()["items"],
+        json!([item("channel", "ops", "unchanged"), item("monitor", "job", "changed")]),
+        "{}",
+        changed.body
+    );
+
+    // All of it or nothing.
+    let broken = json!({ "monitors": [{ "name": "one", "probe": { "push": { "expect_every": "1h" } } }, { "name": "two", "probe": {} }], "routes": [], "monitor": [] });
+    let unknown = eve.post("/api/v1/import", broken.clone()).await;
+    assert_eq!(problems(&unknown)[0].0, "monitor");
+    let mut broken = broken;
+    broken.as_object_mut().unwrap().remove("monitor");
+    let refused = eve.post("/api/v1/import", broken).await;
+    assert_eq!(problems(&refused)[0].0, "monitor two: probe");
+    assert_eq!(eve.get("/api/v1/monitors").await.json()["items"].as_array().unwrap().len(), 1);
+    for role in [Role::Viewer, Role::Operator] {
+        let other = Caller::of(&app, "acme", role).await;
+        assert_eq!(other.get("/api/v1/export").await.status, StatusCode::FORBIDDEN);
+    }
+    app.stop().await;
+}
