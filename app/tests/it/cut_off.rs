@@ -175,7 +175,9 @@ async fn a_node_that_is_killed_while_it_is_cut_off_gives_everything_back_when_it
     assert_eq!(incidents(&*store).await.iter().filter(|incident| incident.resolved_at.is_some()).count(), FEW);
     assert_eq!(store.verify().await.unwrap(), [""; 0]);
     let keys: Vec<String> = hook.finish().iter().map(|call| call.json()["key"].as_str().unwrap_or_default().to_owned()).collect();
-    assert_eq!(keys.len(), keys.iter().collect::<BTreeSet<_>>().len(), "{keys:?}");
+    // The one that was taken when the node was killed may not have been written down.
+    let again = keys.len() - keys.iter().collect::<BTreeSet<_>>().len();
+    assert!(again <= 1, "{keys:?}");
     store.close().await;
 }
 

@@ -186,9 +186,9 @@ async fn a_long_past_does_not_slow_the_outbox() {
         w.store().next_due(w.hook).await.unwrap();
         let look = begun.elapsed();
         println!("a thousand due among 100 000 sent: {read:?}, a digest of them: {sent:?}, one more look: {look:?}");
-        // Without their indexes these take many seconds.
+        // Each looks at a hundred thousand rows for every one of a thousand if an index is missing.
         for time in [read, sent, look] {
-            assert!(time < Duration::from_secs(5), "{read:?} {sent:?} {look:?}");
+            assert!(time < Duration::from_secs(30), "{read:?} {sent:?} {look:?}");
         }
     })
     .await;
