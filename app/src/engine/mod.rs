@@ -414,10 +414,8 @@ impl Engine {
     fn wake(&mut self, id: MonitorId, now: Micros) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         let place = Place { now, codes: &self.codes };
-        let due = |at: Option<Micros>| at.is_some_and(|at| at <= now);
-        let (wake, lapse) = (due(watched.wake), due(watched.lapses));
+        let (wake, lapse) = (watched.wake.is_some_and(|at| at <= now), watched.lapses.take(now));
         if lapse {
-            watched.lapses = None;
             votes::renew(watched, &self.codes, &self.w.leases, now);
         }
         // A vote that was renewed changes nothing.
@@ -528,11 +526,9 @@ fn evidence_json(attempt: &Attempt) -> Option<String> {
 
 /// Queues the monitor's next wake-up, unless it is queued for then or earlier already.
 fn queue_wakes(wakes: &mut BinaryHeap<Reverse<(Micros, MonitorId)>>, watched: &mut Watched, now: Micros) {
-    // One that has come stays until it is dealt with: an attempt may be folded in the moment between.
-    if watched.lapses.is_none_or(|at| at > now) {
-        watched.lapses = watched.lapse(now);
-    }
-    let Some(next) = watched.wake.into_iter().chain(watched.push_due).chain(watched.lapses).min() else { return };
+    let lapse = watched.lapse(now);
+    watched.lapses.note(lapse, now);
+    let Some(next) = watched.wake.into_iter().chain(watched.push_due).chain(watched.lapses.at()).min() else { return };
     if watched.queued.is_none_or(|queued| next < queued) {
         watched.queued = Some(next);
         wakes.push(Reverse((next, watched.spec.id)));

@@ -68,3 +68,45 @@ pub(super) fn renew(watched: &mut Watched, codes: &Codes, leases: &Leases, now: 
         })
     });
 }
+
+/// When the next vote of another place runs out.
+#[derive(Default)]
+pub(super) struct Lapse(Option<Micros>);
+
+impl Lapse {
+    /// The moment, if there is one.
+    pub(super) const fn at(&self) -> Option<Micros> {
+        self.0
+    }
+
+    /// Takes note of what a fold has made the next moment. One that has come stays until it is taken: an attempt may be folded in between,
+    /// and a vote that has run out has no next moment.
+    pub(super) fn note(&mut self, next: Option<Micros>, now: Micros) {
+        if self.0.is_none_or(|at| at > now) {
+            self.0 = next;
+        }
+    }
+
+    /// Whether it has come; then it is taken.
+    pub(super) fn take(&mut self, now: Micros) -> bool {
+        self.0.take_if(|at| *at <= now).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_that_has_come_outlives_a_fold_and_is_taken_once() {
+        let mut lapse = Lapse::default();
+        lapse.note(Some(Micros(10)), Micros(1));
+        lapse.note(Some(Micros(8)), Micros(2));
+        assert_eq!((lapse.at(), lapse.take(Micros(7))), (Some(Micros(8)), false));
+        // The vote has run out: an attempt that is folded now knows of no next moment.
+        lapse.note(None, Micros(8));
+        assert_eq!((lapse.take(Micros(9)), lapse.take(Micros(9))), (true, false));
+        lapse.note(Some(Micros(20)), Micros(9));
+        assert_eq!(lapse.at(), Some(Micros(20)));
+    }
+}

@@ -5,6 +5,7 @@
 
 use super::roles::Roles;
 use super::step::{Cause, Step};
+use super::votes::Lapse;
 use super::words::Subject;
 use crate::probe::Attempt;
 use crate::spec::MonitorSpec;
@@ -58,7 +59,7 @@ pub struct Watched {
     /// When the run that is under way said that it began; forgotten by a restart, which then gives that run no duration.
     pub push_started: Option<Micros>,
     /// When the next vote of another place runs out.
-    pub lapses: Option<Micros>,
+    pub lapses: Lapse,
     /// The earliest wake-up that is queued for it.
     pub queued: Option<Micros>,
 }
@@ -119,7 +120,7 @@ impl Watched {
             wake: None,
             push_due: None,
             push_started: None,
-            lapses: None,
+            lapses: Lapse::default(),
             queued: None,
             spec,
             roles,

@@ -27,7 +27,10 @@ async fn every_update_is_answered_while_workers_and_gateway_are_stopped_and_kill
     let (broker, telegram, folder, bot) = (Broker::start(), Telegram::start().await, tempfile::tempdir().expect("a folder"), bot("a1"));
     broker.create_for(&bot);
     let mut gate = gateway(&broker, &telegram, folder.path(), 0, &[]).await;
-    let mut workers: Vec<Process> = (0..3).map(|_| echo(&broker, &bot, folder.path(), &[])).collect();
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        workers.push(echo(&broker, &bot, folder.path(), &[]).await);
+    }
 
     // People write: each chat one after the other, chats beside each other. Telegram repeats what the gateway did not take.
     let (telegram, url, taken, attempts) =
@@ -61,7 +64,7 @@ async fn every_update_is_answered_while_workers_and_gateway_are_stopped_and_kill
         } else {
             stopped += 1;
         }
-        workers[who] = echo(&broker, &bot, folder.path(), &[]);
+        workers[who] = echo(&broker, &bot, folder.path(), &[]).await;
         if round % 4 == 0 {
             gate.process.signal(if round == 4 { "KILL" } else { "TERM" });
             gate.process.ended().await;
@@ -108,7 +111,7 @@ async fn nothing_is_doubled_while_workers_come_and_go_in_good_order() {
     let (broker, telegram, folder, bot) = (Broker::start(), Telegram::start().await, tempfile::tempdir().expect("a folder"), bot("a1"));
     broker.create_for(&bot);
     let gate = gateway(&broker, &telegram, folder.path(), 0, &[]).await;
-    let mut first = echo(&broker, &bot, folder.path(), &[]);
+    let mut first = echo(&broker, &bot, folder.path(), &[]).await;
     for nth in 0..60 {
         telegram.deliver(&gate.url, &bot, &message(nth + 1, nth % 5 + 1, &(nth / 5).to_string())).await;
         if nth == 20 {
@@ -125,7 +128,7 @@ async fn nothing_is_doubled_while_workers_come_and_go_in_good_order() {
 
 /// Another worker takes some of the partitions, and the first one leaves.
 async fn workers_join_and_leave(first: &mut Process, broker: &Broker, bot: &watchkeeper_bots::names::BotId, folder: &std::path::Path) {
-    let second = echo(broker, bot, folder, &[]);
+    let second = echo(broker, bot, folder, &[]).await;
     until("the second has partitions", async || second.log().contains("assigned: [Part").then_some(())).await;
     let gone = std::mem::replace(first, second);
     let mut gone = gone;

@@ -23,7 +23,7 @@ async fn an_update_goes_through_kafka_and_comes_back_as_an_answer() {
         async { StatusCode::OK }
     });
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
-    let mut worker = echo(&broker, &bot, folder.path(), &[("SIDECAR_URL", &sidecar)]);
+    let mut worker = echo(&broker, &bot, folder.path(), &[("SIDECAR_URL", &sidecar)]).await;
 
     telegram.deliver(&gateway.url, &bot, &message(1, 77, "hé <b>")).await;
     let press = json!({"update_id": 2, "callback_query": {"id": "9", "from": {"id": 7}, "message": {"chat": {"id": 77}}, "data": "yes"}});
@@ -97,7 +97,7 @@ async fn an_update_is_acknowledged_only_when_kafka_has_it() {
     // Telegram sends it again, and goes on when it is taken.
     telegram.deliver(&gateway.url, &bot, &message(2, 77, "meanwhile")).await;
     telegram.deliver(&gateway.url, &bot, &message(3, 77, "after")).await;
-    let worker = echo(&broker, &bot, folder.path(), &[]);
+    let worker = echo(&broker, &bot, folder.path(), &[]).await;
     let texts = until("all three answers", async || {
         let taken = telegram.taken("sendMessage");
         let texts: Vec<String> = taken.iter().map(|call| call.text().to_owned()).collect();

@@ -57,6 +57,16 @@ impl Process {
         until("the process ends", async || self.child.try_wait().expect("its state")).await
     }
 
+    /// Waits until its log has this.
+    pub async fn says(&mut self, text: &str) {
+        until("it says so", async || {
+            let log = self.log();
+            assert!(self.child.try_wait().expect("its state").is_none(), "it has ended before it said {text:?}: {log}");
+            log.contains(text).then_some(())
+        })
+        .await;
+    }
+
     /// The ports that it says it listens on.
     pub async fn ports(&mut self) -> (u16, u16) {
         until("it listens", async || {
@@ -98,8 +108,8 @@ pub async fn gateway(broker: &Broker, telegram: &Telegram, folder: &Path, port: 
     Gateway { process, url: format!("http://127.0.0.1:{port}"), port, metrics_port }
 }
 
-/// Starts an echo worker of a bot.
-pub fn echo(broker: &Broker, bot: &BotId, folder: &Path, more: &[(&str, &str)]) -> Process {
+/// Starts an echo worker of a bot, and waits until it says that it reads: before that a SIGTERM ends it like any other process.
+pub async fn echo(broker: &Broker, bot: &BotId, folder: &Path, more: &[(&str, &str)]) -> Process {
     let mut variables = vec![
         ("BOT_ID", bot.as_str()),
         ("BOT_TOKEN", TOKEN),
@@ -107,5 +117,7 @@ pub fn echo(broker: &Broker, bot: &BotId, folder: &Path, more: &[(&str, &str)]) 
         ("KAFKA_SESSION_TIMEOUT_SECONDS", SESSION),
     ];
     variables.extend(more);
-    Process::start("echo", folder, &variables)
+    let mut process = Process::start("echo", folder, &variables);
+    process.says(" reads ").await;
+    process
 }
