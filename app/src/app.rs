@@ -60,6 +60,11 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 /// Changes over the API that wait for their turn. Each takes a look at the whole configuration; more would wait longer than their answer may.
 const CHANGES_MAX: usize = 32;
 
+/// Steps of the start are taken again for so long, with such pauses. Shorter would let one of many nodes end that start at once, longer would
+/// hide from a supervisor that the store is away.
+const START_WITHIN: Duration = Duration::from_secs(60);
+const START_PAUSE: Duration = Duration::from_millis(500);
+
 /// The scope of housekeeping: one node of the installation does it.
 const HOUSEKEEPING: &str = "housekeeping";
 
@@ -141,8 +146,9 @@ impl App {
             Some(journal) => cut_off::recover(&name, journal, &*store, &clock).await.context("the journal could not be given back")?,
             None => true,
         };
-        let mut joined =
-            store.join(&name, &config.agent.datacenter, &boot, clock.now()).await.context("this node could not join its datacenter")?;
+        let mut joined = patiently(|| store.join(&name, &config.agent.datacenter, &boot, clock.now()))
+            .await
+            .context("this node could not join its datacenter")?;
         if let Some(journal) = journal.as_ref().filter(|_| !recovered) {
             cut_off::give_back_as_facts(&mut joined, &name, journal, &*store, &clock)
                 .await
@@ -485,10 +491,10 @@ async fn first_applied(store: &dyn Store, source: &Source, files: &Config, now: 
     let mandate = if store.exclusive() { Mandate::Alone } else { Mandate::None };
     let hash = crate::hex(&files.content);
     for _ in 0..TRIES_MAX {
-        let (config, made) = source.with(files, store.documents().await?)?;
+        let (config, made) = source.with(files, patiently(|| store.documents()).await?)?;
         let objects = spec::objects(&config).map_err(|error| anyhow::anyhow!("no randomness for push tokens: {error}"))?;
         let beside = Beside { seen: made.documents.version, writes: &[] };
-        match store.apply(source.name(), &hash, &objects, mandate, beside, now).await {
+        match patiently(|| store.apply(source.name(), &hash, &objects, mandate, beside, now)).await {
             Ok(applied) => return Ok((config, made, Some(applied))),
             Err(StoreError::NotInForce) => return Ok((config, made, None)),
             Err(StoreError::Outdated) => {}
@@ -496,6 +502,21 @@ async fn first_applied(store: &dyn Store, source: &Source, files: &Config, now: 
         }
     }
     Err(StoreError::Outdated.into())
+}
+
+/// A step of the start for which the store is too busy is taken again: nodes that start together wait for one another. A store that is away
+/// for longer than [`START_WITHIN`] ends the start.
+async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(mut step: impl FnMut() -> F) -> Result<T, StoreError> {
+    let until = Instant::now() + START_WITHIN;
+    loop {
+        match step().await {
+            Err(error @ StoreError::Unavailable { .. }) if Instant::now() < until => {
+                tracing::warn!("{}; trying again", crate::chain(&error));
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// What this node would hold under a configuration.

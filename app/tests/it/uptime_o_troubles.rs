@@ -62,7 +62,7 @@ async fn heartbeats_that_cannot_be_saved_are_told_and_saved_later() {
     seed.rows(SETVAL).await;
     seed.heartbeats(1, 5).await;
     assert!(agent.program.stop().await.success());
-    assert_eq!(seed.lost_and_doubled().await.0, 0, "what waited was saved");
+    seed.all_is_saved().await;
     assert_eq!(seed.number("SELECT count(*) - count(DISTINCT executed_at) FROM api_heartbeats WHERE id > 2").await, 0);
     seed.database.drop_it().await;
 }
@@ -88,7 +88,8 @@ async fn while_the_database_is_away_it_is_checked_and_saved_later() {
     agent.says("the tables can be read again").await;
     assert!(!agent.said("Another instance is active"), "there is none");
     assert!(agent.program.stop().await.success());
-    assert_eq!(seed.lost_and_doubled().await, (0, 0));
+    seed.all_is_saved().await;
+    seed.nothing_is_doubled().await;
     seed.database.drop_it().await;
 }
 
@@ -111,7 +112,8 @@ async fn a_table_that_goes_away_while_it_runs_is_told_once_and_missed_until_it_i
     let saved = seed.heartbeats(1, 1).await.len();
     seed.heartbeats(1, saved + 2).await;
     assert!(agent.program.stop().await.success());
-    assert_eq!(seed.lost_and_doubled().await, (0, 0));
+    seed.all_is_saved().await;
+    seed.nothing_is_doubled().await;
     seed.database.drop_it().await;
 }
 
@@ -134,17 +136,21 @@ agent: {{ name: va-1 }}
     let agent = seed.agent("va", &[("WATCHKEEPER_CONFIG", file.to_str().unwrap())]);
     agent.says("is up on").await;
     seed.heartbeats(1, 1).await;
-    let command = |args: &[&str]| {
+    let command = async |args: &[&str], wanted: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper"));
         command.args(args).env("DB_CONN_STRING", seed.connection()).env("DATACENTER_ID", "1").env("WATCHKEEPER_CONFIG", &file);
-        let done = command.current_dir(seed.folder.path()).output().unwrap();
-        assert!(done.status.success(), "{args:?}: {done:?}");
-        String::from_utf8(done.stdout).unwrap()
+        command.current_dir(seed.folder.path());
+        // A busy machine may make it unwell for a moment, which is said.
+        until(&format!("{args:?} says {wanted}"), async || {
+            let done = command.output().unwrap();
+            (done.status.success() && String::from_utf8_lossy(&done.stdout).starts_with(wanted)).then_some(done)
+        })
+        .await
     };
-    let status = command(&["status"]);
-    assert!(status.starts_with("1 monitor: 1 up") && status.contains("shop of the tables"), "{status}");
-    assert!(command(&["token", "create", "reader"]).starts_with("wk_"));
-    assert_eq!(command(&["healthcheck"]), "ok\n");
+    let status = command(&["status"], "1 monitor: 1 up").await;
+    assert!(String::from_utf8_lossy(&status.stdout).contains("shop of the tables"), "{status:?}");
+    command(&["token", "create", "reader"], "wk_").await;
+    command(&["healthcheck"], "ok\n").await;
     assert!(!seed.folder.path().join("watchkeeper.db").exists(), "no other store is made");
     assert!(agent.program.stop().await.success());
     seed.database.drop_it().await;

@@ -25,7 +25,24 @@ pub struct Installation {
 /// A node of it.
 pub struct Agent {
     pub program: Program,
-    log: PathBuf,
+    log: Log,
+}
+
+/// What a node writes; shown when its test fails.
+struct Log(PathBuf);
+
+impl Log {
+    fn text(&self) -> String {
+        std::fs::read_to_string(&self.0).unwrap()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("── {}\n{}", self.0.display(), self.text());
+        }
+    }
 }
 
 impl Installation {
@@ -107,30 +124,48 @@ impl Installation {
         .await
     }
 
-    /// Heartbeats of ours that say something and have no row, and rows that are there twice.
-    pub async fn lost_and_doubled(&self) -> (i64, i64) {
-        let lost = self
-            .number(
-                "SELECT count(*) FROM wk_beat b JOIN wk_monitor w ON w.id = b.monitor_id
-                 JOIN wk_datacenter p ON p.id = b.datacenter_id
-                 WHERE b.outcome <> 2 AND NOT EXISTS (SELECT 1 FROM api_heartbeats h
-                     JOIN agents a ON a.id = h.agent_id JOIN datacenters d ON d.id = a.datacenter_id
-                     WHERE d.code = p.code AND w.uid = '7570746d-6f00-8000-8000-' || lpad(to_hex(h.monitor_id), 12, '0')
-                       AND (extract(epoch FROM h.executed_at) * 1000000)::int8 = b.at)",
-            )
-            .await;
-        let doubled = self.number("SELECT count(*) - count(DISTINCT (monitor_id, agent_id, executed_at)) FROM api_heartbeats").await;
-        (lost, doubled)
+    /// Once its agents have ended: every heartbeat of ours that says something has a row. What an agent could not add before it
+    /// ended, and said so, is added by whoever runs next in its datacenter: that is waited for.
+    pub async fn all_is_saved(&self) {
+        let before = self.number("SELECT coalesce(max(at), 0) FROM wk_beat").await;
+        for place in self.lost(before).await {
+            let datacenter = place["datacenter"].as_i64().unwrap().to_string();
+            let logs = std::fs::read_dir(self.folder.path()).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()));
+            let logs: Vec<String> = logs.filter_map(Result::ok).collect();
+            assert!(logs.iter().any(|log| log.contains("whoever runs next adds them")), "lost: {place}\n{}", logs.join("\n"));
+            let next = self.agent(&format!("next-{datacenter}"), &[("DATACENTER_ID", &datacenter)]);
+            until("what waited is saved", async || self.lost(before).await.iter().all(|lost| lost["id"] != place["id"]).then_some(()))
+                .await;
+            next.program.stop().await;
+        }
+    }
+
+    /// No row is there twice.
+    pub async fn nothing_is_doubled(&self) {
+        assert_eq!(self.number("SELECT count(*) - count(DISTINCT (monitor_id, agent_id, executed_at)) FROM api_heartbeats").await, 0);
+    }
+
+    /// The datacenters, by our id and by theirs, of which a heartbeat up to a time says something and has no row.
+    async fn lost(&self, before: i64) -> Vec<Json> {
+        self.rows(&format!(
+            "SELECT DISTINCT p.id, q.id AS datacenter FROM wk_beat b JOIN wk_monitor w ON w.id = b.monitor_id
+             JOIN wk_datacenter p ON p.id = b.datacenter_id LEFT JOIN datacenters q ON q.code = p.code
+             WHERE b.at <= {before} AND b.outcome <> 2 AND NOT EXISTS (SELECT 1 FROM api_heartbeats h
+                 JOIN agents a ON a.id = h.agent_id JOIN datacenters d ON d.id = a.datacenter_id
+                 WHERE d.code = p.code AND w.uid = '7570746d-6f00-8000-8000-' || lpad(to_hex(h.monitor_id), 12, '0')
+                   AND (extract(epoch FROM h.executed_at) * 1000000)::int8 = b.at)"
+        ))
+        .await
     }
 
     /// Starts an agent of datacenter 1 by its two variables, and these.
     pub fn agent(&self, name: &str, more: &[(&str, &str)]) -> Agent {
-        let log = self.folder.path().join(format!("{name}.log"));
+        let log = Log(self.folder.path().join(format!("{name}.log")));
         let connection = self.connection();
         let mut variables = vec![("DB_CONN_STRING", connection.as_str()), ("DATACENTER_ID", "1")];
         variables.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
         variables.extend(more);
-        let out = OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let out = OpenOptions::new().create(true).append(true).open(&log.0).unwrap();
         Agent { program: Program::serve_by_variables(self.folder.path(), &variables, out), log }
     }
 
@@ -149,7 +184,7 @@ impl Installation {
 impl Agent {
     /// Every whole line of its log; all of them are JSON objects with level, msg and time.
     pub fn lines(&self) -> Vec<Json> {
-        let text = std::fs::read_to_string(&self.log).unwrap();
+        let text = self.log.text();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let line = |line: &str| {
             let json: Json = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
