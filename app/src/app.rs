@@ -290,6 +290,7 @@ impl App {
             },
             metrics_token: config.server.metrics_token.clone(),
             trust: Arc::new(config.server.trust.clone()),
+            oidc: config.server.oidc.clone().map(Arc::new),
         };
 
         // What is said besides incidents, and who is listened to.

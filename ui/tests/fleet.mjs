@@ -31,6 +31,37 @@ async function listening(answer, port = 0) {
   return { server, port: address.port };
 }
 
+/** An OpenID Connect issuer at which whoever comes is signed in as ann. */
+async function issuer() {
+  let url = '';
+  /** @type {Map<string, string>} */
+  const nonces = new Map();
+  const part = (/** @type {unknown} */ value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const { server, port } = await listening((request, answer) => {
+    const asked = new URL(request.url ?? '', url);
+    const json = (/** @type {unknown} */ value) => answer.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+    if (asked.pathname === '/.well-known/openid-configuration') {
+      json({ issuer: url, authorization_endpoint: `${url}/authorize`, token_endpoint: `${url}/token` });
+    } else if (asked.pathname === '/authorize') {
+      const code = String(nonces.size);
+      nonces.set(code, asked.searchParams.get('nonce') ?? '');
+      const back = new URL(asked.searchParams.get('redirect_uri') ?? '');
+      back.searchParams.set('code', code);
+      back.searchParams.set('state', asked.searchParams.get('state') ?? '');
+      answer.writeHead(302, { location: back.href }).end();
+    } else {
+      let form = '';
+      request.on('data', (more) => (form += more)).on('end', () => {
+        const nonce = nonces.get(new URLSearchParams(form).get('code') ?? '');
+        json({ id_token: `${part({})}.${part({ iss: url, aud: 'watchkeeper', exp: Date.now() / 1_000 + 60, nonce, preferred_username: 'ann' })}.x` });
+      });
+    }
+  });
+  // Another host than the page's, for the browser another site: its cookies do not go along by themselves.
+  url = `http://localhost:${port}`;
+  return { server, url };
+}
+
 /** Starts everything. @param {string} program @param {number} more how many further monitors there are, all of them well. */
 export async function start(program, more = 12) {
   const folder = mkdtempSync(join(tmpdir(), 'watchkeeper-page-'));
@@ -45,13 +76,17 @@ export async function start(program, more = 12) {
   const { server: hookServer, port: hookPort } = await listening((request, answer) => {
     request.resume().on('end', () => answer.writeHead(request.url === '/refuses' ? 400 : 200).end());
   });
+  const { server: issuerServer, url: issuerUrl } = await issuer();
   const { server: free, port } = await listening(() => {});
   await new Promise((done) => free.close(() => done(null)));
   const others = Array.from({ length: more }, (_, nth) => `  - { name: service-${String(nth).padStart(4, '0')}, labels: { team: ${nth % 2 ? 'web' : 'data'} }, probe: { http: { url: "http://127.0.0.1:${goodPort}/${nth}" } } }`);
   const file = join(folder, 'watchkeeper.yaml');
   writeFileSync(
     file,
-    `server: { listen: "127.0.0.1:${port}", api_targets: private }
+    `server:
+  listen: "127.0.0.1:${port}"
+  api_targets: private
+  oidc: { issuer: "${issuerUrl}", client_id: watchkeeper, url: "http://127.0.0.1:${port}", label: Example SSO }
 store: { url: "sqlite://${folder}/watchkeeper.db" }
 channels:
   - { name: ops, webhook: { url: "http://127.0.0.1:${hookPort}/takes" } }
@@ -98,7 +133,7 @@ status_pages:
   };
   const stop = async () => {
     await finish('SIGTERM');
-    for (const server of [shopServer, goodServer, hookServer]) {
+    for (const server of [shopServer, goodServer, hookServer, issuerServer]) {
       server.closeAllConnections();
       server.close();
     }

@@ -80,6 +80,18 @@ test('signed out is signed out, and a wrong token or password is refused in word
   await page.getByText('Live', { exact: true }).waitFor();
 });
 
+test('whoever has an account elsewhere signs in there, and a failure is said in words', async () => {
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.goto(`${fleet.url}?signin=expired`);
+  await page.getByText('took too long, or began in another browser').waitFor();
+  assert.equal(new URL(page.url()).search, '', 'a reload does not say it again');
+  await page.getByRole('link', { name: 'Example SSO' }).click();
+  await row().getByText('up', { exact: true }).waitFor();
+  assert.deepEqual((await page.context().cookies()).map((cookie) => cookie.name), ['watchkeeper']);
+  await page.reload();
+  await row().waitFor();
+});
+
 test('an administrator makes and removes users and tokens, and all of it is in the log', async () => {
   await page.keyboard.press('g');
   await page.keyboard.press('p');

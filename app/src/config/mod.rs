@@ -84,6 +84,7 @@ impl Config {
         self.server.listen != other.server.listen
             || self.server.dead_man != other.server.dead_man
             || self.server.trust != other.server.trust
+            || self.server.oidc != other.server.oidc
             || !self.store.url.same(&other.store.url)
             || agent(self) != agent(other)
     }

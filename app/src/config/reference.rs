@@ -22,7 +22,14 @@ const SECTIONS: &[Section] = &[
     Section {
         name: "server",
         keys: sections::SERVER,
-        nested: &[("dead_man", sections::DEAD_MAN, &[("url", "https://example.org/ping/node-1")])],
+        nested: &[
+            (
+                "oidc",
+                sections::OIDC,
+                &[("issuer", "https://login.example.org/realms/main"), ("client_id", "watchkeeper"), ("url", "https://watch.example.org")],
+            ),
+            ("dead_man", sections::DEAD_MAN, &[("url", "https://example.org/ping/node-1")]),
+        ],
     },
     Section { name: "store", keys: sections::STORE, nested: &[("retention", sections::RETENTION, &[])] },
     Section { name: "agent", keys: sections::AGENT, nested: &[("lease", sections::LEASE, &[])] },

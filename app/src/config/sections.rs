@@ -7,6 +7,7 @@ use crate::lease::Times;
 use crate::net::Guard;
 use crate::store::Retention;
 use crate::vantage::Means;
+use crate::web::auth::oidc::{self, Oidc};
 use crate::web::auth::proxy::Trust;
 use http::Method;
 use secrecy::{ExposeSecret, SecretString};
@@ -44,6 +45,12 @@ pub const SERVER: &[Key] = &[
         doc: "If those proxies sign people in: the header in which they name the user. They must throw it away when a client sends it.",
     },
     Key {
+        name: "oidc",
+        form: "a mapping",
+        default: "",
+        doc: "An OpenID Connect issuer (Keycloak, Google, Entra, …) at which users can sign in.",
+    },
+    Key {
         name: "dead_man",
         form: "a mapping",
         default: "",
@@ -63,6 +70,32 @@ pub const DEAD_MAN: &[Key] = &[
     Key { name: "every", form: "a duration from 1s to 1d", default: "1m", doc: "How often." },
     Key { name: "timeout", form: "a duration from 1s to 1m", default: "10s", doc: "A call is ended after so long; at most `every`." },
     Key { name: "method", form: "GET or POST", default: "GET", doc: "How it is called." },
+];
+
+/// Keys of `server.oidc`.
+pub const OIDC: &[Key] = &[
+    Key {
+        name: "issuer",
+        form: "an https:// URL",
+        default: "",
+        doc: "The issuer, as it names itself; what it offers is read from /.well-known/openid-configuration under it. Within this machine http:// will do.",
+    },
+    Key { name: "client_id", form: "a text", default: "", doc: "What the issuer calls this server." },
+    Key { name: "client_secret", form: "a text", default: "", doc: "What the issuer gave for it; public clients have none." },
+    Key { name: "client_secret_file", form: "a path", default: "", doc: "A file that holds that secret." },
+    Key {
+        name: "url",
+        form: "an http:// or https:// URL",
+        default: "",
+        doc: "Where browsers reach this server. The issuer sends them back to api/v1/auth/oidc/callback under it: register that there.",
+    },
+    Key {
+        name: "claim",
+        form: "a text",
+        default: "preferred_username",
+        doc: "The claim that holds the name of a user here; not one that people can change themselves. `email` must be verified there.",
+    },
+    Key { name: "label", form: "a text", default: "OpenID Connect", doc: "What the page calls it." },
 ];
 
 /// Keys of `server` that are of later work.
@@ -137,6 +170,8 @@ pub struct Server {
     pub api_targets: Guard,
     /// Which proxies are believed, and in what.
     pub trust: Trust,
+    /// Where people sign in who have accounts elsewhere.
+    pub oidc: Option<Oidc>,
     /// If given, it is called for as long as the node is well.
     pub dead_man: Option<DeadMan>,
 }
@@ -204,8 +239,9 @@ impl Server {
         let words = [("public", Guard::PublicOnly), ("private", Guard::NoLinkLocal)];
         let api_targets = fields.get("api_targets").map_or(Some(Guard::PublicOnly), |n| decode::one_of(n, &words, problems));
         let trust = Self::trust(&fields, problems);
+        let oidc = fields.get("oidc").map_or(Some(None), |n| oidc(n, problems).map(Some));
         let dead_man = fields.get("dead_man").map_or(Some(None), |n| dead_man(n, problems));
-        Some(Self { listen: listen?, metrics_token, api_targets: api_targets?, trust: trust?, dead_man: dead_man? })
+        Some(Self { listen: listen?, metrics_token, api_targets: api_targets?, trust: trust?, oidc: oidc?, dead_man: dead_man? })
     }
 
     fn trust(fields: &Fields<'_>, problems: &mut Problems) -> Option<Trust> {
@@ -235,6 +271,28 @@ impl Server {
         let usual = SocketAddr::from(([127, 0, 0, 1], 8470));
         fields.get("listen").map_or(Some(usual), |n| decode::parsed(n, form, problems, |t| t.parse().ok()))
     }
+}
+
+fn oidc(node: &Node, problems: &mut Problems) -> Option<Oidc> {
+    let fields = Fields::open(node, OIDC, problems)?;
+    let client_secret = decode::secret(&fields, "client_secret", "client_secret_file", problems);
+    let plain = |url: &url::Url| url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    let form = "an https:// URL (or http:// within this machine) without a query";
+    let private = |t: &str| url::Url::parse(t).ok().filter(|url| oidc::is_private(url) && plain(url)).map(|_| t.to_owned());
+    let issuer = fields.require("issuer", problems).and_then(|n| decode::parsed(n, form, problems, private));
+    // A folder: what is joined to it goes under it.
+    let folder = |t: &str| {
+        let url = url::Url::parse(&format!("{}/", t.trim_end_matches('/'))).ok()?;
+        (matches!(url.scheme(), "http" | "https") && url.has_host() && plain(&url)).then_some(url)
+    };
+    let form = "an http:// or https:// URL without a query";
+    let url = fields.require("url", problems).and_then(|n| decode::parsed(n, form, problems, folder));
+    let text = |t: &str| (!t.trim().is_empty() && t.len() <= 200 && !t.contains(char::is_control)).then(|| t.trim().to_owned());
+    let form = "1 to 200 bytes on one line";
+    let client_id = fields.require("client_id", problems).and_then(|n| decode::parsed(n, form, problems, text));
+    let mut or = |key, default: &str| fields.get(key).map_or(Some(default.to_owned()), |n| decode::parsed(n, form, problems, text));
+    let (claim, label) = (or("claim", "preferred_username"), or("label", "OpenID Connect"));
+    Some(Oidc { issuer: issuer?, client_id: client_id?, client_secret, url: url?, claim: claim?, label: label? })
 }
 
 /// A URL that a variable left empty means that nobody is called.

@@ -11,6 +11,7 @@
 //! whether it is too much; and it has the deed in the audit log before the handler runs. What cannot be noted is not done.
 
 pub(super) mod limits;
+pub mod oidc;
 pub mod password;
 pub mod proxy;
 pub(super) mod session;

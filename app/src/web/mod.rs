@@ -46,6 +46,7 @@ use crate::spec::{Channels, Fleet, Pages};
 use crate::store::Store;
 use crate::telemetry::SharedMetrics;
 use auth::Role;
+use auth::oidc::Oidc;
 use auth::proxy::Trust;
 use axum::Router;
 use axum::extract::Request;
@@ -123,6 +124,8 @@ pub struct WebState {
     pub metrics_token: Option<SecretString>,
     /// Which proxies are believed, and in what.
     pub trust: Arc<Trust>,
+    /// Where people sign in who have accounts elsewhere.
+    pub oidc: Option<Arc<Oidc>>,
 }
 
 /// What handlers share: what was given, and the limits that hold over all requests.
@@ -217,6 +220,8 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/auth", GET, Access::Open, get(sign_in::about)),
         route("/api/v1/auth/login", POST, Access::Open, post(sign_in::login)),
         route("/api/v1/auth/setup", POST, Access::Open, post(sign_in::set_up)),
+        route("/api/v1/auth/oidc", GET, Access::Open, get(auth::oidc::begin)),
+        route("/api/v1/auth/oidc/callback", GET, Access::Open, get(auth::oidc::finish)),
         route("/api/v1/auth/logout", POST, viewer, post(sign_in::logout)),
         route("/api/v1/me", GET, viewer, get(auth::me)),
         route("/api/v1/me/password", PUT, viewer, put(users::own_password)),

@@ -18,7 +18,7 @@ pub(super) async fn serve() -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::super::auth::Role;
+    use super::super::auth::{Role, oidc};
     use super::super::error::ErrorBody;
     use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
     use super::super::types::{
@@ -40,6 +40,8 @@ mod tests {
     enum Form {
         Json(Make),
         Text(&'static str),
+        /// Nothing but another place to go to.
+        Elsewhere,
         /// A page for people, or the same for programs. What it refuses it says in the same two forms.
         Page(Make),
     }
@@ -82,6 +84,11 @@ mod tests {
 
     fn text(method: Method, path: &'static str, kind: &'static str, summary: &'static str) -> Operation {
         Operation { method, path, summary, query: None, body: None, status: 200, form: Form::Text(kind), errors: &[] }
+    }
+
+    /// Sends a browser elsewhere.
+    fn elsewhere(path: &'static str, summary: &'static str) -> Operation {
+        Operation { method: Method::GET, path, summary, query: None, body: None, status: 303, form: Form::Elsewhere, errors: &[404] }
     }
 
     /// What a public status page is, in some form.
@@ -136,6 +143,8 @@ mod tests {
             json::<SignIn>(GET, "/api/v1/auth", 200, "What signing in takes here"),
             json::<SignedIn>(POST, "/api/v1/auth/login", 200, "Signs in: a session in a cookie for the page, as a bearer token for others").body::<Login>().errors(&[401, 403]),
             json::<SignedIn>(POST, "/api/v1/auth/setup", 200, "Makes the first user, with the code that the start printed").body::<SetUp>().errors(&[401, 404, 409]),
+            elsewhere("/api/v1/auth/oidc", "Sends the browser to the OpenID Connect issuer, to sign in there"),
+            elsewhere("/api/v1/auth/oidc/callback", "The browser comes back from there, and is signed in").query::<oidc::Back>(),
             json::<Done>(POST, "/api/v1/auth/logout", 200, "Ends the session that asks"),
             json::<Me>(GET, "/api/v1/me", 200, "Who asks"),
             json::<Done>(PUT, "/api/v1/me/password", 200, "Sets one's own password; every other session of the account ends").body::<NewPassword>(),
@@ -259,6 +268,7 @@ mod tests {
         let content = match operation.form {
             Form::Json(make) => json!({ "application/json": { "schema": make(schemas) } }),
             Form::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
+            Form::Elsewhere => json!({}),
             Form::Page(make) => json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": make(schemas) } }),
         };
         let mut answers = Map::new();
@@ -273,7 +283,7 @@ mod tests {
             let told = match operation.form {
                 _ if own => answer,
                 Form::Page(_) => refused,
-                Form::Json(_) | Form::Text(_) => shared,
+                Form::Json(_) | Form::Text(_) | Form::Elsewhere => shared,
             };
             answers.insert(status.to_string(), told);
         }

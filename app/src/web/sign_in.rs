@@ -32,7 +32,8 @@ pub(super) const NAME_MAX: usize = 100;
 /// `GET /api/v1/auth`: what signing in takes here.
 pub(super) async fn about(State(web): State<Web>) -> Result<Json<SignIn>, ApiError> {
     let accounts = web.store.accounts();
-    Ok(Json(SignIn { setup: accounts.setup_offered(web.clock.now()).await?, password: accounts.has_users().await? }))
+    let (setup, password) = (accounts.setup_offered(web.clock.now()).await?, accounts.has_users().await?);
+    Ok(Json(SignIn { setup, password, oidc: web.oidc.as_ref().map(|oidc| oidc.label.clone()) }))
 }
 
 /// What is known of a request that is not anybody's yet.
@@ -112,15 +113,7 @@ async fn open(
     password: Option<&str>,
     action: &str,
 ) -> Result<Response, ApiError> {
-    let (secret, hash) = session::new_secret()?;
-    let address = stranger.address.to_string();
-    let begun = NewSession { hash, user, tenant, address: &address, password };
-    if !web.store.accounts().open_session(&begun, web.clock.now()).await? {
-        // The password was changed, or the membership ended, while it was being looked at.
-        return Err(wrong());
-    }
-    audit::note(web, TenantScope(tenant), &name, stranger.address, action, StatusCode::OK.as_u16()).await?;
-    tracing::info!(%address, user.name = %name, "{name} {action} from {address}");
+    let secret = begin_session(web, stranger.address, (user, &name), tenant, password, action).await?;
     let of_page = session::of_our_page(&stranger.headers);
     let token = (!of_page).then(|| Hidden(secret.clone()));
     let answer = Json(SignedIn { name, role, tenant: slug, token });
@@ -128,6 +121,27 @@ async fn open(
         return Ok(answer.into_response());
     }
     Ok(([(header::SET_COOKIE, session::set(&secret, &stranger.headers)?)], answer).into_response())
+}
+
+/// Begins a session, notes it, and returns its secret.
+pub(super) async fn begin_session(
+    web: &Web,
+    from: IpAddr,
+    (user, name): (UserId, &str),
+    tenant: TenantId,
+    password: Option<&str>,
+    action: &str,
+) -> Result<String, ApiError> {
+    let (secret, hash) = session::new_secret()?;
+    let address = from.to_string();
+    let begun = NewSession { hash, user, tenant, address: &address, password };
+    if !web.store.accounts().open_session(&begun, web.clock.now()).await? {
+        // The password was changed, or the membership ended, while it was being looked at.
+        return Err(wrong());
+    }
+    audit::note(web, TenantScope(tenant), name, from, action, StatusCode::OK.as_u16()).await?;
+    tracing::info!(%address, user.name = %name, "{name} {action} from {address}");
+    Ok(secret)
 }
 
 /// `POST /api/v1/auth/setup`: makes the first user, an administrator of the installation, and signs in.

@@ -27,6 +27,7 @@ mod life;
 mod metrics;
 mod nodes;
 mod nodes_faults;
+mod oidc;
 mod page;
 mod phases;
 mod probe_icmp;

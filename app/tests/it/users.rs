@@ -80,7 +80,7 @@ async fn the_first_user_needs_the_code_and_is_an_administrator_of_the_installati
     let objects = TenantObjects { tenant: "default".into(), channels: vec![], monitors: vec![], maintenance: vec![] };
     store.apply("own", "h", &[objects], Mandate::Alone, Beside::default(), web.clock.now()).await.unwrap();
     let about = async || web.call(Method::GET, "/api/v1/auth", None, &[], Bytes::new()).await.json();
-    assert_eq!(about().await, json!({ "setup": false, "password": false }), "no start has printed a code");
+    assert_eq!(about().await, json!({ "setup": false, "password": false, "oidc": null }), "no start has printed a code");
     let code = Hidden("ABCD-EFGH-JKLM-NPQR".to_owned());
     store.accounts().offer_setup("here", &hash_of(&plain_code(&code)), web.clock.now()).await.unwrap();
     assert_eq!(about().await["setup"], true);

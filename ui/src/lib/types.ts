@@ -224,6 +224,7 @@ export type Role = 'viewer' | 'operator' | 'admin';
 export interface SignIn {
   setup: boolean;
   password: boolean;
+  oidc: string | null;
 }
 
 export interface User {

@@ -44,12 +44,15 @@ pub(in super::super) fn new_secret() -> Result<(String, [u8; 32]), ApiError> {
 
 /// The session's secret in a request's cookies; the one that cannot have been planted first.
 pub(in super::super) fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let named = |wanted: &str| {
-        let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(name, _)| *name == wanted).map(|(_, secret)| secret)
-    };
+    let named = |wanted| named_cookie(headers, wanted);
     named(SAFE_NAME).or_else(|| named(PLAIN_NAME)).filter(|secret| secret.starts_with(SESSION_PREFIX) && secret.len() <= super::HEADER_MAX)
+}
+
+/// The first cookie of that name.
+pub(super) fn named_cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 /// Whether a request comes from our page; see the text above.
@@ -76,9 +79,13 @@ fn over_tls(headers: &HeaderMap) -> bool {
 
 /// The cookie that holds a secret. It ends with the session.
 pub(in super::super) fn set(secret: &str, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
-    let (name, secure) = if over_tls(headers) { (SAFE_NAME, "; Secure") } else { (PLAIN_NAME, "") };
-    let text = format!("{name}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", SESSION_LIFE.0 / 1_000_000);
-    HeaderValue::from_str(&text).map_err(|_| ApiError::internal())
+    HeaderValue::from_str(&cookie_of(secret, over_tls(headers))).map_err(|_| ApiError::internal())
+}
+
+/// The same, where it is known whether the browser speaks TLS.
+pub(super) fn cookie_of(secret: &str, over_tls: bool) -> String {
+    let (name, secure) = if over_tls { (SAFE_NAME, "; Secure") } else { (PLAIN_NAME, "") };
+    format!("{name}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", SESSION_LIFE.0 / 1_000_000)
 }
 
 /// The cookies that take it away again, under both names.

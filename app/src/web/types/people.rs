@@ -31,6 +31,9 @@ pub struct SignIn {
     pub setup: bool,
     /// There are users, who sign in by name and password; if not, there are tokens alone.
     pub password: bool,
+    /// What the issuer is called at which people can sign in too, with `GET /api/v1/auth/oidc`; null if there is none.
+    #[serde(default)]
+    pub oidc: Option<String>,
 }
 
 /// A user who signs in.

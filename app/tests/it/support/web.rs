@@ -146,6 +146,7 @@ impl TestWeb {
             },
             metrics_token: None,
             trust: Arc::default(),
+            oidc: None,
         };
         change(&mut state);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
