@@ -29,6 +29,7 @@ mod phases;
 mod pod;
 mod postgres;
 mod report;
+mod schema;
 mod sidecar;
 mod standin;
 mod stats;
@@ -90,6 +91,8 @@ enum Name {
     Phases,
     /// Five thousand monitors in a browser, and what five hundred open pages get to know
     Page,
+    /// Every operation of the OpenAPI document, asked by schemathesis
+    Schema,
     /// The container image: size, start, health check, stop
     Image,
     /// Workers under random load whose pods are ended at random moments: no request is cut that would have ended within the grace
@@ -152,6 +155,7 @@ fn run(args: Args) -> Result<bool> {
         Name::Insert,
         Name::Phases,
         Name::Page,
+        Name::Schema,
         Name::Image,
         Name::Drain,
         Name::Sidecar,
@@ -172,6 +176,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Insert => insert::prove(&setup)?,
             Name::Phases => phases::prove(&setup)?,
             Name::Page => page::prove(&setup)?,
+            Name::Schema => schema::prove(&setup)?,
             Name::Image => image::prove(&setup)?,
             Name::Drain => drain::prove(&setup)?,
             Name::Sidecar => sidecar::prove(&setup)?,

@@ -267,6 +267,8 @@ mod tests {
         taken.extend(query);
         let content = match operation.form {
             Form::Json(make) => json!({ "application/json": { "schema": make(schemas) } }),
+            // What is text on the wire and is read as what it says.
+            Form::Text(kind @ "application/yaml") => json!({ kind: { "schema": { "type": "object" } } }),
             Form::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
             Form::Elsewhere => json!({}),
             Form::Page(make) => json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": make(schemas) } }),

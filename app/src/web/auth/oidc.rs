@@ -146,14 +146,12 @@ fn name_at(url: &Url) -> (&'static str, &'static str) {
     if url.scheme() == "https" { (SAFE_NAME, "; Secure") } else { (PLAIN_NAME, "") }
 }
 
-/// What the issuer says of itself (OpenID Connect Discovery 1.0, 3).
-#[derive(Deserialize)]
-struct Discovery {
-    issuer: String,
-    authorization_endpoint: Url,
-    token_endpoint: Url,
-    #[serde(default)]
-    token_endpoint_auth_methods_supported: Vec<String>,
+/// Where and how the issuer is asked.
+struct Endpoints {
+    authorization: Url,
+    token: Url,
+    /// It takes the client's secret in the body alone.
+    secret_in_body: bool,
 }
 
 /// What the browser brings back (RFC 6749, 4.1.2; RFC 9207). Issuers add to it what they like.
@@ -177,10 +175,10 @@ pub(in super::super) async fn begin(State(web): State<Web>, request: axum::extra
     let (oidc, _, address) = asked(&web, request)?;
     let begun = async {
         admit(&web, address)?;
-        let Discovery { mut authorization_endpoint, .. } = discover(&web, &oidc, Instant::now() + ISSUER_WITHIN).await?;
+        let Endpoints { authorization: mut to, .. } = discover(&web, &oidc, Instant::now() + ISSUER_WITHIN).await?;
         let way = Way::new()?;
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(way.verifier.as_bytes()));
-        authorization_endpoint.query_pairs_mut().extend_pairs([
+        to.query_pairs_mut().extend_pairs([
             ("response_type", "code"),
             ("client_id", &oidc.client_id),
             ("redirect_uri", &callback(&oidc)),
@@ -190,7 +188,7 @@ pub(in super::super) async fn begin(State(web): State<Web>, request: axum::extra
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
-        Ok((authorization_endpoint, way.cookie(&oidc.url)))
+        Ok((to, way.cookie(&oidc.url)))
     };
     match begun.await {
         Ok((to, cookie)) => Ok(redirect(&to, [cookie])),
@@ -275,25 +273,23 @@ async fn exchange(web: &Web, oidc: &Oidc, code: &str, verifier: &str) -> Result<
         id_token: Hidden,
     }
     let deadline = Instant::now() + ISSUER_WITHIN;
-    let discovery = discover(web, oidc, deadline).await?;
-    let (headers, body) = token_request(oidc, &discovery, code, verifier)?;
-    let request = Request { method: Method::POST, url: discovery.token_endpoint, headers, body };
+    let Endpoints { token, secret_in_body, .. } = discover(web, oidc, deadline).await?;
+    let (headers, body) = token_request(oidc, secret_in_body, code, verifier)?;
+    let request = Request { method: Method::POST, url: token, headers, body };
     let Tokens { id_token } = ask(web, &request, deadline).await?;
     claims(&id_token.0).ok_or_else(|| Failed::misunderstood("the ID token is none"))
 }
 
 /// Headers and body that ask for the ID token.
-fn token_request(oidc: &Oidc, discovery: &Discovery, code: &str, verifier: &str) -> Result<(HeaderMap, Bytes), Failed> {
+fn token_request(oidc: &Oidc, secret_in_body: bool, code: &str, verifier: &str) -> Result<(HeaderMap, Bytes), Failed> {
     let redirect_uri = callback(oidc);
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.extend_pairs([("grant_type", "authorization_code"), ("code", code), ("redirect_uri", &redirect_uri), ("code_verifier", verifier)]);
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    let ways = &discovery.token_endpoint_auth_methods_supported;
     // RFC 6749, 2.3.1: in a header, each part encoded as in a form; in the body only where the issuer takes nothing else.
-    let in_body = ways.iter().any(|way| way == "client_secret_post") && !ways.iter().any(|way| way == "client_secret_basic");
     match &oidc.client_secret {
-        Some(secret) if !in_body => {
+        Some(secret) if !secret_in_body => {
             let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
             let pair = format!("{}:{}", encoded(&oidc.client_id), encoded(secret.expose_secret()));
             let value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)));
@@ -309,20 +305,30 @@ fn token_request(oidc: &Oidc, discovery: &Discovery, code: &str, verifier: &str)
     Ok((headers, Bytes::from(form.finish())))
 }
 
-/// What the issuer says of itself; asked each time, as people sign in rarely.
-async fn discover(web: &Web, oidc: &Oidc, deadline: Instant) -> Result<Discovery, Failed> {
+/// What the issuer says of itself (OpenID Connect Discovery 1.0, 3); asked each time, as people sign in rarely.
+async fn discover(web: &Web, oidc: &Oidc, deadline: Instant) -> Result<Endpoints, Failed> {
+    #[derive(Deserialize)]
+    struct Discovery {
+        issuer: String,
+        authorization_endpoint: String,
+        token_endpoint: String,
+        #[serde(default)]
+        token_endpoint_auth_methods_supported: Vec<String>,
+    }
     let url = format!("{}/.well-known/openid-configuration", oidc.issuer.trim_end_matches('/'));
     let url = Url::parse(&url).map_err(|_| Failed::misunderstood("the issuer is no URL"))?;
     let request = Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() };
-    let discovery: Discovery = ask(web, &request, deadline).await?;
-    if discovery.issuer != oidc.issuer {
-        let why = format!("it calls itself {}, and `server.oidc.issuer` is {}", on_one_line(&discovery.issuer), oidc.issuer);
+    let says: Discovery = ask(web, &request, deadline).await?;
+    if says.issuer != oidc.issuer {
+        let why = format!("it calls itself {}, and `server.oidc.issuer` is {}", on_one_line(&says.issuer), oidc.issuer);
         return Err(Failed::misunderstood(why));
     }
-    if !is_private(&discovery.token_endpoint) || !matches!(discovery.authorization_endpoint.scheme(), "http" | "https") {
+    let private = |text: &str| Url::parse(text).ok().filter(is_private);
+    let (Some(authorization), Some(token)) = (private(&says.authorization_endpoint), private(&says.token_endpoint)) else {
         return Err(Failed::misunderstood("its endpoints are not reached over TLS"));
-    }
-    Ok(discovery)
+    };
+    let takes = |wanted: &str| says.token_endpoint_auth_methods_supported.iter().any(|way| way == wanted);
+    Ok(Endpoints { authorization, token, secret_in_body: takes("client_secret_post") && !takes("client_secret_basic") })
 }
 
 async fn ask<T: DeserializeOwned>(web: &Web, request: &Request, deadline: Instant) -> Result<T, Failed> {
