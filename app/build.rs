@@ -1,17 +1,21 @@
-//! Builds the page (`ui/`) with npm and writes `page.rs`: the list of its files, ready to be sent, for `src/web/page.rs`.
+//! Builds the page (`ui/`) with npm and writes `embedded.rs`: the list of its files and of what else is in the program whole, in gzip's form,
+//! for `src/web/embedded.rs`.
 //!
-//! Without npm, or where it fails, the program is built all the same; the list is then empty and says why. `WATCHKEEPER_PAGE=require`
+//! Without npm, or where it fails, the program is built all the same; the list is then without the page and says why. `WATCHKEEPER_PAGE=require`
 //! makes that an error (releases), `WATCHKEEPER_PAGE=without` leaves the page out (fast builds).
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What the page is made of, in `ui/`. A change in one of them builds it anew.
-const SOURCES: [&str; 7] = ["src", "index.html", "package.json", "package-lock.json", ".npmrc", "vite.config.ts", "pack.ts"];
+const SOURCES: [&str; 6] = ["src", "index.html", "package.json", "package-lock.json", ".npmrc", "vite.config.ts"];
 
 /// The page may have so many bytes as it is sent. More is a slow first sight over a bad line, and a larger program.
 const SENT_MAX: u64 = 300_000;
@@ -29,25 +33,67 @@ fn main() -> Result<(), Box<dyn Error>> {
         "" | "require" => build(&ui, &out.join("page")),
         other => return Err(format!("WATCHKEEPER_PAGE is `{other}`; accepted are require, without, and nothing").into()),
     };
-    let list = match built {
-        Ok(folder) => list(&folder)?,
+    let (page, without) = match built {
+        Ok(folder) => (page(&folder)?, String::new()),
         Err(why) if wanted == "require" => return Err(format!("the page could not be built: {why}").into()),
         Err(why) => {
             println!("cargo::warning=the program is built without its page: {why}");
-            format!("pub(super) const FILES: &[File] = &[];\npub(super) const WITHOUT: &str = {why:?};\n")
+            (vec![], why)
         }
     };
-    fs::write(out.join("page.rs"), list)?;
-    document(&out)
+    let packed = out.join("packed");
+    fs::create_dir_all(&packed)?;
+    let mut list = String::from("pub(super) const FILES: &[File] = &[\n");
+    let mut sent = 0;
+    for (name, content) in &page {
+        sent += embed(&mut list, &packed, name, content)?;
+    }
+    if sent > SENT_MAX {
+        return Err(format!("the page has {sent} bytes as it is sent; the limit is {SENT_MAX}").into());
+    }
+    embed(&mut list, &packed, "openapi.json", &document()?)?;
+    embed(&mut list, &packed, "status.css", &read_source("src/web/status_page/page.css")?)?;
+    writeln!(list, "];\npub(super) const WITHOUT: &str = {without:?};")?;
+    fs::write(out.join("embedded.rs"), list)?;
+    Ok(())
+}
+
+/// A file of the sources; a change in it makes everything anew.
+fn read_source(path: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    let file = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join(path);
+    println!("cargo::rerun-if-changed={}", file.display());
+    Ok(fs::read(&file)?)
 }
 
 /// The OpenAPI document as it is served: without the blanks that people read it with.
-fn document(out: &Path) -> Result<(), Box<dyn Error>> {
-    let file = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../docs/openapi.json");
-    println!("cargo::rerun-if-changed={}", file.display());
-    let document: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
-    fs::write(out.join("openapi.json"), document.to_string())?;
-    Ok(())
+fn document() -> Result<Vec<u8>, Box<dyn Error>> {
+    let document: serde_json::Value = serde_json::from_slice(&read_source("../docs/openapi.json")?)?;
+    Ok(document.to_string().into_bytes())
+}
+
+/// Packs one file and adds it to the list; how many bytes it has then.
+fn embed(list: &mut String, folder: &Path, name: &str, content: &[u8]) -> Result<u64, Box<dyn Error>> {
+    let kind = match Path::new(name).extension().and_then(|extension| extension.to_str()) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("json") => "application/json",
+        Some(_) | None => return Err(format!("{name} is of a kind that is not known").into()),
+    };
+    let mut hash = DefaultHasher::new();
+    hash.write(content);
+    let mut encoder = GzEncoder::new(vec![], Compression::best());
+    encoder.write_all(content)?;
+    let (packed, file) = (encoder.finish()?, folder.join(name.replace('/', "-")));
+    fs::write(&file, &packed)?;
+    writeln!(
+        list,
+        "    File {{ name: {name:?}, kind: {kind:?}, tag: \"\\\"{:016x}\\\"\", packed: include_bytes!({:?}) }},",
+        hash.finish(),
+        file.display().to_string(),
+    )?;
+    Ok(packed.len() as u64)
 }
 
 /// Runs npm; the folder with what the page consists of, or why there is none.
@@ -84,44 +130,17 @@ fn npm(ui: &Path, arguments: &[&str], variables: &[(&str, &Path)]) -> Result<(),
     Err(format!("`{what}` failed: {first}"))
 }
 
-/// The list of the folder's files as Rust.
-fn list(folder: &Path) -> Result<String, Box<dyn Error>> {
+/// The files of the page, by their paths in its folder.
+fn page(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
     let mut files = vec![];
     for part in ["", "assets"] {
         for entry in fs::read_dir(folder.join(part))? {
             let path = entry?.path();
             if path.is_file() {
-                files.push(path);
+                files.push((path.strip_prefix(folder)?.display().to_string(), fs::read(&path)?));
             }
         }
     }
     files.sort();
-    let (mut list, mut sent) = (String::from("pub(super) const FILES: &[File] = &[\n"), 0);
-    for path in &files {
-        let body = fs::read(path)?;
-        sent += body.len() as u64;
-        let packed = path.extension().is_some_and(|extension| extension == "gz");
-        let name = path.strip_prefix(folder)?.with_extension(if packed { "" } else { "html" });
-        let kind = match name.extension().and_then(|extension| extension.to_str()) {
-            Some("html") => "text/html; charset=utf-8",
-            Some("js") => "text/javascript; charset=utf-8",
-            Some("css") => "text/css; charset=utf-8",
-            Some("svg") => "image/svg+xml",
-            Some(_) | None => return Err(format!("ui/ made {}, a kind of file that is not known", name.display()).into()),
-        };
-        let mut hash = DefaultHasher::new();
-        hash.write(&body);
-        writeln!(
-            list,
-            "    File {{ name: {:?}, kind: {kind:?}, packed: {packed}, tag: \"\\\"{:016x}\\\"\", body: include_bytes!({:?}) }},",
-            name.display().to_string(),
-            hash.finish(),
-            path.display().to_string(),
-        )?;
-    }
-    if sent > SENT_MAX {
-        return Err(format!("the page has {sent} bytes as it is sent; the limit is {SENT_MAX}").into());
-    }
-    list.push_str("];\npub(super) const WITHOUT: &str = \"\";\n");
-    Ok(list)
+    Ok(files)
 }

@@ -1,11 +1,10 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vite';
-import { pack } from './pack.ts';
 
 export default defineConfig({
   // Relative, so that the page works under any path of a proxy.
   base: './',
-  plugins: [svelte(), pack()],
+  plugins: [svelte()],
   build: {
     // app/build.rs says where to; by hand it goes beside the sources.
     outDir: process.env.WATCHKEEPER_PAGE_FOLDER ?? 'dist',

@@ -2,9 +2,9 @@
 
 use super::{
     Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, Committed, DeadLetter, Deferred, Documents, DueNotice, Fence, Glance,
-    GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays,
-    MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState, TenantObjects,
-    TenantScope, WordWrite,
+    GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorBrief,
+    MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState,
+    TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use watchkeeper_core::ids::IdBlock;
@@ -158,6 +158,8 @@ pub trait Store: Send + Sync {
     async fn tenants(&self) -> Result<Vec<(TenantId, String)>>;
     /// Live monitors by name, after the given name, at most `limit`.
     async fn monitors(&self, scope: TenantScope, after: Option<&str>, limit: i64) -> Result<Vec<MonitorView>>;
+    /// Every live monitor by name, in brief.
+    async fn briefs(&self, scope: TenantScope) -> Result<Vec<MonitorBrief>>;
     /// One monitor by its public id or, failing that, its name.
     async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>>;
     /// Its heartbeats before a time, newest first, with evidence where there is some.
@@ -181,8 +183,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<MetricBucket>>;
     /// How long it was in which state within [from, to); before its first state it was unknown.
     async fn state_times(&self, scope: TenantScope, monitor: MonitorId, from: Micros, to: Micros) -> Result<StateTimes>;
-    /// The days of every live monitor that was seen within [from, to), counted from `from`.
-    async fn days(&self, scope: TenantScope, from: Micros, to: Micros) -> Result<Vec<MonitorDays>>;
+    /// The days of every live monitor, or of one, that was seen within [from, to), counted from `from`.
+    async fn days(&self, scope: TenantScope, only: Option<MonitorId>, from: Micros, to: Micros) -> Result<Vec<MonitorDays>>;
     /// What a public page shows of these monitors, as far as they are the tenant's.
     async fn glance(&self, scope: TenantScope, monitors: &[MonitorId], span: GlanceSpan) -> Result<Glance>;
     /// Incidents, newest first.

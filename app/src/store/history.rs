@@ -3,6 +3,7 @@
 //! A closed hour that is not dirty is answered from its rollup, a closed day from its own when whole days are wanted; everything
 //! else, above all the running hour, from raw heartbeats. So an answer never depends on when housekeeping last ran.
 
+use super::error::unreadable;
 use super::flat::{DAY, HOUR};
 use super::rows::{self, Columns, Sql};
 use super::{MetricBucket, MonitorDays, PAGE_MAX, StateTimes};
@@ -55,8 +56,7 @@ impl Tally {
     /// From: up, down, unknown, codes, sketch, beginning at `from`.
     pub(super) fn read(row: &impl Columns, from: usize) -> Sql<Self> {
         let codes: BTreeMap<i32, i64> = rows::json(&row.text(from + 3)?, "a rollup's codes are not readable")?;
-        let sketch =
-            Sketch::from_bytes(&row.bytes(from + 4)?).ok_or_else(|| super::error::unreadable("a rollup's sketch is not readable"))?;
+        let sketch = Sketch::from_bytes(&row.bytes(from + 4)?).ok_or_else(|| unreadable("a rollup's sketch is not readable"))?;
         Ok(Self { up: row.int(from)?, down: row.int(from + 1)?, unknown: row.int(from + 2)?, codes, sketch })
     }
 
@@ -207,28 +207,47 @@ fn proven(state: i64, before: Health) -> Health {
     }
 }
 
-/// The days of many monitors, from their intervals monitor by monitor, each in order and as for [`state_times`].
+/// The days of many monitors, from their intervals as for [`state_times`].
 pub(super) struct Days {
     from: Micros,
     to: Micros,
-    before: Health,
     done: Vec<MonitorDays>,
 }
 
 impl Days {
     pub(super) fn new(from: Micros, to: Micros) -> Self {
-        Self { from, to, before: Health::Unknown, done: Vec::new() }
+        Self { from, to, done: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, uid: &str, start: i64, end: Option<i64>, state: i64) {
-        if self.done.last().is_none_or(|last| last.uid != uid) {
-            self.before = Health::Unknown;
-            self.done.push(MonitorDays { uid: uid.to_owned(), known_since: None, times: StateTimes::default(), troubled: BTreeMap::new() });
+    /// Reads one from: uid, name, and its intervals as one text. Many short rows would cost more than all else: thousands of monitors have a
+    /// hundred thousand intervals.
+    pub(super) fn read(&mut self, row: &impl Columns) -> Sql<()> {
+        let Some(text) = row.maybe_text(2)? else { return Ok(()) };
+        let mut intervals = intervals(&text).ok_or_else(|| unreadable("a monitor's intervals are not numbers"))?;
+        intervals.sort_unstable();
+        self.add(row.text(0)?, row.text(1)?, &intervals);
+        Ok(())
+    }
+
+    /// Adds a monitor with its intervals, in order.
+    fn add(&mut self, uid: String, name: String, intervals: &[(i64, Option<i64>, i64)]) {
+        let mut monitor = MonitorDays { uid, name, known_since: None, times: StateTimes::default(), troubled: BTreeMap::new() };
+        let mut before = Health::Unknown;
+        for (start, end, state) in intervals {
+            before = proven(*state, before);
+            let (start, end) = (self.from.0.max(*start), end.unwrap_or(self.to.0).min(self.to.0));
+            if start < end {
+                self.count(&mut monitor, before, start, end);
+            }
         }
-        self.before = proven(state, self.before);
-        let (start, end) = (start.max(self.from.0), end.unwrap_or(self.to.0).min(self.to.0));
-        let Some(monitor) = self.done.last_mut().filter(|_| start < end) else { return };
-        let down = match self.before {
+        // Nothing is shown of one that was never seen.
+        if monitor.known_since.is_some() {
+            self.done.push(monitor);
+        }
+    }
+
+    fn count(&self, monitor: &mut MonitorDays, health: Health, start: i64, end: i64) {
+        let down = match health {
             Health::Up | Health::Degraded => {
                 monitor.times.up.0 += end - start;
                 monitor.known_since.get_or_insert(Micros(start));
@@ -252,10 +271,25 @@ impl Days {
         }
     }
 
-    /// Every monitor that has anything to show.
+    /// Every monitor that has anything to show, by name.
     pub(super) fn finish(mut self) -> Vec<MonitorDays> {
-        self.done.retain(|monitor| monitor.known_since.is_some());
+        self.done.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         self.done
+    }
+}
+
+/// Intervals from a text of their starts, ends and states, `1,2 2, 0,1`; the newest has no end. They come in no order, but all three in the same.
+fn intervals(text: &str) -> Option<Vec<(i64, Option<i64>, i64)>> {
+    let mut lists = text.split(' ').map(|list| list.split(','));
+    let (mut starts, mut ends, mut states) = (lists.next()?, lists.next()?, lists.next()?);
+    let mut found = Vec::new();
+    loop {
+        let (start, end, state) = match (starts.next(), ends.next(), states.next()) {
+            (None, None, None) => return Some(found),
+            (start, end, state) => (start?, end?, state?),
+        };
+        let end = if end.is_empty() { None } else { Some(end.parse().ok()?) };
+        found.push((start.parse().ok()?, end, state.parse().ok()?));
     }
 }
 
@@ -301,7 +335,7 @@ mod tests {
         let code = |health: Health| i64::from(health.code());
         let (up, pending, down, unknown) = (code(Health::Up), code(Health::Pending), code(Health::Down), code(Health::Unknown));
         let mut days = Days::new(Micros(0), Micros(5 * DAY));
-        for (start, end, state) in [
+        let a = [
             (-20, Some(-10), up),
             (-10, Some(10), pending),
             (10, Some(DAY - 5), up),
@@ -309,13 +343,11 @@ mod tests {
             (2 * DAY + 7, Some(4 * DAY), up),
             (4 * DAY, Some(4 * DAY + 3), unknown),
             (4 * DAY + 3, None, up),
-        ] {
-            days.add("a", start, end, state);
+        ];
+        let (b, c) = ([(0, Some(DAY), unknown), (DAY, None, pending)], [(DAY, Some(DAY + 1), unknown), (3 * DAY, None, down)]);
+        for (name, intervals) in [("a", &a[..]), ("b", &b), ("c", &c)] {
+            days.add(name.to_owned(), name.to_uppercase(), intervals);
         }
-        days.add("b", 0, Some(DAY), unknown);
-        days.add("b", DAY, None, pending);
-        days.add("c", DAY, Some(DAY + 1), unknown);
-        days.add("c", 3 * DAY, None, down);
         let days = days.finish();
         let times = |up, down, unknown| StateTimes { up: Dur(up), down: Dur(down), unknown: Dur(unknown) };
         assert_eq!(days.iter().map(|monitor| monitor.uid.as_str()).collect::<Vec<_>>(), ["a", "c"], "b was never seen");
@@ -324,6 +356,14 @@ mod tests {
         assert_eq!(days[0].troubled, BTreeMap::from(a));
         assert_eq!(days[0].times, times(4 * DAY - 15, DAY + 12, 3));
         assert_eq!(days[1].troubled, BTreeMap::from([(3, times(0, DAY, 0)), (4, times(0, DAY, 0))]));
+    }
+
+    #[test]
+    fn intervals_are_read_from_their_text() {
+        assert_eq!(intervals("7,-5 ,7 2,1"), Some(vec![(7, None, 2), (-5, Some(7), 1)]));
+        for bad in ["", "1", "1 2", "1,2 2 0", "1 2,3 0", "1 2 0,1", "x 2 0", "1 x 0", "1 2 x", "1 2 "] {
+            assert_eq!(intervals(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -50,8 +50,8 @@ pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorO
 pub use push::{PUSH_BODY_MAX, PushKind, PushRow};
 pub use state::{Fence, HeardVote, Joined, LeaseRow, Mandate, OpenIncident, StoredState};
 pub use view::{
-    Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, NoticeView, PAGE_MAX, StateTimes,
-    TimelineEntry,
+    Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorBrief, MonitorDays, MonitorView, NoticeView, PAGE_MAX,
+    StateTimes, TimelineEntry,
 };
 
 use watchkeeper_core::TenantId;

@@ -4,8 +4,8 @@ use super::accounts::{Account, AuditRow, Deed, SessionRow, TokenRow, TokenView, 
 use super::error::unreadable;
 use super::fold;
 use super::{
-    Act, ActionRow, BeatRow, DeadLetter, DocumentRow, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorView,
-    NoticeView, OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
+    Act, ActionRow, BeatRow, DeadLetter, DocumentRow, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorBrief,
+    MonitorView, NoticeView, OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
 };
 use crate::channel::content::Content;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::{RuleKey, Severity};
-use watchkeeper_core::verdict::{NoticeEvent, RuleState, Standing, Verdict};
+use watchkeeper_core::verdict::{NoticeEvent, RuleState, Standing};
 use watchkeeper_core::{AgentId, ChannelId, DatacenterId, Dur, IncidentId, Micros, MonitorId, Outcome, TenantId};
 
 /// A driver's result with our type.
@@ -184,7 +184,6 @@ pub(super) fn outcome(kind: i64, why: i64) -> Sql<Outcome> {
 
 /// A monitor from: id, uid, name, kind, target, labels, paused, origin, config, health, since, why, created_at, fold.
 pub(super) fn monitor(row: &impl Columns) -> Sql<MonitorView> {
-    let health = row.maybe_int(9)?;
     Ok(MonitorView {
         id: MonitorId(row.int(0)?),
         uid: row.text(1)?,
@@ -195,17 +194,38 @@ pub(super) fn monitor(row: &impl Columns) -> Sql<MonitorView> {
         paused: row.int(6)? != 0,
         origin: row.text(7)?,
         config: json(&row.text(8)?, "a monitor's configuration is not JSON")?,
-        health: health.and_then(|code| Health::from_code(code as i16)).unwrap_or_default(),
+        health: health(row.maybe_int(9)?),
         since: row.maybe_int(10)?.map(Micros),
         why: row.maybe_text(11)?,
         created_at: Micros(row.int(12)?),
-        flapping: row.maybe_text(13)?.as_deref().and_then(fold::verdict).map(|verdict| flapping(&verdict)).unwrap_or_default(),
+        flapping: flapping(row.maybe_text(13)?.as_deref()),
         last: None,
     })
 }
 
+/// A monitor in brief from: uid, name, kind, target, labels, paused, health, since, why, fold (or NULL where nothing of it flaps).
+pub(super) fn brief(row: &impl Columns) -> Sql<MonitorBrief> {
+    Ok(MonitorBrief {
+        uid: row.text(0)?,
+        name: row.text(1)?,
+        kind: row.text(2)?,
+        target: row.text(3)?,
+        labels: json(&row.text(4)?, "a monitor's labels are not JSON")?,
+        paused: row.int(5)? != 0,
+        health: health(row.maybe_int(6)?),
+        since: row.maybe_int(7)?.map(Micros),
+        why: row.maybe_text(8)?,
+        flapping: flapping(row.maybe_text(9)?.as_deref()),
+    })
+}
+
+fn health(code: Option<i64>) -> Health {
+    code.and_then(|code| Health::from_code(code as i16)).unwrap_or_default()
+}
+
 /// The rules of which the incident flaps.
-fn flapping(verdict: &Verdict) -> Vec<String> {
+fn flapping(fold: Option<&str>) -> Vec<String> {
+    let Some(verdict) = fold.and_then(fold::verdict) else { return Vec::new() };
     let flaps = |state: &RuleState| matches!(state, RuleState::Open(Standing { flap: Some(_), .. }));
     verdict.rules.iter().filter(|(_, state)| flaps(state)).map(|(key, _)| key.to_string()).collect()
 }

@@ -41,6 +41,31 @@ pub struct MonitorView {
     pub last: Option<BeatRow>,
 }
 
+/// A monitor with no more than a list of all of them needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorBrief {
+    /// Public id.
+    pub uid: String,
+    /// Name.
+    pub name: String,
+    /// `http`, …
+    pub kind: String,
+    /// What is watched.
+    pub target: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Not watched for now.
+    pub paused: bool,
+    /// What is true.
+    pub health: Health,
+    /// Since when.
+    pub since: Option<Micros>,
+    /// Why, while failing or blind.
+    pub why: Option<String>,
+    /// Rules of it that flap.
+    pub flapping: Vec<String>,
+}
+
 /// An incident as the API lists it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IncidentView {
@@ -174,6 +199,8 @@ pub struct StateTimes {
 pub struct MonitorDays {
     /// Its public id.
     pub uid: String,
+    /// Its name.
+    pub name: String,
     /// Its first known state in the window.
     pub known_since: Option<Micros>,
     /// Over the whole window; `unknown` since its first known state.

@@ -2,9 +2,11 @@
 
 use super::Web;
 use super::auth::{Caller, Role};
+use super::channels::NoQuery;
 use super::documents::{etag, made_object};
 use super::error::ApiError;
-use super::types::{Heartbeat, Monitor, Mute, Page, Time};
+use super::packed::ShowsASecret;
+use super::types::{Heartbeat, Monitor, MonitorBrief, Mute, Overview, Page, Time};
 use crate::config::documents::DocumentKind;
 use crate::mutes::InForce;
 use crate::spec::MADE_OVER_THE_API;
@@ -18,6 +20,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use watchkeeper_core::Micros;
 use watchkeeper_core::matcher::Subject;
 
@@ -99,10 +102,24 @@ pub(super) async fn monitors(
     let next = views.last().filter(|_| more).map(|last| last.name.clone());
     let held = in_force(&web, &caller).await?;
     let items = views.into_iter().map(|view| {
-        let mutes = mutes_of(&view, &held);
+        let mutes = mutes_of(&view.name, &view.labels, &view.kind, &held);
         Monitor::of(view, mutes, false)
     });
     Ok(Json(Page { items: items.collect(), next }))
+}
+
+/// `GET /api/v1/overview`: all of them in brief, in one answer.
+pub(super) async fn overview(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Params(NoQuery {}): Params<NoQuery>,
+) -> Result<Json<Overview>, ApiError> {
+    let (briefs, held) = (web.store.briefs(caller.scope).await?, in_force(&web, &caller).await?);
+    let items = briefs.into_iter().map(|brief| {
+        let mutes = mutes_of(&brief.name, &brief.labels, &brief.kind, &held);
+        MonitorBrief::of(brief, mutes)
+    });
+    Ok(Json(Overview { items: items.collect() }))
 }
 
 /// `GET /api/v1/monitors/{id}`: one, by public id or name.
@@ -115,9 +132,18 @@ pub(super) async fn monitor(
     // One that is left out may have lost its monitor to a file.
     let of_the_api = monitor.origin == MADE_OVER_THE_API;
     let made = web.made.borrow().find(caller.scope.0, DocumentKind::Monitor, &monitor.uid).filter(|_| of_the_api).cloned();
-    let Some(row) = made else { return Ok(Json(monitor).into_response()) };
-    let mut response = Json(Monitor { made: Some(made_object(&row)), ..monitor }).into_response();
-    response.headers_mut().insert(header::ETAG, etag(row.version));
+    let secret = monitor.push_token.is_some();
+    let mut response = match made {
+        None => Json(monitor).into_response(),
+        Some(row) => {
+            let mut response = Json(Monitor { made: Some(made_object(&row)), ..monitor }).into_response();
+            response.headers_mut().insert(header::ETAG, etag(row.version));
+            response
+        }
+    };
+    if secret {
+        response.extensions_mut().insert(ShowsASecret);
+    }
     Ok(response)
 }
 
@@ -126,7 +152,7 @@ pub(super) async fn whole_monitor(web: &Web, caller: &Caller, id: &str) -> Resul
     let view = own_monitor(web, caller, id).await?;
     // Whoever only reads must not be able to report in a job's name.
     let push_token = if caller.role >= Role::Operator { web.store.push_token(caller.scope, view.id).await? } else { None };
-    let mutes = mutes_of(&view, &in_force(web, caller).await?);
+    let mutes = mutes_of(&view.name, &view.labels, &view.kind, &in_force(web, caller).await?);
     Ok(Monitor { push_token, ..Monitor::of(view, mutes, true) })
 }
 
@@ -137,8 +163,8 @@ async fn in_force(web: &Web, caller: &Caller) -> Result<Vec<InForce>, ApiError> 
 }
 
 /// Those that mute the whole monitor; mutes of single rules are not among them.
-fn mutes_of(monitor: &MonitorView, held: &[InForce]) -> Vec<Mute> {
-    let subject = Subject { monitor: &monitor.name, labels: &monitor.labels, kind: &monitor.kind, rule: None, severity: None };
+fn mutes_of(monitor: &str, labels: &BTreeMap<String, String>, kind: &str, held: &[InForce]) -> Vec<Mute> {
+    let subject = Subject { monitor, labels, kind, rule: None, severity: None };
     held.iter().filter(|held| held.is_about(&subject)).map(Mute::of).collect()
 }
 

@@ -11,6 +11,7 @@ mod body;
 mod channels;
 mod dead_letters;
 mod documents;
+mod embedded;
 pub mod error;
 mod health;
 pub mod health_port;
@@ -18,6 +19,7 @@ mod incidents;
 mod metrics;
 mod nodes;
 mod openapi;
+mod packed;
 mod page;
 mod periods;
 mod process;
@@ -137,6 +139,7 @@ struct Shared {
     /// Ends long answers (live streams) at shutdown.
     stop: CancellationToken,
     streams: Arc<Semaphore>,
+    packers: Semaphore,
     push_limits: push::PushLimits,
     test_limits: channels::TestLimits,
     attempt_limits: documents::AttemptLimits,
@@ -238,6 +241,8 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/audit", GET, admin, get(audit::audit)),
         route("/api/v1/nodes", GET, viewer, get(nodes::nodes)),
         route("/api/v1/uptime", GET, viewer, get(uptime::uptime)),
+        route("/api/v1/bars", GET, viewer, get(uptime::bars)),
+        route("/api/v1/overview", GET, viewer, get(api::overview)),
         route("/api/v1/monitors", GET, viewer, get(api::monitors)),
         route("/api/v1/export", GET, admin, get(transfer::give)),
         route("/api/v1/import", POST, admin, post(transfer::take)),
@@ -285,6 +290,7 @@ pub fn router(given: WebState, stop: CancellationToken) -> Router {
         given,
         stop,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        packers: Semaphore::new(packed::PACKERS),
         push_limits: push::PushLimits::default(),
         test_limits: channels::TestLimits::default(),
         attempt_limits: documents::AttemptLimits::default(),
@@ -309,6 +315,7 @@ pub fn router(given: WebState, stop: CancellationToken) -> Router {
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the path does not take this method; see the Allow header")
         })
+        .layer(middleware::from_fn_with_state(web.clone(), packed::pack))
         .layer(middleware::from_fn(guard))
         .with_state(web)
 }

@@ -4,7 +4,7 @@
 //! `seconds`. A list is never null. Field order and names are held by the snapshots below.
 
 use crate::probe::Attempt;
-use crate::store::{BeatRow, LiveRow, MonitorView};
+use crate::store::{self, BeatRow, LiveRow, MonitorView};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -146,6 +146,56 @@ impl Monitor {
             push_token: None,
             made: None,
         }
+    }
+}
+
+/// Every monitor, in brief.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Overview {
+    /// By name; empty, never null.
+    pub items: Vec<MonitorBrief>,
+}
+
+/// A monitor with no more than a list of all of them needs. What is not there is empty, false, or not known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MonitorBrief {
+    /// Public id.
+    pub uid: String,
+    /// Unique in the tenant.
+    pub name: String,
+    /// `http`, `tcp`, …
+    pub kind: String,
+    /// What is watched, without credentials.
+    pub target: String,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Not watched for now; `health` is what was last true.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// `up`, `degraded`, `pending`, `down`, `unknown`.
+    pub health: String,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Why, while failing or blind: `dns_nxdomain`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Rules that flap: their incident goes on until they have been clear for their whole `flap_window`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flapping: Vec<String>,
+    /// What keeps its incidents from being told now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mutes: Vec<Mute>,
+}
+
+impl MonitorBrief {
+    /// Of a row and what mutes it.
+    pub fn of(brief: store::MonitorBrief, mutes: Vec<Mute>) -> Self {
+        let store::MonitorBrief { uid, name, kind, target, labels, paused, health, since, why, flapping } = brief;
+        Self { uid, name, kind, target, labels, paused, health: health.as_str().to_owned(), since: since.map(Time), why, flapping, mutes }
     }
 }
 
@@ -348,6 +398,33 @@ pub struct TroubledDay {
     pub down_seconds: f64,
     /// Nobody could look for so long.
     pub unknown_seconds: f64,
+}
+
+/// The days of all monitors, to be drawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Bars {
+    /// The beginning of the first day, in UTC.
+    pub from: Time,
+    /// Now: the last day is not over.
+    pub to: Time,
+    /// How many days.
+    pub days: i64,
+    /// Every monitor that was seen within them, by name.
+    pub items: Vec<MonitorBars>,
+}
+
+/// The days of one monitor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MonitorBars {
+    /// Unique in the tenant.
+    pub name: String,
+    /// Up among up and down, in per cent, cut to 4 decimals; null if neither is known.
+    pub uptime_percent: Option<f64>,
+    /// A letter for each day, of that part of it which was watched: `u` up, `s` down for up to 2 % of it, `d` down for longer, `x` nobody could
+    /// look for more than half of it, `n` not watched yet.
+    pub days: String,
 }
 
 /// A node that holds something.

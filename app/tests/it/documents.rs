@@ -4,7 +4,7 @@ use crate::support::app::{TestApp, until};
 use crate::support::postgres;
 use crate::support::servers::Server;
 use crate::support::store::TestStore;
-use crate::support::web::{Answer, call};
+use crate::support::web::{Answer, call, open};
 use crate::support::webhook;
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -121,6 +121,16 @@ async fn a_monitor_is_made_watched_changed_renamed_paused_and_removed() {
     let changed = ann.call(Method::PUT, &path, &[("if-match", &etag(&read))], body.to_string()).await;
     assert_eq!(changed.status, StatusCode::OK, "{}", changed.body);
     assert_ne!(etag(&changed), etag(&read));
+    // The same version, named as whoever has read it in gzip's form knows it.
+    let seen = open(ann.address, Method::GET, &path, Some(&ann.token), &[("accept-encoding", "gzip")], Bytes::new()).await;
+    let packed = seen.headers()["etag"].to_str().unwrap().to_owned();
+    assert_eq!(seen.headers()["content-encoding"], "gzip");
+    assert_eq!(packed, format!("\"{}-gzip\"", etag(&changed).trim_matches('"')));
+    let outdated = packed.replace(etag(&changed).trim_matches('"'), etag(&read).trim_matches('"'));
+    let late = ann.call(Method::PUT, &path, &[("if-match", &outdated)], body.to_string()).await;
+    assert_eq!((late.status, late.error_code().as_str()), (StatusCode::PRECONDITION_FAILED, "changed_meanwhile"));
+    let again = ann.call(Method::PUT, &path, &[("if-match", &packed)], body.to_string()).await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.body);
     let late = ann.call(Method::PUT, &path, &[("if-match", &etag(&read))], body.to_string()).await;
     assert_eq!((late.status, late.error_code().as_str()), (StatusCode::PRECONDITION_FAILED, "changed_meanwhile"));
     let stored = app.store.documents().await.unwrap().rows.remove(0);

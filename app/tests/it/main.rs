@@ -28,6 +28,7 @@ mod metrics;
 mod nodes;
 mod nodes_faults;
 mod oidc;
+mod packed;
 mod page;
 mod phases;
 mod probe_icmp;

@@ -1,11 +1,14 @@
 //! The page: that its files are served as a browser needs them, and what the API answers for it alone.
 
+use crate::alerting_api::silenced;
 use crate::store_contract::world;
 use crate::support::web::{TestWeb, call, open};
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::json;
+use std::io::Read as _;
 use watchkeeper::store::{Beside, IntervalRow, Mandate, TenantObjects, TenantScope};
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper_core::Dur;
@@ -53,7 +56,11 @@ async fn the_page_and_its_files_are_sent_small_safe_and_once() {
         let known = web.call(Method::GET, &path, None, &[("if-none-match", headers[header::ETAG].to_str().unwrap())], Bytes::new()).await;
         assert_eq!(known.status, StatusCode::NOT_MODIFIED);
         let plain = web.call(Method::GET, &path, None, &[("accept-encoding", "identity")], Bytes::new()).await;
-        assert_eq!((plain.status, plain.error_code().as_str()), (StatusCode::NOT_ACCEPTABLE, "not_acceptable"));
+        let mut unpacked = String::new();
+        GzDecoder::new(&*body).read_to_string(&mut unpacked).unwrap();
+        assert!(plain.status == StatusCode::OK && plain.body == unpacked, "{path} is unpacked for whoever does not take it packed");
+        assert_eq!(plain.headers.get(header::CONTENT_ENCODING), None);
+        assert_ne!(plain.headers[header::ETAG], headers[header::ETAG], "{path}: another form has another tag");
     }
     assert!(sent < 100_000, "the first sight of the page costs {sent} bytes");
     for absent in ["/assets/x.js", "/assets/index.html", "/index.html", "/assets/..%2findex.html"] {
@@ -87,6 +94,76 @@ async fn the_days_of_all_monitors_come_in_one_answer() {
     for bad in ["days=0", "days=367", "days=x", "day=1"] {
         assert_eq!(web.get(&format!("/api/v1/uptime?{bad}")).await.status, StatusCode::BAD_REQUEST, "{bad}");
     }
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn the_past_of_all_monitors_is_a_letter_for_each_day() {
+    let mut web = TestWeb::start().await;
+    let now = web.clock.now();
+    let today = now - Dur(now.0.rem_euclid(86_400_000_000));
+    let (shop, api) = (web.world.shop, web.world.api);
+    // Two days ago from noon on, down for a minute; the day before yesterday is the first.
+    let noon = today - Dur::secs(43_200 + 86_400);
+    for (start, health) in [(noon, Health::Up), (noon + Dur::secs(60), Health::Down), (noon + Dur::secs(120), Health::Up)] {
+        let mut decision = web.world.decision(shop);
+        decision.interval = Some(IntervalRow { start, health });
+        web.world.commit_decisions(vec![decision]).await;
+    }
+    for (start, health) in [(noon, Health::Up), (today - Dur::secs(7_200), Health::Down), (today, Health::Unknown)] {
+        let mut decision = web.world.decision(api);
+        decision.interval = Some(IntervalRow { start, health });
+        web.world.commit_decisions(vec![decision]).await;
+    }
+    let answer = web.get("/api/v1/bars?days=4").await.json();
+    let bars = |name: &str| answer["items"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap()["days"].clone();
+    assert_eq!((bars("shop"), bars("api")), (json!("nsuu"), json!("nudx")), "{answer}");
+    let exact = web.get("/api/v1/uptime?days=4&monitor=shop").await.json();
+    assert_eq!(exact["items"].as_array().unwrap().len(), 1, "{exact}");
+    assert_eq!(exact["items"][0]["troubled"], json!([{ "nth": 1, "down_seconds": 60.0, "unknown_seconds": 0.0 }]));
+    let percent = answer["items"].as_array().unwrap().iter().find(|one| one["name"] == "shop").unwrap()["uptime_percent"].clone();
+    assert_eq!(percent, exact["items"][0]["uptime_percent"]);
+    assert_eq!(web.get("/api/v1/bars").await.json()["items"][0]["days"].as_str().unwrap().len(), 90);
+    assert_eq!(web.get_as("/api/v1/bars", &web.foreign).await.json()["items"], json!([]));
+    assert_eq!(web.get_as("/api/v1/uptime?monitor=api", &web.foreign).await.status, StatusCode::NOT_FOUND);
+    for bad in ["days=0", "days=367", "days=x", "monitor=shop"] {
+        assert_eq!(web.get(&format!("/api/v1/bars?{bad}")).await.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn all_monitors_come_in_brief_and_say_what_the_list_says() {
+    let web = TestWeb::start().await;
+    let many = (0..700).map(|nth| world::monitor(&format!("many-{nth:03}"))).collect();
+    let objects = TenantObjects { tenant: "acme".into(), monitors: many, ..TenantObjects::default() };
+    web.world.store().apply("many", "hash-many", &[objects], Mandate::Alone, Beside::default(), web.clock.now()).await.unwrap();
+    silenced(&web).await;
+    let mut listed = vec![];
+    let mut next = String::new();
+    loop {
+        let page = web.get(&format!("/api/v1/monitors?limit=500{next}")).await.json();
+        listed.extend(page["items"].as_array().unwrap().clone());
+        let Some(after) = page["next"].as_str() else { break };
+        next = format!("&after={after}");
+    }
+    let overview = web.get("/api/v1/overview").await.json();
+    let briefs = overview["items"].as_array().unwrap();
+    assert_eq!((briefs.len(), listed.len()), (703, 703));
+    let mut muted = 0;
+    for (brief, whole) in briefs.iter().zip(&listed) {
+        for (key, value) in brief.as_object().unwrap() {
+            assert_eq!(value, &whole[key], "{key} of {brief}");
+        }
+        // What is left out is empty, false, or not known.
+        for key in ["labels", "paused", "since", "why", "flapping", "mutes", "health", "target"] {
+            let nothing = [json!({}), json!(false), json!(null), json!([])];
+            assert!(brief.get(key).is_some() || nothing.contains(&whole[key]), "{key} of {whole}");
+        }
+        muted += usize::from(brief.get("mutes").is_some());
+    }
+    assert!(muted > 0, "a silence is seen in brief");
+    assert!(web.get_as("/api/v1/overview", &web.foreign).await.json()["items"].as_array().unwrap().len() < 5);
     web.stop().await;
 }
 

@@ -710,6 +710,17 @@ async fn a_page_answers_heads_and_no_other_methods() {
     let site = Site::start(&format!("{ONE}    status_pages: [ {{ name: public }} ]\n")).await;
     let head = open(site.web.address, Method::HEAD, "/status/public", None, &[], Bytes::new()).await;
     assert_eq!((head.status(), head.headers().contains_key(header::ETAG)), (StatusCode::OK, true));
+    // Packed it is another representation with another tag; each is known again by its own.
+    let plain = head.headers()[header::ETAG].to_str().unwrap().to_owned();
+    let packed = open(site.web.address, Method::GET, "/status/public", None, &[("accept-encoding", "gzip")], Bytes::new()).await;
+    let tag = packed.headers()[header::ETAG].to_str().unwrap().to_owned();
+    assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
+    assert_eq!(tag, format!("\"{}-gzip\"", plain.trim_matches('"')));
+    for known in [&tag, &plain] {
+        let again = site.get_with("/status/public", &[("accept-encoding", "gzip"), ("if-none-match", known)]).await;
+        assert_eq!((again.status, again.headers[header::ETAG].to_str().unwrap()), (StatusCode::NOT_MODIFIED, known.as_str()));
+        assert!(again.headers.get_all(header::VARY).iter().any(|vary| vary == "accept-encoding"));
+    }
     for method in [Method::POST, Method::PUT, Method::DELETE] {
         let answer = site.web.call(method.clone(), "/status/public", None, &[], Bytes::new()).await;
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method}");

@@ -1,4 +1,4 @@
-import type { Page, Problem } from './types';
+import type { Problem } from './types';
 
 const KEY = 'watchkeeper.token';
 const PERSON = 'watchkeeper.person';
@@ -82,19 +82,5 @@ export const post = <T>(path: string, body: unknown = {}) => ask<T>('POST', path
 export const put = <T>(path: string, body: unknown) => ask<T>('PUT', path, body);
 export const patch = <T>(path: string, body: unknown) => ask<T>('PATCH', path, body);
 export const end = <T>(path: string) => ask<T>('DELETE', path);
-
-/** Every page of a list, one after the other; `told` hears of each, so that the first can be shown before the last is there. */
-export async function all<T>(path: string, told: (items: T[]) => void = () => {}): Promise<T[]> {
-  const found: T[] = [];
-  let next: string | null = null;
-  do {
-    const after: string = next === null ? '' : `&after=${encodeURIComponent(next)}`;
-    const page: Page<T> = await get<Page<T>>(`${path}?limit=500${after}`);
-    found.push(...page.items);
-    next = page.next;
-    told(found);
-  } while (next !== null);
-  return found;
-}
 
 export const say = (error: unknown) => (error instanceof Error ? error.message : String(error));

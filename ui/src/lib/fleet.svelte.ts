@@ -1,6 +1,6 @@
-import { all, get } from './api';
+import { get } from './api';
 import { live, type LiveEvent } from './live.svelte';
-import type { Days, Health, Incident, Metrics, Monitor, Page, Ready, Uptime } from './types';
+import type { Bars, Brief, Health, Incident, Metrics, MonitorBars, Overview, Page, Ready } from './types';
 
 /** While the stream is gone, lists are read this often instead. */
 const POLL_MS = 10_000;
@@ -18,17 +18,18 @@ const RECENT_MS = 30_000;
 export type Shown = Health | 'paused' | 'maintenance';
 
 /** What stands in the place of the health while it is hidden. */
-export function shown(monitor: Monitor): Shown {
+export function shown(monitor: Brief): Shown {
   if (monitor.paused) return 'paused';
   return monitor.health !== 'up' && monitor.mutes.some((mute) => mute.by === 'maintenance') ? 'maintenance' : monitor.health;
 }
 
 /** All monitors, what is wrong now, and the bars: read once, then kept current by the stream. */
 class Fleet {
-  monitors = $state.raw<Monitor[]>([]);
+  monitors = $state.raw<Brief[]>([]);
   open = $state.raw<Incident[]>([]);
-  uptime = $state.raw<Uptime | null>(null);
-  days = $state.raw<Map<string, Days>>(new Map());
+  bars = $state.raw<Bars | null>(null);
+  /** The bars of each, by name. */
+  days = $state.raw<Map<string, MonitorBars>>(new Map());
   ready = $state.raw<Ready | null>(null);
   loaded = $state(false);
   /** When the lists were last known to be true. */
@@ -36,9 +37,9 @@ class Fleet {
   recent = $state.raw<Map<string, { metrics: Metrics | null; at: number }>>(new Map());
   /** Whether there are more open incidents than were read. */
   more = $state(false);
-  #byUid = new Map<string, Monitor>();
+  #byUid = new Map<string, Brief>();
   /** What the stream said since the lists were last asked for: an answer under way may be older. */
-  #heard = new Map<string, Pick<Monitor, 'health' | 'since' | 'why'>>();
+  #heard = new Map<string, Pick<Brief, 'health' | 'since' | 'why'>>();
   #flush = 0;
   #incidents = 0;
   /** An answer that a later question has overtaken is dropped. */
@@ -92,20 +93,18 @@ class Fleet {
     return this.#reading;
   }
 
-  /** What is wrong comes first, also on the wire. */
+  /** What is wrong comes first, also on the wire; then all monitors, which can be looked through before their past is there. */
   async #read() {
     this.#heard.clear();
     try {
-      await Promise.all([this.readOpen(), this.#readReady()]);
-      const monitors = await all<Monitor>('monitors', (items) => {
-        if (!this.loaded) this.#set(items);
-      });
-      this.#set(monitors);
+      const [, , overview] = await Promise.all([this.readOpen(), this.#readReady(), get<Overview>('overview')]);
+      const nothing = { labels: {}, paused: false, since: null, why: null, flapping: [], mutes: [] };
+      this.#set(overview.items.map((brief) => ({ ...nothing, ...brief })));
       this.loaded = true;
       this.asOf = Date.now();
-      const uptime = await get<Uptime>('uptime');
-      this.days = new Map(uptime.items.map((days) => [days.uid, days]));
-      this.uptime = uptime;
+      const bars = await get<Bars>('bars');
+      this.days = new Map(bars.items.map((one) => [one.name, one]));
+      this.bars = bars;
     } catch {
       // The line at the top says that nothing is heard; the next turn tries again.
     }
@@ -115,7 +114,7 @@ class Fleet {
     return this.monitors.find((monitor) => monitor.uid === uidOrName) ?? this.monitors.find((monitor) => monitor.name === uidOrName);
   }
 
-  #set(monitors: Monitor[]) {
+  #set(monitors: Brief[]) {
     this.monitors = monitors.map((monitor) => {
       const heard = this.#heard.get(monitor.uid);
       return heard && (heard.since ?? '') > (monitor.since ?? '') ? { ...monitor, ...heard } : monitor;

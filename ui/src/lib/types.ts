@@ -62,7 +62,8 @@ export interface Heartbeat {
   detail?: Attempt;
 }
 
-export interface Monitor {
+/** What the list of all monitors knows of one. */
+export interface Brief {
   uid: string;
   name: string;
   kind: string;
@@ -72,9 +73,17 @@ export interface Monitor {
   health: Health;
   since: string | null;
   why: string | null;
-  flapping?: string[];
-  last: Heartbeat | null;
+  flapping: string[];
   mutes: Mute[];
+}
+
+/** All of them; what is not there is empty, false, or not known. */
+export interface Overview {
+  items: (Pick<Brief, 'uid' | 'name' | 'kind' | 'target' | 'health'> & Partial<Brief>)[];
+}
+
+export interface Monitor extends Brief {
+  last: Heartbeat | null;
   origin: string;
   created_at: string;
   config?: unknown;
@@ -135,6 +144,20 @@ export interface Uptime {
   to: string;
   days: number;
   items: Days[];
+}
+
+export interface MonitorBars {
+  name: string;
+  uptime_percent: number | null;
+  /** A letter for each day: up, short outage, down, x not known, not watched. */
+  days: string;
+}
+
+export interface Bars {
+  from: string;
+  to: string;
+  days: number;
+  items: MonitorBars[];
 }
 
 export interface Notice {

@@ -28,9 +28,9 @@ use super::marked::Marked;
 use super::rows::Sql;
 use super::{
     Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, Committed, DeadLetter, Deferred, Documents, DueNotice, Fence, Glance,
-    GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorDays,
-    MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError, StoredState,
-    TenantObjects, TenantScope, WordWrite,
+    GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorBrief,
+    MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError,
+    StoredState, TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgPoolOptions};
@@ -328,6 +328,10 @@ impl Store for PostgresStore {
         read!(self, "listing monitors", |tx| read::monitors(tx, scope, after, limit))
     }
 
+    async fn briefs(&self, scope: TenantScope) -> Result<Vec<MonitorBrief>> {
+        read!(self, "listing all monitors in brief", |tx| read::briefs(tx, scope))
+    }
+
     async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>> {
         read!(self, "reading a monitor", |tx| read::monitor(tx, scope, uid_or_name))
     }
@@ -358,8 +362,8 @@ impl Store for PostgresStore {
         read!(self, "reading state times", |tx| read::state_times(tx, scope, monitor, from, to))
     }
 
-    async fn days(&self, scope: TenantScope, from: Micros, to: Micros) -> Result<Vec<MonitorDays>> {
-        read!(self, "reading days", |tx| read::days(tx, scope, None, from, to))
+    async fn days(&self, scope: TenantScope, only: Option<MonitorId>, from: Micros, to: Micros) -> Result<Vec<MonitorDays>> {
+        read!(self, "reading days", |tx| read::days(tx, scope, only.as_ref().map(std::slice::from_ref), from, to))
     }
 
     async fn glance(&self, scope: TenantScope, monitors: &[MonitorId], span: GlanceSpan) -> Result<Glance> {

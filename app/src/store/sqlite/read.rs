@@ -4,8 +4,8 @@ use super::super::flat::HOUR;
 use super::super::history::{self, Cover, Days, RawCount, Rollup};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
-    BeatRow, Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorDays, MonitorView, PAGE_MAX, StateTimes,
-    TenantScope,
+    BeatRow, Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorBrief, MonitorDays, MonitorView, PAGE_MAX,
+    StateTimes, TenantScope,
 };
 use super::belong::list;
 use futures_util::TryStreamExt;
@@ -52,6 +52,20 @@ pub(super) async fn monitors(tx: &mut SqliteConnection, scope: TenantScope, afte
     .await?;
     let views = rows.iter().map(rows::monitor).collect::<Sql<Vec<_>>>()?;
     with_newest(tx, views).await
+}
+
+pub(super) async fn briefs(tx: &mut SqliteConnection, scope: TenantScope) -> Sql<Vec<MonitorBrief>> {
+    let mut rows = query(
+        "SELECT m.uid, m.name, m.kind, m.target, m.labels, m.paused, v.health, v.since, v.why, CASE WHEN v.fold LIKE '%\"flap\":%' THEN v.fold END
+         FROM wk_monitor m LEFT JOIN wk_verdict v ON v.monitor_id = m.id WHERE m.tenant_id = $1 AND m.retired_at IS NULL ORDER BY m.name",
+    )
+    .bind(scope.0.0)
+    .fetch(&mut *tx);
+    let mut briefs = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        briefs.push(rows::brief(&row)?);
+    }
+    Ok(briefs)
 }
 
 pub(super) async fn monitor(tx: &mut SqliteConnection, scope: TenantScope, uid_or_name: &str) -> Sql<Option<MonitorView>> {
@@ -264,35 +278,35 @@ pub(super) async fn state_times(
     Ok(history::state_times(from, to, intervals.into_iter()))
 }
 
-/// Of those monitors alone (ids as JSON), if any are named.
+/// Of those monitors alone, if any are named.
 pub(super) async fn days(
     tx: &mut SqliteConnection,
     scope: TenantScope,
-    only: Option<&str>,
+    only: Option<&[MonitorId]>,
     from: Micros,
     to: Micros,
 ) -> Sql<Vec<MonitorDays>> {
     let mut rows = query(
-        "SELECT m.uid, i.start, i.end_at, i.state FROM wk_monitor m JOIN wk_interval i ON i.monitor_id = m.id
-         WHERE m.tenant_id = $1 AND m.retired_at IS NULL AND ($4 IS NULL OR m.id IN (SELECT value FROM json_each($4)))
-           AND i.start < $3 AND i.start >= COALESCE(
-             (SELECT start FROM wk_interval x WHERE x.monitor_id = m.id AND x.start <= $2 ORDER BY x.start DESC LIMIT 1 OFFSET 1), 0)
-         ORDER BY m.id, i.start",
+        "SELECT m.uid, m.name, (SELECT group_concat(i.start) || ' ' || group_concat(coalesce(i.end_at, '')) || ' ' || group_concat(i.state) FROM wk_interval i
+             WHERE i.monitor_id = m.id AND i.start < $3 AND i.start >= coalesce(
+                 (SELECT x.start FROM wk_interval x WHERE x.monitor_id = m.id AND x.start <= $2 ORDER BY x.start DESC LIMIT 1 OFFSET 1), 0))
+         FROM wk_monitor m
+         WHERE m.tenant_id = $1 AND m.retired_at IS NULL AND ($4 IS NULL OR m.id IN (SELECT value FROM json_each($4)))",
     )
     .bind(scope.0.0)
     .bind(from.0)
     .bind(to.0)
-    .bind(only)
+    .bind(only.map(|only| list(&only.iter().map(|monitor| monitor.0).collect::<Vec<_>>())))
     .fetch(&mut *tx);
     let mut days = Days::new(from, to);
     while let Some(row) = rows.try_next().await? {
-        days.add(&row.text(0)?, row.int(1)?, row.maybe_int(2)?, row.int(3)?);
+        days.read(&row)?;
     }
     Ok(days.finish())
 }
 
-pub(super) async fn glance(tx: &mut SqliteConnection, scope: TenantScope, monitors: &[MonitorId], span: GlanceSpan) -> Sql<Glance> {
-    let ids = list(&monitors.iter().map(|monitor| monitor.0).collect::<Vec<_>>());
+pub(super) async fn glance(tx: &mut SqliteConnection, scope: TenantScope, only: &[MonitorId], span: GlanceSpan) -> Sql<Glance> {
+    let ids = list(&only.iter().map(|monitor| monitor.0).collect::<Vec<_>>());
     let rows = query(concat!(
         monitor_columns!(),
         " WHERE m.tenant_id = $1 AND m.retired_at IS NULL AND m.id IN (SELECT value FROM json_each($2))"
@@ -302,8 +316,8 @@ pub(super) async fn glance(tx: &mut SqliteConnection, scope: TenantScope, monito
     .fetch_all(&mut *tx)
     .await?;
     let monitors = with_newest(tx, rows.iter().map(rows::monitor).collect::<Sql<_>>()?).await?;
-    let days = days(tx, scope, Some(&ids), span.days_from, span.to).await?;
-    let recent = self::days(tx, scope, Some(&ids), span.recent_from, span.to).await?;
+    let days = days(tx, scope, Some(only), span.days_from, span.to).await?;
+    let recent = self::days(tx, scope, Some(only), span.recent_from, span.to).await?;
     let rows = query(concat!(
         incident_columns!(),
         " WHERE i.tenant_id = $1 AND i.monitor_id IN (SELECT value FROM json_each($2)) AND (i.resolved_at IS NULL OR i.resolved_at >= $3)

@@ -11,9 +11,6 @@ use crate::channel::words::fill;
 use crate::config::PageMessage;
 use watchkeeper_core::{Dur, Micros};
 
-/// What it looks like.
-pub(super) const STYLE: &str = include_str!("page.css");
-
 /// Days with outages that are written out below a monitor. More make the page long; the bars show all.
 const DAYS_LISTED_MAX: usize = 10;
 

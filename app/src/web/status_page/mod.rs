@@ -24,8 +24,9 @@ pub(super) use statuspage::{PageStatus, PageSummary};
 
 use super::Web;
 use super::api::Segment;
+use super::embedded::{File, always, has};
 use super::error::ApiError;
-use super::page::{self, has};
+use super::page;
 use super::serve::Peer;
 use crate::channel::Language;
 use crate::spec::OwnedPage;
@@ -41,7 +42,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use view::{Members, View};
 use watchkeeper_core::{Dur, Micros};
 use words::Words;
@@ -64,8 +65,10 @@ const CACHED_BY_NOBODY: &str = "private, no-cache";
 /// Nothing but our one style, and nobody's frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The style's `ETag`; its digits are the style's address, so that what was once loaded is never asked for again.
-static STYLE_TAG: LazyLock<String> = LazyLock::new(|| tag_of(html::STYLE.as_bytes()));
+/// What pages look like. The digits of its `ETag` are part of its address, so that what was once loaded is never asked for again.
+fn style() -> &'static File {
+    always("status.css")
+}
 
 /// What is kept between requests.
 #[derive(Default)]
@@ -229,7 +232,7 @@ async fn read(web: &Web, page: &Arc<OwnedPage>, now: Micros) -> Result<Arc<Shown
     let glance = web.store.glance(TenantScope(page.tenant), &ids, view::span(&page.config, now)).await?;
     let mutes = web.store.mutes(page.tenant, now).await?;
     let view = View::of(&page.config, &members, &glance, &mutes, now);
-    let html = Bytes::from(html::page(&view, STYLE_TAG.trim_matches('"')));
+    let html = Bytes::from(html::page(&view, style().tag.trim_matches('"')));
     Ok(Arc::new(Shown { of: page.clone(), tag: tag_of(&html), view, html }))
 }
 
@@ -245,8 +248,7 @@ pub(super) async fn root(State(web): State<Web>, visitor: Visitor) -> Response {
 
 /// `GET /status.css`: what pages look like.
 pub(super) async fn stylesheet(visitor: Visitor) -> Response {
-    let kind = "text/css; charset=utf-8";
-    answer(Bytes::from_static(html::STYLE.as_bytes()), &STYLE_TAG, kind, "public, max-age=31536000, immutable", &visitor)
+    style().send(&visitor.headers, "public, max-age=31536000, immutable")
 }
 
 /// `GET /status/{page}`: the page; with `.json` behind its name, the same for programs.
@@ -414,7 +416,7 @@ impl Refusal {
             Self::Guessing(language, _) => (*language, Words::of(*language).too_many, Words::of(*language).too_many_text),
             Self::NotNow(language) => (*language, Words::of(*language).not_now, Words::of(*language).not_now_text),
         };
-        html::instead(language, title, text, STYLE_TAG.trim_matches('"'))
+        html::instead(language, title, text, style().tag.trim_matches('"'))
     }
 
     /// For programs.

@@ -4,7 +4,8 @@
 //! window or a person. What forms the answers (`html`, `feed`, `json`, `kuma`, `statuspage`) sees only this.
 
 use super::super::periods::uptime_percent;
-use super::super::uptime::first_day;
+pub(super) use super::super::uptime::Day;
+use super::super::uptime::{day, first_day};
 use crate::channel::Language;
 use crate::config::{PAGE_MONITORS_MAX, PageGroup, PageMessage, StatusPageConfig};
 use crate::foreign::on_one_line;
@@ -29,9 +30,6 @@ pub(super) const AHEAD: Dur = Dur::secs(14 * 86_400);
 pub(super) const LISTED_MAX: usize = 20;
 
 const DAY: i64 = 86_400_000_000;
-
-/// Down for more than this part of a day, and the day was bad.
-const BAD: f64 = 0.02;
 
 /// How a monitor is, for strangers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +59,6 @@ pub(super) enum Overall {
 pub(super) enum Impact {
     Outage,
     Slow,
-}
-
-/// What a day was like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Day {
-    None,
-    Unknown,
-    Up,
-    Short,
-    Down,
 }
 
 /// Everything that a page shows.
@@ -349,27 +337,6 @@ impl Facts<'_> {
     }
 }
 
-/// What a day was like, as far as it was watched: neither before the first known state, nor what is still to come.
-fn day(known: &MonitorDays, nth: i64, from: Micros, now: Micros) -> Day {
-    let Some(since) = known.known_since else { return Day::None };
-    let start = from + Dur(DAY * nth);
-    let watched = ((start + Dur(DAY)).min(now) - start.max(since)).0;
-    if watched <= 0 {
-        return Day::None;
-    }
-    let Some(times) = known.troubled.get(&nth) else { return Day::Up };
-    let part = |length: Dur| length.0 as f64 / watched as f64;
-    if part(times.down) > BAD {
-        Day::Down
-    } else if times.down > Dur::ZERO {
-        Day::Short
-    } else if part(times.unknown) > 0.5 {
-        Day::Unknown
-    } else {
-        Day::Up
-    }
-}
-
 /// Days with outages, newest first.
 fn outages(known: &MonitorDays) -> Vec<(i64, Dur)> {
     known.troubled.iter().rev().filter(|(_, times)| times.down > Dur::ZERO).map(|(nth, times)| (*nth, times.down)).collect()
@@ -479,6 +446,7 @@ mod tests {
         let times = |down, unknown| StateTimes { up: Dur::ZERO, down: Dur(down), unknown: Dur(unknown) };
         MonitorDays {
             uid: "m".to_owned(),
+            name: "m".to_owned(),
             known_since: Some(Micros(known_since)),
             times: StateTimes::default(),
             troubled: troubled.iter().map(|(nth, down, unknown)| (*nth, times(*down, *unknown))).collect(),

@@ -248,7 +248,7 @@ async fn the_days_of_all_monitors_say_what_the_times_of_each_say() {
         let (from, to) = (T0, sec(3 * DAY_S + 50));
         let uid = async |monitor: &str| w.store().monitor(w.acme(), monitor).await.unwrap().unwrap().uid;
         let (shop, api) = (uid("shop").await, uid("api").await);
-        let days = w.store().days(w.acme(), from, to).await.unwrap();
+        let days = w.store().days(w.acme(), None, from, to).await.unwrap();
         let of = |uid: &str| days.iter().find(|monitor| monitor.uid == uid).unwrap();
         let down = |seconds| StateTimes { down: Dur::secs(seconds), ..StateTimes::default() };
         let unknown = StateTimes { unknown: Dur::secs(50), ..StateTimes::default() };
@@ -257,8 +257,10 @@ async fn the_days_of_all_monitors_say_what_the_times_of_each_say() {
         for (monitor, uid) in [(w.shop, &shop), (w.api, &api)] {
             assert_eq!(of(uid).times, w.store().state_times(w.acme(), monitor, from, to).await.unwrap());
         }
-        assert_eq!(days.len(), 2);
-        assert_eq!(w.store().days(w.zenith(), from, to).await.unwrap(), [], "another tenant's are not among them");
+        assert_eq!(days.iter().map(|monitor| monitor.name.as_str()).collect::<Vec<_>>(), ["api", "shop"], "by name");
+        let alone = w.store().days(w.acme(), Some(w.shop), from, to).await.unwrap();
+        assert_eq!(alone, [of(&shop).clone()], "of one alone it is the same");
+        assert_eq!(w.store().days(w.zenith(), None, from, to).await.unwrap(), [], "another tenant's are not among them");
     })
     .await;
 }

@@ -5,7 +5,8 @@ use crate::support::store::each_store;
 use watchkeeper::store::*;
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::rule::{RuleKey, Severity};
-use watchkeeper_core::{Dur, Outcome, Reason};
+use watchkeeper_core::verdict::{Flap, RuleState, Standing, Verdict};
+use watchkeeper_core::{Dur, IncidentId, Outcome, Reason};
 
 #[tokio::test]
 async fn the_wrong_tenant_sees_nothing() {
@@ -24,6 +25,8 @@ async fn the_wrong_tenant_sees_nothing() {
         assert_eq!(s.heartbeats(w.acme(), w.shop, LATER, 10).await.unwrap().len(), 2);
         assert!(!s.metrics(w.acme(), w.shop, None, T0, sec(9_000), Dur::secs(3_600)).await.unwrap().is_empty());
         assert_ne!(s.state_times(w.acme(), w.shop, T0, sec(60)).await.unwrap().down, Dur::ZERO);
+        assert_eq!(s.days(w.acme(), Some(w.shop), T0, sec(60)).await.unwrap().len(), 1);
+        assert!(s.briefs(w.acme()).await.unwrap().iter().any(|m| m.uid == shop.uid));
         assert!(s.monitor(w.acme(), &shop.uid).await.unwrap().is_some());
         let all = IncidentFilter { limit: 10, ..IncidentFilter::default() };
         let of_shop = IncidentFilter { monitor_uid: Some(shop.uid.clone()), ..all.clone() };
@@ -39,6 +42,9 @@ async fn the_wrong_tenant_sees_nothing() {
         // … and none for anybody else, not even for one who knows the ids.
         for scope in [w.zenith(), TenantScope(watchkeeper_core::TenantId(987_654))] {
             assert!(s.monitors(scope, None, 10).await.unwrap().iter().all(|m| m.id != w.shop && m.name != "api"));
+            assert!(s.briefs(scope).await.unwrap().iter().all(|m| m.uid != shop.uid && m.name != "api"));
+            assert!(s.days(scope, None, T0, sec(60)).await.unwrap().is_empty());
+            assert!(s.days(scope, Some(w.shop), T0, sec(60)).await.unwrap().is_empty());
             assert_eq!(s.monitor(scope, &shop.uid).await.unwrap(), None);
             assert!(s.monitor(scope, "shop").await.unwrap().is_none_or(|m| m.id == w.other_shop));
             assert_eq!(s.monitor(scope, "api").await.unwrap(), None);
@@ -83,12 +89,7 @@ async fn a_monitor_shows_its_newest_heartbeat_and_its_verdict() {
         let mut w = World::new(t).await;
         let newest = w.beat(w.shop, sec(20), Outcome::Down(Reason::DnsNxdomain));
         w.commit_beats(vec![newest.clone(), w.beat(w.shop, sec(10), Outcome::Up)]).await;
-        let verdict = watchkeeper_core::verdict::Verdict {
-            health: Health::Down,
-            since: sec(20),
-            reason: Some(Reason::DnsNxdomain),
-            ..watchkeeper_core::verdict::Verdict::default()
-        };
+        let verdict = Verdict { health: Health::Down, since: sec(20), reason: Some(Reason::DnsNxdomain), ..Verdict::default() };
         let decision = Decision { verdict: Some(VerdictRow { verdict, wake: None }), ..w.decision(w.shop) };
         w.commit_decisions(vec![decision]).await;
         for moved in [false, true] {
@@ -100,8 +101,59 @@ async fn a_monitor_shows_its_newest_heartbeat_and_its_verdict() {
             assert_eq!((shop.health, shop.since, shop.why.as_deref()), (Health::Down, Some(sec(20)), Some("dns_nxdomain")));
             let listed = w.store().monitors(w.acme(), None, 10).await.unwrap();
             assert_eq!(listed.iter().find(|m| m.name == "shop"), Some(&shop), "lists show the same");
+            let briefs: Vec<MonitorBrief> = listed.into_iter().map(in_brief).collect();
+            assert_eq!(w.store().briefs(w.acme()).await.unwrap(), briefs, "and in brief no less of it");
             assert_eq!(w.store().monitor(w.acme(), &shop.uid).await.unwrap(), Some(shop));
         }
+    })
+    .await;
+}
+
+/// What there is in brief of a monitor of a list.
+fn in_brief(view: MonitorView) -> MonitorBrief {
+    let MonitorView {
+        id: _,
+        uid,
+        name,
+        kind,
+        target,
+        labels,
+        paused,
+        origin: _,
+        config: _,
+        health,
+        since,
+        why,
+        flapping,
+        created_at: _,
+        last: _,
+    } = view;
+    MonitorBrief { uid, name, kind, target, labels, paused, health, since, why, flapping }
+}
+
+#[tokio::test]
+async fn what_flaps_is_named_in_brief_too() {
+    each_store(|t| async move {
+        let mut w = World::new(t).await;
+        for (monitor, flap) in [(w.shop, Some(Flap::Clear(sec(8)))), (w.api, None)] {
+            let standing = Standing {
+                incident: IncidentId(1),
+                told: Vec::new().into(),
+                opened_at: sec(5),
+                words: 1,
+                acknowledged: false,
+                step: 0,
+                remind_at: None,
+                flap,
+            };
+            let rules = [(RuleKey::new("down"), RuleState::Open(standing))].into_iter().collect();
+            let verdict = Verdict { health: Health::Down, since: sec(5), rules, ..Verdict::default() };
+            let decision = Decision { verdict: Some(VerdictRow { verdict, wake: None }), ..w.decision(monitor) };
+            w.commit_decisions(vec![decision]).await;
+        }
+        let briefs = w.store().briefs(w.acme()).await.unwrap();
+        let flapping: Vec<_> = briefs.iter().map(|brief| (brief.name.as_str(), brief.flapping.join(" "))).collect();
+        assert_eq!(flapping, [("api", String::new()), ("shop", "down".to_owned())]);
     })
     .await;
 }
@@ -176,7 +228,7 @@ async fn a_glance_is_of_its_monitors_alone_and_of_the_tenants() {
         assert_eq!(glance.monitors, std::slice::from_ref(&shop));
         assert_eq!(glance.monitors[0].last.as_ref(), Some(&beat));
         assert_eq!(glance.incidents.iter().map(|one| one.uid.as_str()).collect::<Vec<_>>(), [lasts.as_str(), over_uid.as_str()]);
-        let all = w.store().days(w.acme(), span.days_from, span.to).await.unwrap();
+        let all = w.store().days(w.acme(), None, span.days_from, span.to).await.unwrap();
         assert_eq!((all.len(), glance.days.len()), (2, 1));
         assert!(all.contains(&glance.days[0]) && glance.days[0].uid == shop.uid);
         assert_eq!((glance.recent[0].times.up, glance.recent[0].times.down), (Dur::secs(5_000), Dur::secs(1_400)));

@@ -313,6 +313,10 @@ impl Store for ScriptedStore {
         self.script.around("monitors", self.inner.monitors(scope, after, limit)).await
     }
 
+    async fn briefs(&self, scope: TenantScope) -> Result<Vec<MonitorBrief>> {
+        self.script.around("briefs", self.inner.briefs(scope)).await
+    }
+
     async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>> {
         self.script.around("monitor", self.inner.monitor(scope, uid_or_name)).await
     }
@@ -343,8 +347,8 @@ impl Store for ScriptedStore {
         self.script.around("state_times", self.inner.state_times(scope, monitor, from, to)).await
     }
 
-    async fn days(&self, scope: TenantScope, from: Micros, to: Micros) -> Result<Vec<MonitorDays>> {
-        self.script.around("days", self.inner.days(scope, from, to)).await
+    async fn days(&self, scope: TenantScope, only: Option<MonitorId>, from: Micros, to: Micros) -> Result<Vec<MonitorDays>> {
+        self.script.around("days", self.inner.days(scope, only, from, to)).await
     }
 
     async fn glance(&self, scope: TenantScope, monitors: &[MonitorId], span: GlanceSpan) -> Result<Glance> {
