@@ -130,8 +130,11 @@ fn npm(ui: &Path, arguments: &[&str], variables: &[(&str, &Path)]) -> Result<(),
     Err(format!("`{what}` failed: {first}"))
 }
 
-/// The files of the page, by their paths in its folder.
-fn page(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
+/// A file of the page: its path in the page's folder, and what is in it.
+type PageFile = (String, Vec<u8>);
+
+/// The files of the page, by their paths.
+fn page(folder: &Path) -> Result<Vec<PageFile>, Box<dyn Error>> {
     let mut files = vec![];
     for part in ["", "assets"] {
         for entry in fs::read_dir(folder.join(part))? {

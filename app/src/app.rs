@@ -291,6 +291,8 @@ impl App {
             metrics_token: config.server.metrics_token.clone(),
             trust: Arc::new(config.server.trust.clone()),
             oidc: config.server.oidc.clone().map(Arc::new),
+            node: joined.agent_name.clone(),
+            store_kind: config.store.url.kind(),
         };
 
         // What is said besides incidents, and who is listened to.

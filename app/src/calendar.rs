@@ -17,6 +17,9 @@ use watchkeeper_core::{Dur, Micros};
 const DAYS_LOOKED_AT: usize = 16;
 /// So many recurring windows that overlap are seen as one. What comes later is seen when the last of them is over.
 const MERGED_MAX: usize = 64;
+/// Of one recurring window so many are told at most, and so many starts looked at. More than hourly over the weeks of a calendar is no
+/// announcement; each start costs a search in its time zone.
+pub const FALLS_MAX: usize = 1_000;
 /// A day has so many minutes; the end of hours may be this one, `24:00`.
 const DAY_MINUTES: u16 = 24 * 60;
 
@@ -194,6 +197,29 @@ impl Window {
         }
     }
 
+    /// Those that lie in [from, to), wholly or in part, oldest first; windows that overlap or touch are one. `starts` is how many may still
+    /// be looked at, and less by those that were.
+    pub fn within(&self, from: Micros, to: Micros, starts: &mut usize) -> Vec<(Micros, Micros)> {
+        match self {
+            Self::Once { from: begin, to: end } => {
+                if *begin < to && from < *end {
+                    vec![(*begin, *end)]
+                } else {
+                    vec![]
+                }
+            }
+            Self::Every(every) => every.within(from, to, starts),
+        }
+    }
+
+    /// How it recurs, if it does: pattern, time zone, length.
+    pub fn recurs(&self) -> Option<(&str, &str, Dur)> {
+        match self {
+            Self::Once { .. } => None,
+            Self::Every(every) => Some((&every.pattern, &every.zone, every.lasts)),
+        }
+    }
+
     /// The next one that has not begun: from when to when.
     pub fn next(&self, now: Micros) -> Option<(Micros, Micros)> {
         match self {
@@ -204,6 +230,22 @@ impl Window {
 }
 
 impl Recurring {
+    fn within(&self, from: Micros, to: Micros, starts: &mut usize) -> Vec<(Micros, Micros)> {
+        let mut falls: Vec<(Micros, Micros)> = vec![];
+        let mut before = from - self.lasts;
+        for _ in 0..FALLS_MAX.min(*starts) {
+            *starts -= 1;
+            let Some(start) = self.cron.next(before).filter(|start| *start < to) else { break };
+            let end = start + self.lasts;
+            match falls.last_mut() {
+                Some((_, last)) if start <= *last => *last = end,
+                Some(_) | None => falls.push((start, end)),
+            }
+            before = start;
+        }
+        falls
+    }
+
     fn open_until(&self, now: Micros) -> Option<Micros> {
         let mut start = self.cron.next(now - self.lasts).filter(|start| *start <= now)?;
         let mut end = start + self.lasts;

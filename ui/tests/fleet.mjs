@@ -62,7 +62,7 @@ async function issuer() {
   return { server, url };
 }
 
-/** Starts everything. @param {string} program @param {number} more how many further monitors there are, all of them well. */
+/** Starts everything. @param {string} program @param {number} more how many further monitors there are, all of them well; without any, nothing is configured at all. */
 export async function start(program, more = 12) {
   const folder = mkdtempSync(join(tmpdir(), 'watchkeeper-page-'));
   const shop = { down: false, delay_ms: 0 };
@@ -73,7 +73,9 @@ export async function start(program, more = 12) {
     setTimeout(() => answer.end('ok'), 2 + Math.random() * 10);
   });
   // Takes the words of one channel and refuses those of another, so that there are dead letters.
+  const heard = /** @type {{ url: string | undefined, headers: import('node:http').IncomingHttpHeaders }[]} */ ([]);
   const { server: hookServer, port: hookPort } = await listening((request, answer) => {
+    heard.push({ url: request.url, headers: request.headers });
     request.resume().on('end', () => answer.writeHead(request.url === '/refuses' ? 400 : 200).end());
   });
   const { server: issuerServer, url: issuerUrl } = await issuer();
@@ -81,14 +83,15 @@ export async function start(program, more = 12) {
   await new Promise((done) => free.close(() => done(null)));
   const others = Array.from({ length: more }, (_, nth) => `  - { name: service-${String(nth).padStart(4, '0')}, labels: { team: ${nth % 2 ? 'web' : 'data'} }, probe: { http: { url: "http://127.0.0.1:${goodPort}/${nth}" } } }`);
   const file = join(folder, 'watchkeeper.yaml');
-  writeFileSync(
-    file,
-    `server:
+  const bare = `server:
   listen: "127.0.0.1:${port}"
   api_targets: private
   oidc: { issuer: "${issuerUrl}", client_id: watchkeeper, url: "http://127.0.0.1:${port}", label: Example SSO }
 store: { url: "sqlite://${folder}/watchkeeper.db" }
-channels:
+`;
+  writeFileSync(
+    file,
+    more === 0 ? bare : `${bare}channels:
   - { name: ops, webhook: { url: "http://127.0.0.1:${hookPort}/takes" } }
   - { name: pager, webhook: { url: "http://127.0.0.1:${hookPort}/refuses" } }
 defaults: { every: ${more > 100 ? '30s' : '1s'}, timeout: 1s, recheck: 1s, down_after: 2, notify: [ops] }
@@ -155,5 +158,5 @@ status_pages:
     const answer = await fetch(`${url}api/v1/${path}`, { ...request, headers: { authorization: `Bearer ${token}` } });
     return await answer.json();
   };
-  return { url, token, code, shop, api, good: `http://127.0.0.1:${goodPort}/`, stop, crash: () => finish('SIGKILL'), again: begin };
+  return { url, token, code, shop, api, heard, hook: `http://127.0.0.1:${hookPort}/`, good: `http://127.0.0.1:${goodPort}/`, stop, crash: () => finish('SIGKILL'), again: begin };
 }

@@ -243,10 +243,221 @@ test('a silence is asked for and ended', async () => {
   await page.getByText('Nothing is silenced.').waitFor();
 });
 
+test('a channel is made, tried, changed and removed in the page, and its secrets stay inside', async () => {
+  await page.keyboard.press('g');
+  await page.keyboard.press('h');
+  const [ops, pager, night] = ['ops', 'pager', 'night'].map((name) => page.getByRole('region', { name, exact: true }));
+  assert.ok(ops && pager && night);
+  await ops.getByText(/Defined in .*watchkeeper\.yaml:\d+; read-only here/).waitFor();
+  await ops.getByText('Last taken').waitFor();
+  assert.equal(await ops.getByRole('button', { name: 'Remove' }).count(), 0);
+  await pager.getByText('Not taken').waitFor();
+  await pager.getByText('400').first().waitFor();
+  await page.getByRole('link', { name: 'New channel' }).click();
+  await until(() => page.evaluate(() => document.activeElement?.id === 'f-name'), 'the focus');
+  await page.keyboard.type('night');
+  await page.getByLabel('Kind').selectOption('Webhook');
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await page.locator('#f-webhook-url-fault', { hasText: 'missing' }).waitFor();
+  await page.getByLabel('URL').fill(`${fleet.hook}takes/s3cret`);
+  await page.getByLabel('Headers').fill('X-Team: sre\nX-Pass: hunter2, again');
+  await page.getByLabel('Key of the signature').fill('hunter2');
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await night.getByRole('button', { name: 'Send a test' }).click();
+  await night.getByText('Taken by the provider.').waitFor();
+  const last = () => fleet.heard.findLast(({ url }) => url === '/takes/s3cret')?.headers ?? {};
+  const signed = last()['x-watchkeeper-signature'];
+  assert.match(String(signed), /^v1=/);
+
+  await page.getByRole('link', { name: 'Change: night' }).click();
+  await page.getByText('A secret is stored').waitFor();
+  assert.equal(await page.getByLabel('Key of the signature').inputValue(), '');
+  await page.getByLabel('At most so many messages').fill('soon');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.locator('#f-budget-fault', { hasText: 'soon' }).waitFor();
+  await page.getByLabel('At most so many messages').fill('5/min, 60/h');
+  assert.ok(!(await page.content()).match(/s3cret|hunter2/), 'no secret comes back');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await night.getByRole('button', { name: 'Send a test' }).click();
+  await night.getByText('Taken by the provider.').waitFor();
+  assert.deepEqual([last()['x-team'], last()['x-pass']], ['sre', 'hunter2, again'], 'what was not shown is still there');
+  assert.match(String(last()['x-watchkeeper-signature']), /^v1=/);
+  const made = (await fleet.api('alert-channels')).items.find((/** @type {{ name: string }} */ one) => one.name === 'night').made.body;
+  assert.deepEqual(made, { name: 'night', budget: ['5/min', '60/h'], webhook: { url: `${fleet.hook}***`, secret: '***', headers: { 'X-Team': '***', 'X-Pass': '***' } } });
+
+  await page.getByRole('link', { name: 'Change: night' }).click();
+  await page.getByRole('button', { name: 'Remove it' }).click();
+  await page.getByText('It will be removed.').waitFor();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await night.getByRole('button', { name: 'Send a test' }).click();
+  await night.getByText('Taken by the provider.').waitFor();
+  assert.equal(last()['x-watchkeeper-signature'], undefined);
+  await page.getByRole('button', { name: 'Remove: night' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await night.waitFor({ state: 'detached' });
+});
+
+test('maintenance is announced, is in the calendar as it will fall, and is ended', async () => {
+  await page.keyboard.press('g');
+  await page.keyboard.press('w');
+  await page.getByRole('link', { name: 'Announce maintenance' }).click();
+  await page.getByLabel('Name', { exact: true }).fill('nightly move');
+  await page.getByLabel('Kind').selectOption('Again and again');
+  await page.getByLabel('How often').selectOption('Every day');
+  await page.getByLabel('Time of day').fill('02:30');
+  await page.getByLabel('For how long').fill('90m');
+  await page.getByLabel('Monitors').fill('queue, service-*');
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  const falls = page.getByRole('table').getByRole('link', { name: 'nightly move' });
+  await falls.first().waitFor();
+  const weekday = (new Date().getDay() + 6) % 7;
+  const still = new Date().getHours() >= 4 ? 1 : 0;
+  assert.equal(await falls.count(), 35 - weekday - still, 'every day from now on, to the end of the fifth week');
+  await page.getByText('02:30–04:00').first().waitFor();
+  const body = (await fleet.api('maintenance')).items[0].made.body;
+  assert.equal(body.every.cron, '30 2 * * *');
+  assert.deepEqual(body.match, { monitors: ['queue', 'service-*'] });
+
+  await falls.first().click();
+  assert.equal(await page.getByLabel('Time of day').inputValue(), '02:30');
+  await page.getByLabel('How often').selectOption('On days of the week');
+  await page.getByLabel('Sat').check();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await until(async () => [8, 9, 10].includes(await falls.count()), 'two days of five weeks');
+  assert.equal((await fleet.api('maintenance')).items[0].every.cron, '30 2 * * SAT,SUN');
+
+  await page.getByRole('link', { name: 'Announce maintenance' }).click();
+  await page.getByLabel('Name', { exact: true }).fill('now');
+  await page.getByLabel('Monitors').fill('queue');
+  await page.getByLabel('Begins').fill('2020-01-01T00:00');
+  await page.getByLabel('Ends').fill('2019-01-01T00:00');
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await page.locator('#f-once-to-fault', { hasText: 'without a length' }).waitFor();
+  await page.getByLabel('Ends').fill('2099-01-01T00:00');
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await page.getByText('open now, until 1 Jan 2099').waitFor();
+  assert.equal((await fleet.api('monitors/queue')).mutes[0].id, 'now');
+  await page.getByRole('button', { name: 'End now: now' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'End now' }).click();
+  await page.getByText('open now').waitFor({ state: 'detached' });
+  assert.deepEqual((await fleet.api('monitors/queue')).mutes, []);
+  await page.getByRole('button', { name: 'Remove: nightly move' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await page.getByText('No maintenance is announced.').waitFor();
+});
+
+test('a file is taken in after its differences were seen, and everything is given out', async () => {
+  await page.keyboard.press('g');
+  await page.keyboard.press('t');
+  const text = page.getByLabel('Its text');
+  const file = (/** @type {string} */ every) => `monitors:\n  - name: imported\n    every: ${every}\n    probe: { http: { url: "${fleet.good}" } }\nroutes: []\n`;
+  await text.fill('monitors: [ { name: imported, probe: {} } ]');
+  await page.getByRole('button', { name: 'See what would change' }).click();
+  await page.getByRole('alert').locator('code', { hasText: 'probe' }).waitFor();
+  await text.fill(file('2s'));
+  await page.getByRole('button', { name: 'See what would change' }).click();
+  await page.getByText('1 object would change').waitFor();
+  await page.getByText('only files of the server may have it: routes').waitFor();
+  assert.equal((await fleet.api('monitors/imported')).code, 'not_found', 'it was only tried');
+  await page.getByRole('button', { name: 'Do it' }).click();
+  await page.getByText('Done: 1 changed.').waitFor();
+  assert.equal((await fleet.api('monitors/imported')).made.body.every, '2s');
+  await text.fill(file('3s'));
+  await page.getByRole('button', { name: 'See what would change' }).click();
+  const change = page.getByRole('listitem').filter({ hasText: 'imported' });
+  assert.deepEqual(await Promise.all([change.locator('code').textContent(), change.locator('del').textContent(), change.locator('ins').textContent()]), ['every', '2s', '3s']);
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  assert.equal((await fleet.api('monitors/imported')).made.body.every, '2s');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download the file' }).click()]);
+  const given = readFileSync(await download.path(), 'utf8');
+  assert.match(given, /name: imported/);
+  assert.match(given, /name: shop/);
+  await page.getByText('SQLite').waitFor();
+});
+
+test('a few letters go anywhere and do what is done often', async () => {
+  const asked = page.getByRole('combobox', { name: 'Go to, or do' });
+  const said = page.getByRole('dialog').getByRole('status');
+  await page.getByLabel('Its text').focus();
+  await page.keyboard.press('Control+k');
+  await asked.waitFor();
+  await page.keyboard.type('srv 0007');
+  await page.getByRole('option', { selected: true }).filter({ hasText: 'service-0007' }).waitFor();
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'service-0007' }).waitFor();
+  await page.keyboard.press('/');
+  await asked.fill('pause imp');
+  await page.getByRole('option', { selected: true }).filter({ hasText: 'Pause: imported' }).waitFor();
+  await page.keyboard.press('Enter');
+  await said.getByText('Pause: imported').waitFor();
+  assert.equal((await fleet.api('monitors/imported')).paused, true);
+  await asked.fill('nothing is called so');
+  await said.getByText('Nothing is called so.').waitFor();
+  await asked.fill('test now service-0001');
+  await page.keyboard.press('Enter');
+  await said.getByText(/service-0001: up/).waitFor();
+  await asked.fill('ops');
+  await page.keyboard.press('ArrowDown');
+  await page.getByRole('option', { selected: true }).filter({ hasText: 'Send a test: ops' }).waitFor();
+  assert.equal(await asked.getAttribute('aria-activedescendant'), await page.getByRole('option', { selected: true }).getAttribute('id'));
+  await page.keyboard.press('Escape');
+  await asked.waitFor({ state: 'detached' });
+});
+
+test('among five thousand monitors it finds the one at once', async () => {
+  const other = await page.context().newPage();
+  const one = await fleet.api('monitors/queue');
+  const items = Array.from({ length: 5_000 }, (_, nth) => ({ ...one, uid: `u${nth}`, name: `edge-${nth}-fra` }));
+  await other.route(/api\/v1\/monitors\?/, (route) => route.fulfill({ json: { items, next: null } }));
+  await other.goto(fleet.url);
+  await other.locator('[data-monitor=edge-0-fra]').waitFor();
+  await other.keyboard.press('Control+k');
+  await other.getByRole('combobox').fill('edge49');
+  const took = await other.evaluate(async () => {
+    const box = /** @type {HTMLInputElement} */ (document.querySelector('[role=combobox]'));
+    const begun = performance.now();
+    box.value = 'edge4999';
+    box.dispatchEvent(new InputEvent('input', { bubbles: true }));
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+    return performance.now() - begun;
+  });
+  await other.getByRole('option', { selected: true }).filter({ hasText: 'edge-4999-fra' }).waitFor();
+  assert.ok(took < 1_000, `${took} ms from the letter to the list`);
+  await other.close();
+});
+
+test('the history is zoomed by keyboard and mouse, and incidents lie on its axis', async () => {
+  await page.goto(`${fleet.url}#/monitors/${(await fleet.api('monitors/shop')).uid}`);
+  const history = page.getByRole('region', { name: 'History' });
+  await history.getByRole('link', { name: /^down · critical/ }).first().waitFor();
+  await history.locator('canvas').waitFor();
+  const asks = () => page.waitForRequest((request) => request.url().includes('/metrics?from='));
+  const span = (/** @type {import('playwright-core').Request} */ request) => {
+    const asked = new URL(request.url()).searchParams;
+    return (Date.parse(asked.get('to') ?? '') - Date.parse(asked.get('from') ?? '')) / 1_000;
+  };
+  await history.locator('.zoom').focus();
+  const [closer] = await Promise.all([asks(), page.keyboard.press('+')]);
+  assert.ok(Math.abs(span(closer) - 12.5 * 3_600) < 3_600, `half of a day and its first hour, not ${span(closer)} s`);
+  await closer.response();
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  const canvas = await history.locator('.u-over').boundingBox();
+  assert.ok(canvas);
+  const drawn = asks();
+  await page.mouse.move(canvas.x + canvas.width * 0.5, canvas.y + 60);
+  await page.mouse.down();
+  await page.mouse.move(canvas.x + canvas.width * 0.75, canvas.y + 60, { steps: 4 });
+  await page.mouse.up();
+  const share = span(await drawn) / span(closer);
+  assert.ok(Math.abs(share - 0.25) < 0.05, `a quarter, not ${share}`);
+  await history.getByRole('button', { name: 'Whole period' }).click();
+  await history.getByRole('button', { name: 'Whole period', disabled: true }).waitFor();
+});
+
 test('nothing on any page keeps anybody out, in light and dark, wide and narrow', async () => {
   const incident = (await fleet.api('incidents?limit=1')).items[0].uid;
   const monitor = (await fleet.api('monitors/shop')).uid;
-  for (const place of ['', `monitors/${monitor}`, 'incidents', `incidents/${incident}`, 'messages', 'silences', 'nodes', 'people', 'new']) {
+  for (const place of ['', `monitors/${monitor}`, 'incidents', `incidents/${incident}`, 'messages', 'channels', 'channels/new', 'silences', 'maintenance', 'maintenance/new', 'nodes', 'people', 'settings', 'new']) {
     for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
       for (const width of [1280, 390]) {
         await page.emulateMedia({ colorScheme });
@@ -271,5 +482,14 @@ test('it speaks Russian too, and nothing was refused by its own policy', async (
   await page.getByRole('button', { name: 'Русский' }).click();
   await page.getByRole('link', { name: 'Инциденты' }).waitFor();
   assert.equal(await page.getAttribute('html', 'lang'), 'ru');
+  for (const place of ['', 'messages', 'channels', 'channels/new', 'silences', 'maintenance', 'maintenance/new', 'settings', 'people', 'nodes', 'new']) {
+    await page.setViewportSize({ width: 390, height: 844 });
+    await page.goto(`${fleet.url}#/${place}`);
+    await until(() => page.evaluate(() => !document.body.textContent?.includes('…')), `all of ${place}`);
+    const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(beyond <= 0, `/${place} in Russian is ${beyond} px too wide`);
+  }
+  // What the node says of itself is told in the reader's language.
+  await page.getByRole('status').getByText(/не доставлен/).first().waitFor();
   assert.deepEqual(complaints, []);
 });

@@ -116,6 +116,36 @@ fn maintenance_again_and_again() {
 }
 
 #[test]
+fn windows_are_told_as_they_will_fall() {
+    let told = |window: &Window, from: &str, to: &str, mut starts: usize| {
+        let shown = |at: Micros| Timestamp::from_microsecond(at.0).unwrap().to_string();
+        let falls = window.within(at(from), at(to), &mut starts);
+        (falls.into_iter().map(|(from, to)| format!("{} {}", shown(from), shown(to))).collect::<Vec<_>>(), starts)
+    };
+    // Berlin changes to winter time on 25 October: 03:00 there is another instant after it.
+    let weekly = Window::every("0 3 * * SUN", "Europe/Berlin", Dur::secs(7_200)).unwrap();
+    let (falls, left) = told(&weekly, "2026-10-18T02:00:00Z", "2026-10-25T02:00:01Z", 10);
+    assert_eq!(
+        falls,
+        ["2026-10-18T01:00:00Z 2026-10-18T03:00:00Z", "2026-10-25T02:00:00Z 2026-10-25T04:00:00Z"],
+        "one that is open counts"
+    );
+    assert_eq!(left, 7, "two, and the one after them");
+    assert_eq!(told(&weekly, "2026-10-18T03:00:00Z", "2026-10-25T02:00:00Z", 10).0, Vec::<String>::new(), "neither end belongs to it");
+    let touching = Window::every("0 * * * *", "UTC", Dur::secs(3_600)).unwrap();
+    let (falls, _) = told(&touching, "2026-11-22T00:00:00Z", "2026-11-23T00:00:00Z", 100);
+    assert_eq!(falls, ["2026-11-22T00:00:00Z 2026-11-23T00:00:00Z"]);
+    assert_eq!(
+        told(&touching, "2026-11-22T00:00:00Z", "2027-11-22T00:00:00Z", 3),
+        (vec!["2026-11-22T00:00:00Z 2026-11-22T03:00:00Z".to_owned()], 0)
+    );
+    let once = Window::Once { from: at("2026-11-22T00:00:00Z"), to: at("2026-11-23T00:00:00Z") };
+    assert_eq!(told(&once, "2026-11-22T23:59:59Z", "2026-11-24T00:00:00Z", 0).0.len(), 1);
+    assert_eq!(told(&once, "2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z", 0).0.len(), 0);
+    assert_eq!(weekly.recurs(), Some(("0 3 * * SUN", "Europe/Berlin", Dur::secs(7_200))));
+}
+
+#[test]
 fn windows_are_stored_and_read_back() {
     let every = Window::every("0 3 * * SUN", "Europe/Berlin", Dur::secs(7_200)).unwrap();
     for window in [Window::Once { from: Micros(1), to: Micros(2) }, every] {

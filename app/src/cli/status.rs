@@ -344,7 +344,7 @@ mod tests {
     }
 
     fn status(monitors: Vec<Monitor>, incidents: Vec<Incident>) -> Status {
-        let node = ReadyBody { ready: true, problems: vec![], warnings: vec![] };
+        let node = ReadyBody { ready: true, problems: vec![], warnings: vec![], notes: vec![] };
         Status { node, summary: summary(&monitors), incidents, monitors }
     }
 
@@ -395,6 +395,7 @@ mod tests {
             ready: false,
             problems: vec!["leases: no beat for 5 s".into()],
             warnings: vec!["2 notices could not be delivered; see watchkeeper dead-letters".into()],
+            notes: vec![],
         };
         let text = render(&Status { node, ..status(vec![monitor("a", "up", None, None)], vec![]) }, NOW, PLAIN);
         let begins = "✖ not well: leases: no beat for 5 s\n\

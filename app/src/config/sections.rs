@@ -194,6 +194,14 @@ impl StoreUrl {
         }
     }
 
+    /// Its kind in a word.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgresql",
+        }
+    }
+
     pub(super) fn same(&self, other: &Self) -> bool {
         self.text() == other.text()
     }

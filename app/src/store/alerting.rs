@@ -1,6 +1,7 @@
 //! Types of the store's contract around alerting: what waits to be told, what mutes it, what people do about incidents.
 
 use super::state::Fence;
+use super::view::NoticeView;
 use crate::channel::content::Content;
 use serde::{Deserialize, Serialize};
 use watchkeeper_core::matcher::Matcher;
@@ -215,6 +216,17 @@ pub struct DeadLetter {
     pub last_error: Option<String>,
     /// When it was decided.
     pub created_at: Micros,
+}
+
+/// What a channel got lately, or is still to get.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelNotice {
+    /// What became of it.
+    pub notice: NoticeView,
+    /// The incident's public id, if it is about one.
+    pub incident_uid: Option<String>,
+    /// What it says.
+    pub content: Content,
 }
 
 /// A message that a channel took.

@@ -1,10 +1,10 @@
 //! The contract: what both stores promise.
 
 use super::{
-    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, Committed, DeadLetter, Deferred, Documents, DueNotice, Fence, Glance,
-    GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorBrief,
-    MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, StoredState,
-    TenantObjects, TenantScope, WordWrite,
+    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, ChannelNotice, Committed, DeadLetter, Deferred, Documents, DueNotice,
+    Fence, Glance, GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket,
+    MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes,
+    StoredState, TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use watchkeeper_core::ids::IdBlock;
@@ -110,6 +110,8 @@ pub trait Store: Send + Sync {
     async fn tell(&self, words: &[WordWrite]) -> Result<()>;
     /// What this channel took since then, oldest first, at most [`super::PAGE_MAX`].
     async fn recent_messages(&self, channel: ChannelId, since: Micros) -> Result<Vec<SentMessage>>;
+    /// What this channel of the tenant took last, what waits for it and what was given up on it, newest first.
+    async fn channel_notices(&self, scope: TenantScope, channel: ChannelId, limit: i64) -> Result<Vec<ChannelNotice>>;
     /// Notices that were given up, newest first, before a row id.
     async fn dead_letters(&self, scope: TenantScope, before: Option<i64>, limit: i64) -> Result<Vec<DeadLetter>>;
     /// Makes a dead notice due again, with its attempts counted anew. Its channel, or `None` if there is no such dead notice.

@@ -35,8 +35,8 @@ pub use accounts::{
     Account, Accounts, AuditRow, Deed, NewSession, NewToken, NewUser, SessionRow, TokenRow, TokenView, Totp, UserChange, UserId, UserView,
 };
 pub use alerting::{
-    Act, ActionRow, AttemptEnd, Attempted, DeadLetter, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth, SILENCES_MAX,
-    SentMessage, Silence, WordWrite,
+    Act, ActionRow, AttemptEnd, Attempted, ChannelNotice, DeadLetter, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth,
+    SILENCES_MAX, SentMessage, Silence, WordWrite,
 };
 pub use apply::new_uid;
 pub use contract::Store;

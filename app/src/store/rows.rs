@@ -4,8 +4,8 @@ use super::accounts::{Account, AuditRow, Deed, SessionRow, TokenRow, TokenView, 
 use super::error::unreadable;
 use super::fold;
 use super::{
-    Act, ActionRow, BeatRow, DeadLetter, DocumentRow, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject, MonitorBrief,
-    MonitorView, NoticeView, OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
+    Act, ActionRow, BeatRow, ChannelNotice, DeadLetter, DocumentRow, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject,
+    MonitorBrief, MonitorView, NoticeView, OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
 };
 use crate::channel::content::Content;
 use serde::de::DeserializeOwned;
@@ -283,6 +283,11 @@ pub(super) fn notice(row: &impl Columns) -> Sql<NoticeView> {
         sent_at: row.maybe_int(8)?.map(Micros),
         state,
     })
+}
+
+/// What a channel got from: the columns of [`notice`], the incident's uid, payload.
+pub(super) fn channel_notice(row: &impl Columns) -> Sql<ChannelNotice> {
+    Ok(ChannelNotice { notice: notice(row)?, incident_uid: row.maybe_text(9)?, content: content(&row.text(10)?)? })
 }
 
 /// A due notice without its circumstances from: id, cause, channel, tenant, incident, event, severity, payload, attempts, created_at,

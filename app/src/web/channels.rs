@@ -3,11 +3,11 @@
 //! They are those of the configuration in force, with their secrets, which never leave this module but towards the provider.
 
 use super::Web;
-use super::api::{Params, Segment};
+use super::api::{Params, Segment, limited};
 use super::auth::Caller;
 use super::documents::made_object;
 use super::error::ApiError;
-use super::types::{AlertChannel, ChannelTested, Done, Page};
+use super::types::{AlertChannel, ChannelNotice, ChannelTested, Done, Page};
 use crate::channel::{self, RefusedClass};
 use crate::config::documents::DocumentKind;
 use crate::net::Guard;
@@ -61,6 +61,26 @@ fn own(web: &Web, caller: &Caller, name: &str) -> Result<OwnedChannel, ApiError>
     let channels = web.channels.borrow();
     let found = channels.0.iter().find(|channel| channel.tenant == caller.scope.0 && channel.config.name == name);
     found.cloned().ok_or_else(|| ApiError::not_found("alert channel"))
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoticesQuery {
+    /// How many, 1 to 500; 100 if not given.
+    limit: Option<i64>,
+}
+
+/// `GET /api/v1/alert-channels/{name}/notices`: what it got lately, what waits for it and what it did not take, newest first.
+pub(super) async fn notices(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Segment(name): Segment,
+    Params(query): Params<NoticesQuery>,
+) -> Result<Json<Page<ChannelNotice>>, ApiError> {
+    let limit = limited(query.limit)?;
+    let found = web.store.channel_notices(caller.scope, own(&web, &caller, &name)?.id, limit).await?;
+    Ok(Json(Page { items: found.into_iter().map(ChannelNotice::of).collect(), next: None }))
 }
 
 /// `POST /api/v1/alert-channels/{name}/retry`: what waits for another attempt is tried at once, for whoever has mended the channel.

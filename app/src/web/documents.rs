@@ -25,11 +25,12 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use serde::Deserialize;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
-use watchkeeper_core::TenantId;
+use watchkeeper_core::{Dur, Micros, TenantId};
 
 /// Attempts "now" of one tenant per minute. More would make a scanner of this node; fewer would interrupt whoever fills in a form.
 const TESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");
@@ -431,19 +432,50 @@ fn channel_answer(web: &Web, caller: &Caller, status: StatusCode, row: Option<Do
     Ok(answer(status, &row, AlertChannel { made: Some(made_object(&row)), ..channel }))
 }
 
-/// `GET /api/v1/maintenance`: every window of the tenant, by name.
+/// A calendar shows so many days at most. More would be a long search for windows that recur often.
+const CALENDAR_MAX: Dur = Dur::secs(100 * 86_400);
+
+/// So many starts of all recurring windows are looked at for one answer: some milliseconds.
+const STARTS_MAX: usize = 5_000;
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct MaintenanceQuery {
+    /// With `to`: say when each window is between these times, at most 100 days.
+    from: Option<Time>,
+    /// With `from`.
+    to: Option<Time>,
+}
+
+impl MaintenanceQuery {
+    /// The times of the calendar, if one is asked for.
+    fn calendar(&self) -> Result<Option<(Micros, Micros)>, ApiError> {
+        match (self.from, self.to) {
+            (None, None) => Ok(None),
+            (Some(Time(from)), Some(Time(to))) if from < to && to - from <= CALENDAR_MAX => Ok(Some((from, to))),
+            (Some(_) | None, Some(_) | None) => {
+                Err(ApiError::bad_request("`from` and `to` are given together, `to` after `from`, and at most 100 days apart"))
+            }
+        }
+    }
+}
+
+/// `GET /api/v1/maintenance`: every window of the tenant, by name; with `from` and `to` also as it will fall between them.
 pub(super) async fn maintenance(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Params(NoQuery {}): Params<NoQuery>,
+    Params(query): Params<MaintenanceQuery>,
 ) -> Result<Json<Page<Maintenance>>, ApiError> {
+    let calendar = query.calendar()?;
+    let mut starts = STARTS_MAX;
     let now = web.clock.now();
     let windows = web.store.mutes(caller.scope.0, now).await?.maintenance;
     let made = web.made.borrow().clone();
     let items = windows.into_iter().map(|window| {
         let row = made.find(caller.scope.0, DocumentKind::Maintenance, &window.name);
         let made = row.filter(|_| window.origin == MADE_OVER_THE_API).map(made_object);
-        Maintenance::of(window, now, made)
+        Maintenance::of(window, now, made, |window| calendar.map(|(from, to)| window.within(from, to, &mut starts)))
     });
     Ok(Json(Page { items: items.collect(), next: None }))
 }
@@ -488,5 +520,5 @@ async fn maintenance_answer(web: &Web, caller: &Caller, status: StatusCode, row:
     let now = web.clock.now();
     let windows = web.store.mutes(caller.scope.0, now).await?.maintenance;
     let window = windows.into_iter().find(|window| window.name == row.name).ok_or_else(ApiError::internal)?;
-    Ok(answer(status, &row, Maintenance::of(window, now, Some(made_object(&row)))))
+    Ok(answer(status, &row, Maintenance::of(window, now, Some(made_object(&row)), |_| None)))
 }

@@ -3,9 +3,10 @@
 use super::Web;
 use super::auth::Caller;
 use super::error::ApiError;
-use super::types::{HealthBody, ReadyBody, Reloaded};
+use super::types::{HealthBody, Installation, ReadyBody, ReadyNote, Reloaded};
 use crate::config::decode::show_duration;
 use crate::deliver::Failing;
+use crate::net::Guard;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -76,39 +77,52 @@ impl Readiness {
             self;
         let mut problems = Vec::new();
         if let Err(why) = store {
-            problems.push(format!("store: {why}"));
+            problems.push(note("store", [why.clone()], format!("store: {why}")));
         }
         if let Err(why) = leases {
-            problems.push(format!("leases: {why}"));
+            problems.push(note("leases", [why.clone()], format!("leases: {why}")));
         }
         if *schedule_lag > READY_LAG_MAX {
-            problems.push(format!(
-                "schedule: attempts begin {} late; the limit is {}",
-                show_duration(*schedule_lag),
-                show_duration(READY_LAG_MAX)
-            ));
+            let [lag, limit] = [*schedule_lag, READY_LAG_MAX].map(show_duration);
+            let text = format!("schedule: attempts begin {lag} late; the limit is {limit}");
+            problems.push(note("late", [lag, limit], text));
         }
         if let Some(since) = cut_off {
-            problems.push(format!("network: this node has had none of its own since {}", moment(*since)));
+            let since = moment(*since);
+            let text = format!("network: this node has had none of its own since {since}");
+            problems.push(note("cut_off", [since], text));
         }
-        let mut warnings: Vec<String> = reload_problem.iter().map(|why| format!("configuration: {why}")).collect();
+        let mut warnings: Vec<ReadyNote> =
+            reload_problem.iter().map(|why| note("configuration", [why.clone()], format!("configuration: {why}"))).collect();
         if *left_out > 0 {
             let (objects, are) = if *left_out == 1 { ("object that was", "is") } else { ("objects that were", "are") };
-            warnings.push(format!("{left_out} {objects} made over the API {are} left out; GET /api/v1/documents says why"));
+            let text = format!("{left_out} {objects} made over the API {are} left out; GET /api/v1/documents says why");
+            warnings.push(note("left_out", [left_out.to_string()], text));
         }
         if *dead_letters > 0 {
             let notices = if *dead_letters == 1 { "notice" } else { "notices" };
-            warnings.push(format!("{dead_letters} {notices} could not be delivered; see watchkeeper dead-letters"));
+            let text = format!("{dead_letters} {notices} could not be delivered; see watchkeeper dead-letters");
+            warnings.push(note("dead_letters", [dead_letters.to_string()], text));
         }
         warnings.extend(failing_channels.iter().take(NAMED_MAX).map(|Failing { name, since, class }| {
-            format!("channel {name}: has taken nothing since {} ({}); it is tried again and again", moment(*since), class.as_str())
+            let (since, class) = (moment(*since), class.as_str());
+            let text = format!("channel {name}: has taken nothing since {since} ({class}); it is tried again and again");
+            note("channel", [name.clone(), since, class.to_owned()], text)
         }));
         if failing_channels.len() > NAMED_MAX {
-            warnings.push(format!("{} more channels take nothing", failing_channels.len() - NAMED_MAX));
+            let more = failing_channels.len() - NAMED_MAX;
+            warnings.push(note("more_channels", [more.to_string()], format!("{more} more channels take nothing")));
         }
-        warnings.extend(dead_man_problem.iter().map(|why| format!("dead_man: {why}")));
-        ReadyBody { ready: problems.is_empty(), problems, warnings }
+        warnings.extend(dead_man_problem.iter().map(|why| note("dead_man", [why.clone()], format!("dead_man: {why}"))));
+        let texts = |notes: &[ReadyNote]| notes.iter().map(|note| note.text.clone()).collect();
+        let (ready, said, warned) = (problems.is_empty(), texts(&problems), texts(&warnings));
+        problems.append(&mut warnings);
+        ReadyBody { ready, problems: said, warnings: warned, notes: problems }
     }
+}
+
+fn note<const N: usize>(code: &str, values: [String; N], text: String) -> ReadyNote {
+    ReadyNote { code: code.to_owned(), values: values.into(), text }
 }
 
 fn moment(at: Micros) -> String {
@@ -125,6 +139,20 @@ pub(super) async fn ready(State(web): State<Web>) -> (StatusCode, Json<ReadyBody
     let body = web.control.ready.borrow().body();
     let status = if body.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body))
+}
+
+/// `GET /api/v1/about`: what this installation is, for whoever has to say it when asking for help.
+pub(super) async fn about(State(web): State<Web>) -> Json<Installation> {
+    let api_targets = match web.made.borrow().reach {
+        Guard::Open | Guard::NoLinkLocal => "private",
+        Guard::PublicOnly => "public",
+    };
+    Json(Installation {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: web.node.clone(),
+        store: web.store_kind.to_owned(),
+        api_targets: api_targets.to_owned(),
+    })
 }
 
 /// Whether the caller's tenant is the one whose people look after the installation.
@@ -170,7 +198,7 @@ mod tests {
 
     #[test]
     fn each_fault_alone_makes_it_not_ready_and_is_named() {
-        assert_eq!(fine().body(), ReadyBody { ready: true, problems: vec![], warnings: vec![] });
+        assert_eq!(fine().body(), ReadyBody { ready: true, problems: vec![], warnings: vec![], notes: vec![] });
         let faults = [
             (Readiness { store: Err("out of reach for 12 s".into()), ..fine() }, "store: out of reach for 12 s"),
             (Readiness { leases: Err("no beat for 5 s".into()), ..fine() }, "leases: no beat for 5 s"),
@@ -178,7 +206,9 @@ mod tests {
             (Readiness { cut_off: Some(Micros(0)), ..fine() }, "network: this node has had none of its own since 1970-01-01T00:00:00Z"),
         ];
         for (readiness, want) in faults {
-            assert_eq!(readiness.body(), ReadyBody { ready: false, problems: vec![want.into()], warnings: vec![] });
+            let body = readiness.body();
+            assert_eq!((body.ready, body.problems, body.warnings), (false, vec![want.to_owned()], vec![]));
+            assert_eq!(body.notes.iter().map(|note| note.text.as_str()).collect::<Vec<_>>(), [want]);
         }
         assert!(!Readiness::default().body().ready, "a node that has not said anything yet is not ready");
     }
@@ -197,6 +227,14 @@ mod tests {
         assert_eq!(body(3).warnings, ["3 notices could not be delivered; see watchkeeper dead-letters"]);
         assert_eq!(body(1).warnings, ["1 notice could not be delivered; see watchkeeper dead-letters"]);
     }
+
+    #[test]
+    fn what_is_said_can_be_said_in_other_words() {
+        let body = Readiness { leases: Err("no beat for 5 s".into()), dead_letters: 3, ..fine() }.body();
+        let notes: Vec<(&str, &[String])> = body.notes.iter().map(|note| (note.code.as_str(), note.values.as_slice())).collect();
+        assert_eq!(notes, [("leases", &["no beat for 5 s".to_owned()][..]), ("dead_letters", &["3".to_owned()][..])]);
+    }
+
     #[test]
     fn a_channel_that_takes_nothing_is_named() {
         let failing = |n: usize| Failing { name: format!("pager{n}"), since: Micros(0), class: RefusedClass::Timeout };

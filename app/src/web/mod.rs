@@ -128,6 +128,10 @@ pub struct WebState {
     pub trust: Arc<Trust>,
     /// Where people sign in who have accounts elsewhere.
     pub oidc: Option<Arc<Oidc>>,
+    /// This node's name.
+    pub node: String,
+    /// Where everything is kept: `sqlite` or `postgresql`.
+    pub store_kind: &'static str,
 }
 
 /// What handlers share: what was given, and the limits that hold over all requests.
@@ -239,6 +243,7 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/tokens", POST, admin, post(tokens::create)),
         route("/api/v1/tokens/{id}", DELETE, admin, delete(tokens::revoke)),
         route("/api/v1/audit", GET, admin, get(audit::audit)),
+        route("/api/v1/about", GET, viewer, get(health::about)),
         route("/api/v1/nodes", GET, viewer, get(nodes::nodes)),
         route("/api/v1/uptime", GET, viewer, get(uptime::uptime)),
         route("/api/v1/bars", GET, viewer, get(uptime::bars)),
@@ -277,6 +282,7 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/maintenance", POST, operator, post(documents::create_maintenance)),
         route("/api/v1/maintenance/{name}", PUT, operator, put(documents::replace_maintenance)),
         route("/api/v1/maintenance/{name}", DELETE, operator, delete(documents::remove_maintenance)),
+        route("/api/v1/alert-channels/{name}/notices", GET, viewer, get(channels::notices)),
         route("/api/v1/alert-channels/{name}/test", POST, operator, post(channels::test)),
         route("/api/v1/alert-channels/{name}/retry", POST, operator, post(channels::retry)),
         route("/api/v1/stream/events", GET, viewer, get(stream::events)),

@@ -20,11 +20,14 @@ mod tests {
     use super::super::error::ErrorBody;
     use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
     use super::super::types::{
-        AlertChannel, Audited, Bars, ChannelTested, Code, DeadLetter, Document, Done, HealthBody, Heartbeat, Imported, Incident, Login,
-        MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewPassword, NewSilence, NewToken, NewUser, Node, Order, Overview,
-        OwnPassword, Page, ReadyBody, Recovery, Reloaded, SecondFactor, SetUp, SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
+        AlertChannel, Audited, Bars, ChannelNotice, ChannelTested, Code, DeadLetter, Document, Done, HealthBody, Heartbeat, Imported,
+        Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewPassword, NewSilence, NewToken,
+        NewUser, Node, Order, Overview, OwnPassword, Page, ReadyBody, Recovery, Reloaded, SecondFactor, SetUp, SignIn, SignedIn, Silence,
+        Token, Uptime, User, UserPatch,
     };
-    use super::super::{Access, api, audit, channels, dead_letters, incidents, periods, push, routes, silences, stream, transfer, uptime};
+    use super::super::{
+        Access, api, audit, channels, dead_letters, documents, incidents, periods, push, routes, silences, stream, transfer, uptime,
+    };
     use axum::http::Method;
     use schemars::generate::SchemaSettings;
     use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -157,6 +160,7 @@ mod tests {
             json::<MadeToken>(POST, "/api/v1/tokens", 201, "Makes a token and shows it, this once").body::<NewToken>().errors(&[409]),
             json::<Done>(DELETE, "/api/v1/tokens/{id}", 200, "Ends a token"),
             json::<Page<Audited>>(GET, "/api/v1/audit", 200, "Who changed what, newest first").query::<audit::AuditQuery>(),
+            json::<Installation>(GET, "/api/v1/about", 200, "What this installation is"),
             json::<Page<Node>>(GET, "/api/v1/nodes", 200, "The nodes that hold something, for the tenant `default`").query::<channels::NoQuery>().errors(&[403]),
             json::<Uptime>(GET, "/api/v1/uptime", 200, "The days of every monitor, or of one").query::<uptime::UptimeQuery>().errors(&[404]),
             json::<Bars>(GET, "/api/v1/bars", 200, "The days of every monitor, a letter each").query::<uptime::BarsQuery>(),
@@ -191,10 +195,11 @@ mod tests {
             json::<AlertChannel>(POST, "/api/v1/alert-channels", 201, "Makes a channel: one item of the configuration file").body::<Value>().errors(&[409, 422]),
             json::<AlertChannel>(PUT, "/api/v1/alert-channels/{name}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
             json::<Done>(DELETE, "/api/v1/alert-channels/{name}", 200, "Removes one").errors(&[409, 412]),
-            json::<Page<Maintenance>>(GET, "/api/v1/maintenance", 200, "Maintenance windows, by name").query::<channels::NoQuery>(),
+            json::<Page<Maintenance>>(GET, "/api/v1/maintenance", 200, "Maintenance windows, by name").query::<documents::MaintenanceQuery>(),
             json::<Maintenance>(POST, "/api/v1/maintenance", 201, "Announces work: one item of the configuration file").body::<Value>().errors(&[409, 422]),
             json::<Maintenance>(PUT, "/api/v1/maintenance/{name}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
             json::<Done>(DELETE, "/api/v1/maintenance/{name}", 200, "Removes one").errors(&[409, 412]),
+            json::<Page<ChannelNotice>>(GET, "/api/v1/alert-channels/{name}/notices", 200, "What it got lately, what waits for it, what it did not take").query::<channels::NoticesQuery>(),
             json::<ChannelTested>(POST, "/api/v1/alert-channels/{name}/test", 200, "Sends one message now").errors(&[502]),
             json::<Done>(POST, "/api/v1/alert-channels/{name}/retry", 202, "Has what waits for it tried at once"),
             text(GET, "/api/v1/stream/events", "text/event-stream", "The live stream").query::<stream::StreamQuery>(),

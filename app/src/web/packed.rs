@@ -1,7 +1,7 @@
-//! Answers in gzip's form, for whoever asks for it: lists are texts that say the same over and over, a tenth remains of them.
+//! Answers in gzip's form, for whoever asks for it: lists are texts that say the same over and over, about a tenth remains of them.
 //!
-//! gzip, and nothing beside it: everything that speaks HTTP takes it, its encoder is 60 kB of this program; brotli's is ten times as large, for
-//! a few per cent less on the wire. What is small stays as it is, for it needs one packet either way; what has no known length is a stream
+//! gzip, and nothing beside it: everything that speaks HTTP takes it, and its encoder is small. brotli would bring a dictionary of 120 kB and
+//! an encoder of its own into a program that must stay small. What is small stays as it is, for it needs one packet either way; what has no known length is a stream
 //! (live events, `/metrics`) and goes out as it comes; what is packed already is not packed again. A large answer is packed beside the
 //! runtime's own threads, a few at a time, so that no check waits for it.
 //!
@@ -32,14 +32,14 @@ use std::io::{Read as _, Write as _};
 /// Shorter answers stay as they are: with their header they fit into one packet anyway.
 pub const PACKED_FROM: u64 = 1_024;
 
-/// Up to so much is packed where it is, within a millisecond; more is given to another thread. More here would hold up other requests on
+/// Up to so much is packed where it is, in about a millisecond; more is given to another thread. More here would hold up other requests on
 /// the same thread, less would cost a change of threads for next to nothing.
 const AT_ONCE: usize = 16 * 1_024;
 
 /// So many large answers are packed at a time; others wait. More would take the cores from the checks.
 pub(super) const PACKERS: usize = 2;
 
-/// Where the next level costs more time than the bytes that it saves take on a good line.
+/// A higher level takes longer and saves some per cent of the bytes; a lower one is faster and sends more.
 const LEVEL: u32 = 4;
 
 /// What the tag of a packed representation ends with, before its closing quote.

@@ -59,10 +59,41 @@ impl Period {
         })
     }
 
-    /// From when to when: the beginning is moved back to the beginning of a bucket, so that no bucket is cut.
-    fn window(self, now: Micros) -> (Micros, Micros) {
-        let begin = (now - self.length()).0;
-        (Micros(begin - begin.rem_euclid(self.bucket().0)), now)
+    fn span(self, now: Micros) -> Span {
+        Span::new(self.as_str(), now - self.length(), now, self.bucket())
+    }
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    word: &'static str,
+    from: Micros,
+    to: Micros,
+    bucket: Dur,
+}
+
+impl Span {
+    /// The beginning is moved back to the beginning of a bucket, so that no bucket is cut.
+    fn new(word: &'static str, from: Micros, to: Micros, bucket: Dur) -> Self {
+        Self { word, from: Micros(from.0 - from.0.rem_euclid(bucket.0)), to, bucket }
+    }
+
+    /// Between two times: the finest buckets of which an answer has less than four hundred. `None` if that is no time, or longer than the
+    /// longest period.
+    fn between(from: Micros, to: Micros, now: Micros) -> Option<Self> {
+        const HOUR: i64 = 3_600_000_000;
+        let (to, length) = (to.min(now), to.min(now) - from);
+        if length <= Dur::ZERO || length > Period::Quarter.length() {
+            return None;
+        }
+        let seconds = match length.0 {
+            short if short <= 6 * HOUR => 60,
+            day if day <= 30 * HOUR => 5 * 60,
+            weeks if weeks <= 15 * 24 * HOUR => 3_600,
+            _ => 86_400,
+        };
+        Some(Self::new("between", from, to, Dur::secs(seconds)))
     }
 }
 
@@ -72,6 +103,30 @@ impl Period {
 pub(super) struct MetricsQuery {
     /// `1h`, `6h`, `24h`, `7d`, `30d`, `90d`; `24h` if not given.
     period: Option<String>,
+    /// In place of `period`, with `to`: a time of its own, at most 90 days, in finer buckets the shorter it is.
+    from: Option<Time>,
+    /// With `from`.
+    to: Option<Time>,
+}
+
+impl MetricsQuery {
+    fn span(&self, now: Micros) -> Result<Span, ApiError> {
+        match (self.period.as_deref(), self.from, self.to) {
+            (None, None, None) => Ok(Period::Day.span(now)),
+            (Some(word), None, None) => {
+                let known = Period::ALL.into_iter().find(|period| period.as_str() == word);
+                let accepted = || Period::ALL.map(Period::as_str).join(", ");
+                known
+                    .map(|period| period.span(now))
+                    .ok_or_else(|| ApiError::bad_request(format!("`period` is not known; accepted are {}", accepted())))
+            }
+            (None, Some(Time(from)), Some(Time(to))) => Span::between(from, to, now)
+                .ok_or_else(|| ApiError::bad_request("`from` is in the past and before `to`, and they are at most 90 days apart")),
+            (Some(_) | None, Some(_) | None, Some(_) | None) => {
+                Err(ApiError::bad_request("a `period` is given, or `from` and `to` together"))
+            }
+        }
+    }
 }
 
 /// `GET /api/v1/monitors/{id}/metrics?period=`: the last day if nobody says which.
@@ -81,23 +136,17 @@ pub(super) async fn metrics(
     Segment(id): Segment,
     Params(query): Params<MetricsQuery>,
 ) -> Result<Json<MonitorMetrics>, ApiError> {
-    let period = match query.period.as_deref() {
-        None => Period::Day,
-        Some(word) => Period::ALL.into_iter().find(|p| p.as_str() == word).ok_or_else(|| {
-            let accepted = Period::ALL.map(Period::as_str).join(", ");
-            ApiError::bad_request(format!("`period` is not known; accepted are {accepted}"))
-        })?,
-    };
+    let span = query.span(web.clock.now())?;
     let monitor = own_monitor(&web, &caller, &id).await?;
-    let (from, to) = period.window(web.clock.now());
+    let Span { from, to, bucket, .. } = span;
     let times = web.store.state_times(caller.scope, monitor.id, from, to).await?;
-    let buckets = web.store.metrics(caller.scope, monitor.id, None, from, to, period.bucket()).await?;
-    let mut all = summed(period, from, to, &times, &buckets);
+    let buckets = web.store.metrics(caller.scope, monitor.id, None, from, to, bucket).await?;
+    let mut all = summed(span, &times, &buckets);
     let mut datacenters = web.store.datacenters().await?;
     if datacenters.len() > 1 {
         datacenters.sort_by(|a, b| a.1.cmp(&b.1));
         for (id, datacenter) in datacenters {
-            let buckets = web.store.metrics(caller.scope, monitor.id, Some(id), from, to, period.bucket()).await?;
+            let buckets = web.store.metrics(caller.scope, monitor.id, Some(id), from, to, bucket).await?;
             if !buckets.is_empty() {
                 all.datacenters.push(seen_from(datacenter, &buckets));
             }
@@ -137,19 +186,19 @@ impl Totals {
     }
 }
 
-fn summed(period: Period, from: Micros, to: Micros, times: &StateTimes, buckets: &[MetricBucket]) -> MonitorMetrics {
+fn summed(span: Span, times: &StateTimes, buckets: &[MetricBucket]) -> MonitorMetrics {
     let Totals { attempts, sketch, codes } = Totals::of(buckets);
     let seconds = |d: Dur| d.0 as f64 / 1e6;
     MonitorMetrics {
-        period: period.as_str().to_owned(),
-        from: Time(from),
-        to: Time(to),
+        period: span.word.to_owned(),
+        from: Time(span.from),
+        to: Time(span.to),
         uptime_percent: uptime_percent(times),
         seconds: Seconds { up: seconds(times.up), down: seconds(times.down), unknown: seconds(times.unknown) },
         attempts,
         total_us: quantiles(&sketch),
         codes,
-        bucket_seconds: period.bucket().0 / 1_000_000,
+        bucket_seconds: span.bucket.0 / 1_000_000,
         buckets: buckets.iter().map(bucket).collect(),
         datacenters: Vec::new(),
     }
@@ -201,11 +250,32 @@ mod tests {
     fn every_period_is_whole_buckets_and_few_enough() {
         let now = Micros(1_770_000_123_456_789);
         for period in Period::ALL {
-            let (from, to) = period.window(now);
+            let Span { from, to, .. } = period.span(now);
             assert_eq!(from.0 % period.bucket().0, 0, "{period:?}");
             let length = to - from;
             assert!(length >= period.length() && length.0 < period.length().0 + period.bucket().0, "{period:?}");
             assert!(length.0 / period.bucket().0 <= 200, "{period:?} has too many buckets for one answer");
+        }
+    }
+
+    #[test]
+    fn times_of_ones_own_are_whole_buckets_finer_the_shorter_they_are() {
+        let now = Micros(1_770_000_123_456_789);
+        let mut coarser = 0;
+        for minutes in [1, 59, 6 * 60, 6 * 60 + 1, 30 * 60, 31 * 60, 15 * 1_440, 16 * 1_440, 90 * 1_440] {
+            let from = now - Dur::secs(minutes * 60);
+            let span = Span::between(from, now, now).unwrap_or_else(|| panic!("{minutes} minutes"));
+            assert!(span.from <= from && span.from.0 % span.bucket.0 == 0, "{span:?}");
+            assert!(span.bucket.0 >= coarser && (now - span.from).0 / span.bucket.0 < 400, "{span:?}");
+            coarser = span.bucket.0;
+        }
+        assert_eq!(
+            Span::between(now - Dur::secs(60), now + Dur::secs(60), now).map(|span| span.to),
+            Some(now),
+            "what is to come has no history"
+        );
+        for (from, to) in [(now, now), (now + Dur::secs(1), now + Dur::secs(2)), (now - Dur::secs(91 * 86_400), now)] {
+            assert_eq!(Span::between(from, to, now), None);
         }
     }
 
@@ -218,7 +288,7 @@ mod tests {
         slow.add(100_000);
         let one = MetricBucket { up: 2, down: 1, sketch: fast, codes: [(200, 2), (500, 1)].into(), ..MetricBucket::default() };
         let two = MetricBucket { up: 1, unknown: 4, sketch: slow, codes: [(200, 1)].into(), ..MetricBucket::default() };
-        let sum = summed(Period::Hour, Micros(0), Micros(1), &StateTimes::default(), &[one, two]);
+        let sum = summed(Period::Hour.span(Micros(0)), &StateTimes::default(), &[one, two]);
         assert_eq!(sum.attempts, Counts { up: 3, down: 1, unknown: 4 });
         assert_eq!(sum.codes, BTreeMap::from([(200, 3), (500, 1)]));
         let p50 = sum.total_us.p50.unwrap();

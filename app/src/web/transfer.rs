@@ -10,8 +10,8 @@ use super::auth::Caller;
 use super::channels::NoQuery;
 use super::documents::{Whole, ask, bad, judged, slug_of};
 use super::error::ApiError;
-use super::types::{Imported, ImportedItem};
-use crate::config::documents::{Body, DocumentKind, Fault, with_given};
+use super::types::{Difference, Imported, ImportedItem};
+use crate::config::documents::{Body, DocumentKind, Fault, with_given, without_secrets};
 use crate::config::export::export;
 use crate::documents::{Which, Wish, body_of, read};
 use axum::extract::State;
@@ -20,7 +20,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An import may be so large, in bytes: some ten thousand monitors. More would let one request fill the memory.
 pub(super) const IMPORT_MAX: u64 = 4 * 1024 * 1024;
@@ -109,6 +109,7 @@ impl Import {
                 };
                 let row = made.find(caller.scope.0, kind, name).filter(|row| row.name == name);
                 let stored = row.and_then(body_of);
+                let mut differences = Vec::new();
                 let change = match (with_given(kind, item, stored.as_ref(), &given), row) {
                     _ if row.is_none() && made.is_in_a_file(slug, kind, name) => "from_a_file",
                     (Err(found), _) => {
@@ -118,6 +119,7 @@ impl Import {
                     (Ok(body), Some(_)) if stored.as_ref() == Some(&body) => "unchanged",
                     (Ok(body), Some(row)) => {
                         let which = Which { kind, id: row.uid.clone(), seen: Some(row.version) };
+                        differences = between(kind, stored.as_ref(), &body);
                         import.wishes.push(Wish::Replace(which, body));
                         "changed"
                     }
@@ -127,10 +129,34 @@ impl Import {
                     }
                 };
                 let (kind, name, change) = (kind.as_str().to_owned(), name.to_owned(), change.to_owned());
-                import.items.push(ImportedItem { kind, name, change });
+                import.items.push(ImportedItem { kind, name, change, differences });
             }
         }
         if faults.is_empty() { Ok(import) } else { Err(faults) }
+    }
+}
+
+/// Which fields of an object become others, as they may be shown. A list is one field: its items have no names.
+fn between(kind: DocumentKind, before: Option<&Body>, after: &Body) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let empty = Body::new();
+    let before = before.unwrap_or(&empty);
+    compare("", before, after, &without_secrets(kind, before), &without_secrets(kind, after), &mut found);
+    found
+}
+
+/// `before` and `after` decide, the two others are shown.
+fn compare(path: &str, before: &Body, after: &Body, shown_before: &Body, shown_after: &Body, found: &mut Vec<Difference>) {
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for key in keys.into_iter().filter(|key| before.get(*key) != after.get(*key)) {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let maps = [before, after, shown_before, shown_after].map(|body| body.get(key).and_then(Value::as_object));
+        if let [Some(before), Some(after), Some(shown_before), Some(shown_after)] = maps {
+            compare(&path, before, after, shown_before, shown_after, found);
+        } else {
+            let shown = |body: &Body| body.get(key).cloned().unwrap_or_default();
+            found.push(Difference { path, before: shown(shown_before), after: shown(shown_after) });
+        }
     }
 }
 

@@ -15,8 +15,8 @@ mod incident;
 mod people;
 
 pub use alerting::{
-    AlertChannel, ChannelTested, DeadLetter, Document, Done, Imported, ImportedItem, MadeObject, Maintenance, Match, Mute, NewComment,
-    NewSilence, Order, Silence,
+    AlertChannel, ChannelNotice, ChannelTested, DeadLetter, Difference, Document, Done, Fall, Imported, ImportedItem, MadeObject,
+    Maintenance, Match, Mute, NewComment, NewSilence, Order, Recurs, Silence,
 };
 pub use incident::{Entry, Incident, MonitorRef, Notice};
 pub use people::{
@@ -308,7 +308,7 @@ pub struct Seconds {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MonitorMetrics {
-    /// `1h`, `6h`, `24h`, `7d`, `30d`, `90d`.
+    /// `1h`, `6h`, `24h`, `7d`, `30d`, `90d`; `between` if times of its own were asked for.
     pub period: String,
     /// Its beginning, moved back to the beginning of a bucket.
     pub from: Time,
@@ -496,6 +496,36 @@ pub struct ReadyBody {
     pub problems: Vec<String>,
     /// What somebody should look at although it works.
     pub warnings: Vec<String>,
+    /// The problems, then the warnings, for whoever says them in words of their own.
+    #[serde(default)]
+    pub notes: Vec<ReadyNote>,
+}
+
+/// One problem or warning of a node, before it is put into words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ReadyNote {
+    /// What it is about: `store`, `leases`, `late`, `cut_off`; `configuration`, `left_out`, `dead_letters`, `channel`, `more_channels`,
+    /// `dead_man`.
+    pub code: String,
+    /// What stands in its sentence, in its order: counts, names, times, reasons.
+    pub values: Vec<String>,
+    /// The sentence.
+    pub text: String,
+}
+
+/// What this installation is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Installation {
+    /// The program's version.
+    pub version: String,
+    /// The node that answers.
+    pub node: String,
+    /// Where everything is kept: `sqlite` or `postgresql`.
+    pub store: String,
+    /// What monitors and channels that were made over the API may reach: `public` or `private` addresses.
+    pub api_targets: String,
 }
 
 /// What `POST /-/reload` answers when it was done.

@@ -272,6 +272,25 @@ async fn dead_letters_are_paged_and_sent_again() {
 }
 
 #[tokio::test]
+async fn a_channel_says_what_it_got_and_what_it_did_not_take() {
+    let mut web = TestWeb::start().await;
+    let hook: Provider = webhook::start(false).await;
+    web.channels.send_replace(Channels(Arc::new(vec![owned_hook(&web, &hook.url)])));
+    let path = "/api/v1/alert-channels/hook/notices";
+    assert_eq!(web.get(path).await.json()["items"], json!([]));
+    let dead = dead_letter(&mut web, "rule0").await;
+    let (decision, _, incident) = web.world.opens(web.world.shop, "slow_response", world::T0);
+    web.world.commit_decisions(vec![decision]).await;
+    let items = web.get(path).await.json()["items"].clone();
+    let of = |state: &str| items.as_array().unwrap().iter().find(|item| item["state"] == state).cloned().unwrap_or_default();
+    assert_eq!((&of("dead")["last_error"], &of("dead")["next_at"]), (&json!("the provider answered 403"), &Value::Null), "{dead}: {items}");
+    assert_eq!((&of("due")["incident"], &of("due")["event"]), (&json!(incident), &json!("opened")), "{items}");
+    assert_eq!(web.get(&format!("{path}?limit=1")).await.json()["items"].as_array().unwrap().len(), 1);
+    assert_eq!(web.get_as(path, &web.foreign).await.error_code(), "not_found");
+    web.stop().await;
+}
+
+#[tokio::test]
 async fn ready_warns_of_what_could_not_be_delivered_and_stays_ready() {
     let web = TestWeb::start().await;
     let works = web.ready.borrow().clone();

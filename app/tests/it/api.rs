@@ -593,6 +593,8 @@ async fn others_are_not_served_while_there_is_no_token() {
         metrics_token: None,
         trust: Arc::default(),
         oidc: None,
+        node: "test".to_owned(),
+        store_kind: "sqlite",
     };
     let refused = web::serve(listener, state, CancellationToken::new()).await;
     assert!(matches!(refused, Err(ServeError::Unprotected(_))), "{refused:?}");

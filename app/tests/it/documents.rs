@@ -406,6 +406,26 @@ async fn work_is_announced_and_called_off() {
     assert_eq!(found, ["match.monitors[0]", "once.from"]);
     let later = bob.put("/api/v1/maintenance/move", json!({ "once": { "from": "2198-01-01 00:00", "to": "2199-01-01 00:00" } })).await;
     assert_eq!((later.status, &later.json()["open_until"]), (StatusCode::OK, &Value::Null), "{}", later.body);
+    let weekly = json!({ "name": "sunday", "every": { "cron": "0 3 * * SUN", "for": "2h", "zone": "Europe/Berlin" } });
+    let made = bob.post("/api/v1/maintenance", weekly).await.json();
+    assert_eq!(made["every"], json!({ "cron": "0 3 * * SUN", "for": "2h", "zone": "Europe/Berlin" }));
+    let calendar = bob.get("/api/v1/maintenance?from=2026-10-18T00:00:00Z&to=2026-10-26T00:00:00Z").await.json();
+    let fall =
+        |from: &str, to: &str| json!({ "starts_at": format!("2026-10-{from}:00.000000Z"), "ends_at": format!("2026-10-{to}:00.000000Z") });
+    assert_eq!(calendar["items"][0]["falls"], json!([]), "it is announced for another century");
+    assert_eq!(
+        calendar["items"][1]["falls"],
+        json!([fall("18T01:00", "18T03:00"), fall("25T02:00", "25T04:00")]),
+        "by the clock on the wall"
+    );
+    for bad in [
+        "from=2026-10-18T00:00:00Z",
+        "from=2026-10-18T00:00:00Z&to=2026-10-18T00:00:00Z",
+        "from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z",
+    ] {
+        assert_eq!(bob.get(&format!("/api/v1/maintenance?{bad}")).await.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    assert_eq!(bob.delete("/api/v1/maintenance/sunday").await.status, StatusCode::OK);
     let list = bob.get("/api/v1/maintenance").await.json();
     assert_eq!(
         (&list["items"][0]["name"], &list["items"][0]["origin"], &list["items"][0]["made"]["made_by"]),
@@ -705,14 +725,13 @@ async fn a_whole_configuration_is_given_out_and_taken_in() {
     let stored: Value =
         serde_json::from_str(&rows.iter().find(|row| row.tenant_slug == "acme" && row.name == "job").unwrap().body).unwrap();
     assert_eq!((&stored["probe"]["http"]["bearer_token"], &stored["labels"]["price"]), (&json!("other"), &json!("$$")));
-    let changed = whole.replace("paused: true", "paused: false");
-    let changed = eve.call(Method::POST, "/api/v1/import", &yaml, changed).await;
-    assert_eq!(
-        changed.json()["items"],
-        json!([item("channel", "ops", "unchanged"), item("monitor", "job", "changed")]),
-        "{}",
-        changed.body
-    );
+    let changed = whole.replace("paused: true", "paused: false").replace("hooks.example.org/other", "hooks.example.org/third");
+    let changed = eve.call(Method::POST, "/api/v1/import?dry_run=true", &yaml, changed).await;
+    let mut wanted = json!([item("channel", "ops", "changed"), item("monitor", "job", "changed")]);
+    let url = json!("https://hooks.example.org/***");
+    wanted[0]["differences"] = json!([{ "path": "webhook.url", "before": url, "after": url }]);
+    wanted[1]["differences"] = json!([{ "path": "paused", "before": true, "after": false }]);
+    assert_eq!(changed.json()["items"], wanted, "{}", changed.body);
 
     // All of it or nothing.
     let broken = json!({ "monitors": [{ "name": "one", "probe": { "push": { "expect_every": "1h" } } }, { "name": "two", "probe": {} }], "routes": [], "monitor": [] });

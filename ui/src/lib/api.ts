@@ -47,7 +47,7 @@ function asBytes(name: string) {
   return Array.from(new TextEncoder().encode(name), (byte) => String.fromCharCode(byte)).join('');
 }
 
-async function ask<T>(method: string, path: string, body?: unknown, seen?: number): Promise<T> {
+async function answered(method: string, path: string, body?: unknown, seen?: number): Promise<Response> {
   const said = headers();
   if (method !== 'GET' && token.get() && person.get()) said['x-watchkeeper-as'] = asBytes(person.get());
   if (seen !== undefined) said['if-match'] = `"${seen}"`;
@@ -62,14 +62,16 @@ async function ask<T>(method: string, path: string, body?: unknown, seen?: numbe
   } catch {
     throw new ApiError(0, 'unreachable', 'Watchkeeper does not answer');
   }
-  const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
+    const answer = await response.json().catch(() => ({}));
     // While signing in, it is the form that says so.
     if (response.status === 401 && !path.startsWith('auth/')) refused();
     throw new ApiError(response.status, answer.code ?? 'unknown', answer.message ?? response.statusText, answer.problems);
   }
-  return answer as T;
+  return response;
 }
+
+const ask = async <T>(method: string, path: string, body?: unknown, seen?: number) => (await (await answered(method, path, body, seen)).json().catch(() => ({}))) as T;
 
 /** An object as it is written in a file. */
 const isYaml = (body: unknown): body is { yaml: string } => typeof body === 'object' && body !== null && 'yaml' in body && typeof body.yaml === 'string';
@@ -77,6 +79,8 @@ const isYaml = (body: unknown): body is { yaml: string } => typeof body === 'obj
 /** Makes or changes an object; with `seen` only if it still has that version. */
 export const send = <T>(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown, seen?: number) => ask<T>(method, path, body, seen);
 
+/** What is no JSON. */
+export const text = async (path: string) => (await answered('GET', path)).text();
 export const get = <T>(path: string) => ask<T>('GET', path);
 export const post = <T>(path: string, body: unknown = {}) => ask<T>('POST', path, body);
 export const put = <T>(path: string, body: unknown) => ask<T>('PUT', path, body);

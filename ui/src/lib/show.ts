@@ -1,5 +1,6 @@
 // How numbers and times are shown.
-import { t, words } from './words.svelte';
+import { noted, t, words } from './words.svelte';
+import type { Match, ReadyNote } from './types';
 
 /** A duration in its two largest units. */
 export function duration(seconds: number) {
@@ -18,6 +19,13 @@ export function ago(at: string, now: number) {
   const seconds = secondsSince(at, now);
   return seconds < 2 ? t('justNow') : t('ago', duration(seconds));
 }
+
+/** What a silence or a window is about. */
+export const subject = (match: Match) =>
+  [...(match.monitors ?? []), ...Object.entries(match.labels ?? {}).map(([name, value]) => `${name}=${value}`), ...(match.kinds ?? []), ...(match.rules ?? []), ...(match.severities ?? [])].join(', ') || t('everything');
+
+/** What the server says of itself. */
+export const noteText = (note: ReadyNote) => noted(note, (value) => (/^\d{4}-\d\d-\d\dT/.test(value) ? moment(value) : value));
 
 /** A latency: three digits that matter. */
 export function latency(us: number | null | undefined) {

@@ -232,6 +232,45 @@ export interface Channel {
   name: string;
   kind: string;
   origin: string;
+  made?: Made;
+}
+
+export interface ChannelNotice extends Omit<Notice, 'channel'> {
+  incident: string | null;
+  summary: string;
+}
+
+export interface Maintenance {
+  name: string;
+  match: Match;
+  starts_at: string | null;
+  ends_at: string | null;
+  every: { cron: string; for: string; zone: string } | null;
+  open_until: string | null;
+  falls?: { starts_at: string; ends_at: string }[];
+  origin: string;
+  made?: Made;
+}
+
+export interface Document {
+  uid: string;
+  kind: 'monitor' | 'channel' | 'maintenance';
+  name: string;
+  made: Made;
+  problems: Problem[];
+}
+
+export interface Imported {
+  applied: boolean;
+  items: { kind: Document['kind']; name: string; change: 'made' | 'changed' | 'unchanged' | 'from_a_file'; differences?: { path: string; before: unknown; after: unknown }[] }[];
+  left: string[];
+}
+
+export interface About {
+  version: string;
+  node: string;
+  store: string;
+  api_targets: 'public' | 'private';
 }
 
 export interface Me {
@@ -289,4 +328,11 @@ export interface Ready {
   ready: boolean;
   problems: string[];
   warnings: string[];
+  notes: ReadyNote[];
+}
+
+export interface ReadyNote {
+  code: string;
+  values: string[];
+  text: string;
 }

@@ -2,7 +2,7 @@
 
 use super::super::outbox::{Circumstances, DueRow, Word, asked_for, judge, payload, word_event};
 use super::super::rows::{self, Columns, Sql};
-use super::super::{DeadLetter, DueNotice, OutboxDepth, PAGE_MAX, SentMessage, TenantScope, WordWrite};
+use super::super::{ChannelNotice, DeadLetter, DueNotice, OutboxDepth, PAGE_MAX, SentMessage, TenantScope, WordWrite};
 use super::{clean, query};
 use sqlx::PgConnection;
 use watchkeeper_core::{ChannelId, Micros};
@@ -134,6 +134,28 @@ pub(super) async fn recent_messages(tx: &mut PgConnection, channel: ChannelId, s
             .fetch_all(&mut *tx)
             .await?;
     rows.iter().rev().map(rows::sent_message).collect()
+}
+
+/// Each part by an index of its own, so that a channel with a long history costs no more than one without.
+pub(super) async fn channel_notices(tx: &mut PgConnection, scope: TenantScope, channel: ChannelId, limit: i64) -> Sql<Vec<ChannelNotice>> {
+    let rows = query(
+        "SELECT c.name, n.event, n.state, n.attempts, n.last_error, n.why, n.next_at, n.created_at, n.sent_at, i.uid, n.payload
+         FROM wk_notice n JOIN wk_channel c ON c.id = n.channel_id LEFT JOIN wk_incident i ON i.id = n.incident_id
+         WHERE n.tenant_id = $1 AND n.id IN (
+             SELECT id FROM (SELECT id FROM wk_notice WHERE channel_id = $2 AND state = 'sent' ORDER BY sent_at DESC LIMIT $3) AS told
+             UNION ALL
+             SELECT id FROM (SELECT id FROM wk_notice WHERE channel_id = $2 AND state IN ('due', 'held') ORDER BY next_at LIMIT $3) AS waiting
+             UNION ALL
+             SELECT id FROM (SELECT id FROM wk_notice WHERE tenant_id = $1 AND state = 'dead' AND channel_id = $2 ORDER BY id DESC LIMIT $3)
+                 AS dead)
+         ORDER BY COALESCE(n.sent_at, n.created_at) DESC, n.id DESC LIMIT $3",
+    )
+    .bind(scope.0.0)
+    .bind(channel.0)
+    .bind(limit.clamp(0, PAGE_MAX))
+    .fetch_all(&mut *tx)
+    .await?;
+    rows.iter().map(rows::channel_notice).collect()
 }
 
 pub(super) async fn dead_letters(tx: &mut PgConnection, scope: TenantScope, before: Option<i64>, limit: i64) -> Sql<Vec<DeadLetter>> {

@@ -27,10 +27,10 @@ use super::keep::Expiry;
 use super::marked::Marked;
 use super::rows::{Columns, Sql};
 use super::{
-    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, Committed, DeadLetter, Deferred, Documents, DueNotice, Fence, Glance,
-    GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket, MonitorBrief,
-    MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Store, StoreError,
-    StoredState, TenantObjects, TenantScope, WordWrite, migrate,
+    Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, ChannelNotice, Committed, DeadLetter, Deferred, Documents, DueNotice,
+    Fence, Glance, GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket,
+    MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Store,
+    StoreError, StoredState, TenantObjects, TenantScope, WordWrite, migrate,
 };
 use async_trait::async_trait;
 use lock::Lock;
@@ -307,6 +307,10 @@ impl Store for SqliteStore {
 
     async fn recent_messages(&self, channel: ChannelId, since: Micros) -> Result<Vec<SentMessage>> {
         read!(self, "reading recent messages", |tx| outbox::recent_messages(tx, channel, since))
+    }
+
+    async fn channel_notices(&self, scope: TenantScope, channel: ChannelId, limit: i64) -> Result<Vec<ChannelNotice>> {
+        read!(self, "reading what a channel got", |tx| outbox::channel_notices(tx, scope, channel, limit))
     }
 
     async fn dead_letters(&self, scope: TenantScope, before: Option<i64>, limit: i64) -> Result<Vec<DeadLetter>> {

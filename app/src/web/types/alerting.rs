@@ -4,6 +4,7 @@ use super::Time;
 use crate::calendar::Window;
 use crate::channel::content::Content;
 use crate::config::ChannelConfig;
+use crate::config::decode::show_duration;
 use crate::config::documents::Fault;
 use crate::mutes::InForce;
 use crate::spec::origin;
@@ -186,6 +187,52 @@ impl DeadLetter {
     }
 }
 
+/// What a channel got lately, or is still to get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ChannelNotice {
+    /// `opened`, `reminded`, `escalated`, `acknowledged`, `unacknowledged`, `resolved`; `report` or `node` if it is about no incident.
+    pub event: String,
+    /// The incident's public id, if it is about one.
+    pub incident: Option<String>,
+    /// What it says, in one line.
+    pub summary: String,
+    /// `sent`, `due`, `held`, `dead`.
+    pub state: String,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The newest error.
+    pub last_error: Option<String>,
+    /// Why it is or was held.
+    pub why: Option<String>,
+    /// When it is looked at again, while it waits.
+    pub next_at: Option<Time>,
+    /// When it was decided.
+    pub created_at: Time,
+    /// When the provider took it.
+    pub sent_at: Option<Time>,
+}
+
+impl ChannelNotice {
+    /// Of a row.
+    pub fn of(found: store::ChannelNotice) -> Self {
+        let store::ChannelNotice { notice, incident_uid, content } = found;
+        let store::NoticeView { channel: _, event, state, attempts, last_error, why, next_at, created_at, sent_at } = notice;
+        Self {
+            event,
+            incident: incident_uid,
+            summary: summary(&content),
+            state,
+            attempts,
+            last_error,
+            why,
+            next_at: next_at.map(Time),
+            created_at: Time(created_at),
+            sent_at: sent_at.map(Time),
+        }
+    }
+}
+
 /// What a content says, in one line.
 fn summary(content: &Content) -> String {
     match content {
@@ -283,6 +330,21 @@ pub struct ImportedItem {
     pub name: String,
     /// `made`, `changed`, `unchanged`; `from_a_file` if a file has it, which stays as it is.
     pub change: String,
+    /// Which fields of one that is `changed` are different; a secret is `***` before and after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+}
+
+/// One field that is different.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Difference {
+    /// Which: `probe.http.url`.
+    pub path: String,
+    /// What it is; null if it is not there.
+    pub before: serde_json::Value,
+    /// What it would be; null if it would not be there.
+    pub after: serde_json::Value,
 }
 
 /// A maintenance window: announced work.
@@ -298,8 +360,14 @@ pub struct Maintenance {
     pub starts_at: Option<Time>,
     /// When it is over, if that is once.
     pub ends_at: Option<Time>,
+    /// How it recurs, if it does.
+    #[serde(default)]
+    pub every: Option<Recurs>,
     /// Until when it is open, if it is now.
     pub open_until: Option<Time>,
+    /// When it is between the times that were asked for, oldest first; only if some were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub falls: Option<Vec<Fall>>,
     /// Where it was defined: `file:line`, or `api`.
     pub origin: String,
     /// What is known of it beside that, if it was made over the API.
@@ -307,9 +375,37 @@ pub struct Maintenance {
     pub made: Option<MadeObject>,
 }
 
+/// How a maintenance window recurs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Recurs {
+    /// When it begins, as a cron pattern.
+    pub cron: String,
+    /// How long it lasts.
+    #[serde(rename = "for")]
+    pub lasts: String,
+    /// In which time zone the pattern is meant.
+    pub zone: String,
+}
+
+/// One time that a maintenance window is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Fall {
+    /// From when.
+    pub starts_at: Time,
+    /// Until when.
+    pub ends_at: Time,
+}
+
 impl Maintenance {
     /// Of a row. What this version cannot read of it is left out.
-    pub fn of(window: store::MaintenanceObject, now: Micros, made: Option<MadeObject>) -> Self {
+    pub fn of(
+        window: store::MaintenanceObject,
+        now: Micros,
+        made: Option<MadeObject>,
+        falls: impl FnOnce(&Window) -> Option<Vec<(Micros, Micros)>>,
+    ) -> Self {
         let store::MaintenanceObject { name, matcher, window, origin } = window;
         let about = serde_json::from_str(&matcher).map(Match::of).unwrap_or_default();
         let window: Option<Window> = serde_json::from_str(&window).ok();
@@ -317,8 +413,15 @@ impl Maintenance {
             Some(Window::Once { from, to }) => (Some(Time(*from)), Some(Time(*to))),
             Some(Window::Every(_)) | None => (None, None),
         };
-        let open_until = window.and_then(|window| window.open_until(now)).map(Time);
-        Self { name, about, starts_at, ends_at, open_until, origin, made }
+        let every = window.as_ref().and_then(Window::recurs).map(|(cron, zone, lasts)| Recurs {
+            cron: cron.to_owned(),
+            lasts: show_duration(lasts),
+            zone: zone.to_owned(),
+        });
+        let open_until = window.as_ref().and_then(|window| window.open_until(now)).map(Time);
+        let fall = |(from, to)| Fall { starts_at: Time(from), ends_at: Time(to) };
+        let falls = window.as_ref().and_then(falls).map(|falls| falls.into_iter().map(fall).collect());
+        Self { name, about, starts_at, ends_at, every, open_until, falls, origin, made }
     }
 }
 

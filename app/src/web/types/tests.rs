@@ -222,7 +222,12 @@ fn the_small_forms_do_not_change_unseen() {
         json(&Page::<Monitor> { items: vec![], next: None }),
         json(&StreamPosition { after: 3, message: "m".into() }),
         json(&HealthBody { status: "ok".into(), version: "1.2.3".into() }),
-        json(&ReadyBody { ready: true, problems: vec![], warnings: vec![] }),
+        json(&ReadyBody {
+            ready: false,
+            problems: vec!["store: gone".into()],
+            warnings: vec![],
+            notes: vec![ReadyNote { code: "store".into(), values: vec!["gone".into()], text: "store: gone".into() }],
+        }),
         json(&Reloaded { message: "m".into() }),
     ];
     insta::assert_snapshot!(all.join("\n"), @r#"
@@ -303,9 +308,20 @@ fn the_small_forms_do_not_change_unseen() {
       "version": "1.2.3"
     }
     {
-      "ready": true,
-      "problems": [],
-      "warnings": []
+      "ready": false,
+      "problems": [
+        "store: gone"
+      ],
+      "warnings": [],
+      "notes": [
+        {
+          "code": "store",
+          "values": [
+            "gone"
+          ],
+          "text": "store: gone"
+        }
+      ]
     }
     {
       "message": "m"

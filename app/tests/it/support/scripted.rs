@@ -249,6 +249,10 @@ impl Store for ScriptedStore {
         self.script.around("recent_messages", self.inner.recent_messages(channel, since)).await
     }
 
+    async fn channel_notices(&self, scope: TenantScope, channel: ChannelId, limit: i64) -> Result<Vec<ChannelNotice>> {
+        self.script.around("channel_notices", self.inner.channel_notices(scope, channel, limit)).await
+    }
+
     async fn dead_letters(&self, scope: TenantScope, before: Option<i64>, limit: i64) -> Result<Vec<DeadLetter>> {
         self.script.around("dead_letters", self.inner.dead_letters(scope, before, limit)).await
     }

@@ -144,6 +144,8 @@ impl TestWeb {
                 documents: mpsc::channel(1).0,
                 ready: ready_rx,
             },
+            node: "test".to_owned(),
+            store_kind: "sqlite",
             metrics_token: None,
             trust: Arc::default(),
             oidc: None,
