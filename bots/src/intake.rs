@@ -4,7 +4,7 @@
 //! A thread of its own owns the consumer, because the group is left when nobody polls; the handlers run on the runtime. What is done is
 //! committed soon after, and before a partition goes to another member: that one waits until the work in hand has ended, or for
 //! [`GIVE_BACK_WITHIN`]. When told to stop, it begins nothing more, lets the work in hand end, commits and leaves the group. Nothing is
-//! ever committed that is not done.
+//! ever committed that is not done, and nothing counts as committed before Kafka said so.
 
 use crate::kafka::{Brokers, Quiet};
 use crate::lanes::{Done, Lanes, Part, Ticket};
@@ -29,12 +29,20 @@ const IN_HAND_RESUME: usize = IN_HAND_MAX / 2;
 /// ask the broker for every message.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
 
+/// A commit that nobody has answered for so long is no reason any more to hold back the next. Shorter would send one after the other
+/// while a broker is away, longer would show a lag that is none.
+const COMMIT_ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long one look for messages takes. Longer would commit later.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A partition goes to another member after so long, also if work in hand has not ended: it will be repeated there. Longer would keep
 /// the whole group waiting, shorter would repeat calls that only took a moment.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Who was told to stop tries for so long to commit what is done. Shorter would repeat it when other members come or go at that moment,
+/// longer would keep a process that cannot reach Kafka any more.
+const SETTLE_WITHIN: Duration = Duration::from_secs(15);
 
 /// The same complaint of Kafka's is told so often. More often would fill the log while brokers are away.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
@@ -92,6 +100,8 @@ struct State {
     lanes: Lanes<Vec<u8>, Message>,
     stops: HashMap<Part, CancellationToken>,
     paused: bool,
+    /// Since when a commit is on its way.
+    committing: Option<Instant>,
     panicked: bool,
     complained: HashMap<String, Instant>,
 }
@@ -107,6 +117,16 @@ impl Shared {
                 complained.clear();
             }
             complained.insert(text, Instant::now());
+        }
+    }
+
+    /// Kafka has these.
+    fn committed(&self, list: &TopicPartitionList) {
+        let mut state = self.state();
+        for element in list.elements() {
+            if let (Offset::Offset(offset), Ok(())) = (element.offset(), element.error()) {
+                state.lanes.committed(&Part { topic: element.topic().into(), number: element.partition() }, offset);
+            }
         }
     }
 
@@ -180,7 +200,7 @@ impl Reader {
                 None => {}
             }
             if committed.elapsed() >= COMMIT_EVERY {
-                commit(&self.consumer, &self.shared, CommitMode::Async);
+                commit_soon(&self.consumer, &self.shared);
                 committed = Instant::now();
             }
             if self.shared.state().panicked {
@@ -193,7 +213,7 @@ impl Reader {
         if cut > 0 {
             tracing::error!("the grace of {} s has passed with {cut} messages in hand: they will be repeated", grace.as_secs_f64());
         }
-        commit(&self.consumer, &self.shared, CommitMode::Sync);
+        self.settle();
         // Leaving the group gives back what is forgotten here: it was waited for already.
         let mut state = self.shared.state();
         for part in &parts {
@@ -201,6 +221,19 @@ impl Reader {
         }
         drop(state);
         Ok(())
+    }
+
+    /// Commits what is done before the group is left. A group that changes its members takes no commits, and changes only while they poll.
+    fn settle(&self) {
+        let until = Instant::now() + SETTLE_WITHIN;
+        while let Err(error) = commit_now(&self.consumer, &self.shared) {
+            if self.consumer.assignment_lost() || Instant::now() >= until {
+                tracing::warn!("what was done last could not be committed and will be repeated: {error}");
+                return;
+            }
+            // What is read here is not begun: it is left to the next member.
+            let _ = self.consumer.poll(LOOK);
+        }
     }
 
     fn take(&self, message: &BorrowedMessage<'_>) {
@@ -255,27 +288,36 @@ async fn work(shared: Arc<Shared>, handler: Arc<dyn Handler>, ticket: Ticket<Vec
     }
 }
 
-fn commit(consumer: &BaseConsumer<Context>, shared: &Shared, mode: CommitMode) {
+/// What is done and not committed.
+fn to_commit(shared: &Shared) -> Option<TopicPartitionList> {
     let moved = shared.state().lanes.to_commit();
-    if moved.is_empty() {
-        return;
-    }
     let mut list = TopicPartitionList::with_capacity(moved.len());
     for (part, offset) in &moved {
         if let Err(error) = list.add_partition_offset(&part.topic, part.number, Offset::Offset(*offset)) {
             tracing::warn!("an offset cannot be committed: {error}");
         }
     }
-    match consumer.commit(&list, mode) {
-        // An asynchronous one that fails is told by the callback, which makes it be tried again.
-        Ok(()) => {
-            let mut state = shared.state();
-            for (part, offset) in &moved {
-                state.lanes.committed(part, *offset);
-            }
-        }
+    (list.count() > 0).then_some(list)
+}
+
+/// Commits what is done without waiting, one commit at a time; the callback hears what came of it.
+fn commit_soon(consumer: &BaseConsumer<Context>, shared: &Shared) {
+    if shared.state().committing.is_some_and(|since| since.elapsed() < COMMIT_ANSWERED_WITHIN) {
+        return;
+    }
+    let Some(list) = to_commit(shared) else { return };
+    match consumer.commit(&list, CommitMode::Async) {
+        Ok(()) => shared.state().committing = Some(Instant::now()),
         Err(error) => shared.complain("committing", &error),
     }
+}
+
+/// Commits what is done, and returns when Kafka has it.
+fn commit_now(consumer: &BaseConsumer<Context>, shared: &Shared) -> Result<(), KafkaError> {
+    let Some(list) = to_commit(shared) else { return Ok(()) };
+    consumer.commit(&list, CommitMode::Sync)?;
+    shared.committed(&list);
+    Ok(())
 }
 
 /// Gives partitions back in good order.
@@ -301,8 +343,10 @@ impl ConsumerContext for Context {
                     tracing::warn!("{cut} messages in hand did not end before their partitions went to another: they will be repeated");
                 }
                 // Without the partitions (they were lost) this fails, and what was done is repeated.
-                if !consumer.assignment_lost() {
-                    commit(consumer, &self.0, CommitMode::Sync);
+                if !consumer.assignment_lost()
+                    && let Err(error) = commit_now(consumer, &self.0)
+                {
+                    self.0.complain("committing", &error);
                 }
                 let mut state = self.0.state();
                 for part in &parts {
@@ -326,14 +370,12 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: Result<(), KafkaError>, offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            self.0.complain("committing", &error);
-            let mut state = self.0.state();
-            // Not committed: another offset than any, so that it is offered again.
-            for part in parts(offsets) {
-                state.lanes.committed(&part, -1);
-            }
+        // One that failed is offered again.
+        match result {
+            Ok(()) => self.0.committed(offsets),
+            Err(error) => self.0.complain("committing", &error),
         }
+        self.0.state().committing = None;
     }
 }
 

@@ -38,6 +38,7 @@ test('a newcomer is led to a channel and to the first monitor', async () => {
   await page.getByRole('link', { name: 'New monitor' }).click();
   await page.getByLabel('Name', { exact: true }).fill('first');
   await page.getByLabel('URL').fill(fleet.good);
+  await page.getByLabel('Every').fill('1s');
   assert.ok(await page.getByLabel('ops').isChecked(), 'no file names a channel: whoever does not choose one would not be told');
   await page.getByRole('button', { name: 'Create', exact: true }).click();
   await page.getByRole('heading', { name: 'first' }).waitFor();

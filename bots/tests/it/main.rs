@@ -2,6 +2,7 @@
 //!
 //! Order, counts and one-sided bounds; times and the real broker belong to `./prove bots`.
 
+mod examples;
 mod kubernetes;
 mod lossless;
 mod manager;
