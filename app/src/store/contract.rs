@@ -3,7 +3,7 @@
 use super::{
     Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, ChannelNotice, Committed, DeadLetter, Deferred, Documents, DueNotice,
     Fence, Glance, GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket,
-    MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes,
+    MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Stats,
     StoredState, TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
@@ -162,6 +162,8 @@ pub trait Store: Send + Sync {
     async fn monitors(&self, scope: TenantScope, after: Option<&str>, limit: i64) -> Result<Vec<MonitorView>>;
     /// Every live monitor by name, in brief.
     async fn briefs(&self, scope: TenantScope) -> Result<Vec<MonitorBrief>>;
+    /// The tenant in numbers.
+    async fn stats(&self, scope: TenantScope) -> Result<Stats>;
     /// One monitor by its public id or, failing that, its name.
     async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>>;
     /// Its heartbeats before a time, newest first, with evidence where there is some.

@@ -6,11 +6,11 @@
 use super::error::unreadable;
 use super::flat::{DAY, HOUR};
 use super::rows::{self, Columns, Sql};
-use super::{MetricBucket, MonitorDays, PAGE_MAX, StateTimes};
+use super::{BeatRow, MetricBucket, MonitorDays, PAGE_MAX, StateTimes, Stats};
 use crate::sketch::Sketch;
 use std::collections::{BTreeMap, BTreeSet};
 use watchkeeper_core::quorum::Health;
-use watchkeeper_core::{Dur, Micros};
+use watchkeeper_core::{Dur, Micros, Outcome};
 
 /// Counts of some attempts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -205,6 +205,22 @@ fn proven(state: i64, before: Health) -> Health {
         Health::Pending => before,
         known @ (Health::Up | Health::Degraded | Health::Down | Health::Unknown) => known,
     }
+}
+
+/// A tenant in numbers, from how its monitors are, its open incidents and its newest heartbeats.
+pub(super) fn stats(healths: impl Iterator<Item = Health>, open_incidents: i64, newest: impl Iterator<Item = BeatRow>) -> Stats {
+    let mut stats = Stats { open_incidents, ..Stats::default() };
+    for health in healths {
+        stats.monitors += 1;
+        match health {
+            Health::Up | Health::Degraded => stats.up += 1,
+            Health::Down => stats.down += 1,
+            Health::Unknown | Health::Pending => {}
+        }
+    }
+    let well: Vec<i64> = newest.filter(|beat| beat.outcome == Outcome::Up).map(|beat| beat.total_us).collect();
+    stats.response_us = (!well.is_empty()).then(|| well.iter().sum::<i64>() as f64 / well.len() as f64);
+    stats
 }
 
 /// The days of many monitors, from their intervals as for [`state_times`].

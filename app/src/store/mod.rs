@@ -51,7 +51,7 @@ pub use push::{PUSH_BODY_MAX, PushKind, PushRow};
 pub use state::{Fence, HeardVote, Joined, LeaseRow, Mandate, OpenIncident, StoredState};
 pub use view::{
     Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorBrief, MonitorDays, MonitorView, NoticeView, PAGE_MAX,
-    StateTimes, TimelineEntry,
+    StateTimes, Stats, TimelineEntry,
 };
 
 use watchkeeper_core::TenantId;

@@ -219,7 +219,8 @@ pub(super) fn brief(row: &impl Columns) -> Sql<MonitorBrief> {
     })
 }
 
-fn health(code: Option<i64>) -> Health {
+/// A stored health; unknown if there is none.
+pub(super) fn health(code: Option<i64>) -> Health {
     code.and_then(|code| Health::from_code(code as i16)).unwrap_or_default()
 }
 

@@ -66,6 +66,21 @@ pub struct MonitorBrief {
     pub flapping: Vec<String>,
 }
 
+/// A tenant in numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Live monitors.
+    pub monitors: i64,
+    /// Of which so many are up or degraded.
+    pub up: i64,
+    /// And so many down.
+    pub down: i64,
+    /// Incidents that are not resolved.
+    pub open_incidents: i64,
+    /// The mean of the newest attempts of the monitors, as far as they were successful.
+    pub response_us: Option<f64>,
+}
+
 /// An incident as the API lists it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IncidentView {

@@ -4,11 +4,13 @@
 //! without its authorization. Only this module shapes answers: its types ([`types`]) are not the core's nor the store's.
 //! It reads the store and the live table, records pushes as facts, and wakes others. It never decides anything.
 
+mod alert_rules;
 mod api;
 mod audit;
 pub mod auth;
 mod body;
 mod channels;
+mod dashboard;
 mod dead_letters;
 mod documents;
 mod embedded;
@@ -274,6 +276,9 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/silences/{id}", DELETE, operator, delete(silences::end)),
         route("/api/v1/dead-letters", GET, viewer, get(dead_letters::dead_letters)),
         route("/api/v1/dead-letters/{id}/retry", POST, operator, post(dead_letters::retry)),
+        route("/api/v1/dashboard/stats", GET, viewer, get(dashboard::stats)),
+        route("/api/v1/alert-rules", GET, viewer, get(alert_rules::rules)),
+        route("/api/v1/alert-rules/{id}", GET, viewer, get(alert_rules::rule)),
         route("/api/v1/alert-channels", GET, viewer, get(channels::channels)),
         route("/api/v1/alert-channels", POST, admin, post(documents::create_channel)),
         route("/api/v1/alert-channels/{name}", PUT, admin, put(documents::replace_channel)),

@@ -20,10 +20,10 @@ mod tests {
     use super::super::error::ErrorBody;
     use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
     use super::super::types::{
-        AlertChannel, Audited, Bars, ChannelNotice, ChannelTested, Code, DeadLetter, Document, Done, HealthBody, Heartbeat, Imported,
-        Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewPassword, NewSilence, NewToken,
-        NewUser, Node, Order, Overview, OwnPassword, Page, ReadyBody, Recovery, Reloaded, SecondFactor, SetUp, SignIn, SignedIn, Silence,
-        Token, Uptime, User, UserPatch,
+        AlertChannel, AlertRule, Audited, Bars, ChannelNotice, ChannelTested, Code, DashboardStats, DeadLetter, Document, Done, HealthBody,
+        Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewPassword,
+        NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, ReadyBody, Recovery, Reloaded, SecondFactor, SetUp,
+        SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
     };
     use super::super::{
         Access, api, audit, channels, dead_letters, documents, incidents, periods, push, routes, silences, stream, transfer, uptime,
@@ -191,6 +191,9 @@ mod tests {
             json::<Done>(DELETE, "/api/v1/silences/{id}", 200, "Ends a silence now"),
             json::<Page<DeadLetter>>(GET, "/api/v1/dead-letters", 200, "Notices that were given up, newest first").query::<dead_letters::DeadLettersQuery>(),
             json::<Done>(POST, "/api/v1/dead-letters/{id}/retry", 202, "Makes one due again"),
+            json::<DashboardStats>(GET, "/api/v1/dashboard/stats", 200, "Everything in six numbers").query::<channels::NoQuery>(),
+            json::<Page<AlertRule>>(GET, "/api/v1/alert-rules", 200, "The rules of all monitors").query::<channels::NoQuery>(),
+            json::<AlertRule>(GET, "/api/v1/alert-rules/{id}", 200, "One rule"),
             json::<Page<AlertChannel>>(GET, "/api/v1/alert-channels", 200, "The channels of the configuration in force").query::<channels::NoQuery>(),
             json::<AlertChannel>(POST, "/api/v1/alert-channels", 201, "Makes a channel: one item of the configuration file").body::<Value>().errors(&[409, 422]),
             json::<AlertChannel>(PUT, "/api/v1/alert-channels/{name}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),

@@ -15,8 +15,8 @@ mod incident;
 mod people;
 
 pub use alerting::{
-    AlertChannel, ChannelNotice, ChannelTested, DeadLetter, Difference, Document, Done, Fall, Imported, ImportedItem, MadeObject,
-    Maintenance, Match, Mute, NewComment, NewSilence, Order, Recurs, Silence,
+    AlertChannel, AlertRule, ChannelNotice, ChannelTested, DeadLetter, Difference, Document, Done, Fall, Imported, ImportedItem,
+    MadeObject, Maintenance, Match, Mute, NewComment, NewSilence, Order, Recurs, Silence,
 };
 pub use incident::{Entry, Incident, MonitorRef, Notice};
 pub use people::{
@@ -425,6 +425,24 @@ pub struct MonitorBars {
     /// A letter for each day, of that part of it which was watched: `u` up, `s` down for up to 2 % of it, `d` down for longer, `x` nobody could
     /// look for more than half of it, `n` not watched yet.
     pub days: String,
+}
+
+/// Everything in six numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DashboardStats {
+    /// Monitors.
+    pub total_monitors: i64,
+    /// Of which so many are up, or degraded.
+    pub up_count: i64,
+    /// And so many down. The others are pending or unknown.
+    pub down_count: i64,
+    /// Incidents that are not resolved.
+    pub open_incidents: i64,
+    /// The mean of the monitors' newest attempts, as far as they were successful, in milliseconds; null if none was.
+    pub average_response_time: Option<f64>,
+    /// Up among up and down over the last 24 hours and all monitors, in per cent, cut to 4 decimals; null if neither is known.
+    pub overall_uptime: Option<f64>,
 }
 
 /// A node that holds something.

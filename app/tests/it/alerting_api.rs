@@ -15,8 +15,10 @@ use watchkeeper::schedule::{Cadence, Every, Plan};
 use watchkeeper::spec::{Channels, Fleet, MonitorSpec, OwnedChannel, Source};
 use watchkeeper::store::{self, AttemptEnd, Attempted, Silence};
 use watchkeeper::web::Readiness;
+use watchkeeper_core::heartbeat::Measure;
 use watchkeeper_core::matcher::Matcher;
 use watchkeeper_core::quorum::Quorum;
+use watchkeeper_core::rule::{Rule, RuleKey, Severity, Trigger};
 use watchkeeper_core::sight::SightPolicy;
 use watchkeeper_core::verdict::{Action, Policy};
 use watchkeeper_core::{Dur, MonitorId, TenantId};
@@ -64,6 +66,50 @@ async fn open_incident(web: &mut TestWeb, rule: &str) -> String {
     let (decision, _, uid) = web.world.opens(web.world.shop, rule, web.clock.now());
     web.world.commit_decisions(vec![decision]).await;
     uid
+}
+
+/// A rule with the world's channel.
+fn ruled(web: &TestWeb, key: &str, trigger: Trigger) -> Rule {
+    Rule {
+        key: RuleKey::new(key),
+        trigger,
+        severity: Severity::Warning,
+        hold: Dur::ZERO,
+        channels: [web.world.hook].into_iter().collect(),
+        remind: None,
+        escalate: Vec::new(),
+        flap_window: Dur::ZERO,
+        cooldown: Dur::ZERO,
+    }
+}
+
+/// This node watches one monitor of acme's, `ruled`, with two rules.
+pub fn watches_with_rules(web: &TestWeb) {
+    let (id, spec) = watched(987_654, web.world.acme, "ruled");
+    let mut spec = Arc::into_inner(spec).unwrap();
+    let slow = Trigger::Above { what: Measure::Total, limit: 800_000, n: 3, of: 5 };
+    spec.policy.rules = vec![ruled(web, "down", Trigger::Down), ruled(web, "slow_response/total", slow)];
+    web.fleet.send_replace(Fleet(Arc::new(HashMap::from([(id, Arc::new(spec))]))));
+}
+
+#[tokio::test]
+async fn the_rules_of_all_monitors_stand_side_by_side() {
+    let web = TestWeb::start().await;
+    watches_with_rules(&web);
+    web.channels.send_replace(Channels(Arc::new(vec![owned_hook(&web, "http://127.0.0.1:1")])));
+    let answer = web.get("/api/v1/alert-rules").await.json();
+    let down = json!({
+        "id": "uid-987654:down", "monitor_id": "uid-987654", "monitor_name": "ruled", "name": "down", "trigger_type": "down",
+        "threshold_value": 3, "enabled": true, "severity": "warning", "channel_ids": ["hook"],
+    });
+    assert_eq!((answer["items"].as_array().unwrap().len(), &answer["items"][0]), (2, &down));
+    let slow = web.get("/api/v1/alert-rules/uid-987654:slow_response%2Ftotal").await.json();
+    assert_eq!((&slow["trigger_type"], &slow["threshold_value"]), (&json!("slow_response"), &json!(800)));
+    assert_eq!(slow, answer["items"][1]);
+    assert_eq!(web.get("/api/v1/alert-rules/uid-987654:none").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(web.get_as("/api/v1/alert-rules", &web.foreign).await.json()["items"], json!([]));
+    assert_eq!(web.get_as("/api/v1/alert-rules/uid-987654:down", &web.foreign).await.status, StatusCode::NOT_FOUND);
+    web.stop().await;
 }
 
 /// A monitor that this node watches.

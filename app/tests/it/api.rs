@@ -1,6 +1,6 @@
 //! The API: who may ask, what is answered, and what is refused with a reason.
 
-use crate::alerting_api::{dead_letter, owned_hook, silenced};
+use crate::alerting_api::{dead_letter, owned_hook, silenced, watches_with_rules};
 use crate::store_contract::world;
 use crate::support::web::{LONG, TestWeb, call};
 use crate::support::webhook;
@@ -79,6 +79,7 @@ async fn prepared(operation: &Operation, web: &mut TestWeb, incident: &str, nth:
             let tokens = web.world.store().accounts().tokens(web.world.acme()).await.unwrap();
             tokens.iter().find(|token| token.token.name == name).unwrap().id.to_string()
         }
+        "/api/v1/alert-rules/{id}" => "uid-987654:down".to_owned(),
         _ if operation.is(&Method::POST, "/api/v1/monitors/{id}") => "test".to_owned(),
         _ => "shop".to_owned(),
     };
@@ -143,6 +144,7 @@ async fn walked(by_session: bool) {
     let mut web = TestWeb::start().await;
     let hook = webhook::start(false).await;
     web.channels.send_replace(Channels(Arc::new(vec![owned_hook(&web, &hook.url)])));
+    watches_with_rules(&web);
     let (decision, _, incident) = web.world.opens(web.world.shop, "slow_response", world::T0);
     web.world.commit_decisions(vec![decision]).await;
     // A user of each role for each operation: an account has a limit of attempts, and some operations use theirs up.

@@ -9,10 +9,11 @@ use http::{Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::json;
 use std::io::Read as _;
-use watchkeeper::store::{Beside, IntervalRow, Mandate, TenantObjects, TenantScope};
+use watchkeeper::store::{Beside, IntervalRow, Mandate, TenantObjects, TenantScope, VerdictRow};
 use watchkeeper::web::auth::{Role, create_token};
-use watchkeeper_core::Dur;
 use watchkeeper_core::quorum::Health;
+use watchkeeper_core::verdict::Verdict;
+use watchkeeper_core::{Dur, Outcome, Reason};
 
 /// The values of an attribute that begin with `./`: the page's own files.
 fn files<'a>(html: &'a str, attribute: &str) -> Vec<&'a str> {
@@ -164,6 +165,36 @@ async fn all_monitors_come_in_brief_and_say_what_the_list_says() {
     }
     assert!(muted > 0, "a silence is seen in brief");
     assert!(web.get_as("/api/v1/overview", &web.foreign).await.json()["items"].as_array().unwrap().len() < 5);
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn everything_is_said_in_six_numbers() {
+    let mut web = TestWeb::start().await;
+    let none = web.get("/api/v1/dashboard/stats").await.json();
+    let nothing = json!({
+        "total_monitors": 3, "up_count": 0, "down_count": 0, "open_incidents": 0, "average_response_time": null, "overall_uptime": null,
+    });
+    assert_eq!(none, nothing, "api, job, shop: nothing is known of them");
+    let (now, shop, api) = (web.clock.now(), web.world.shop, web.world.api);
+    for (monitor, health, ago) in [(shop, Health::Up, 90_000), (api, Health::Up, 90_000), (api, Health::Down, 43_200)] {
+        let verdict = Verdict { health, since: now - Dur::secs(ago), ..Verdict::default() };
+        let mut decision = web.world.decision(monitor);
+        decision.verdict = Some(VerdictRow { verdict, wake: None });
+        decision.interval = Some(IntervalRow { start: now - Dur::secs(ago), health });
+        web.world.commit_decisions(vec![decision]).await;
+    }
+    let (opens, ..) = web.world.opens(api, "down", now);
+    web.world.commit_decisions(vec![opens]).await;
+    let (well, bad) = (web.world.beat(shop, now, Outcome::Up), web.world.beat(api, now, Outcome::Down(Reason::TcpRefused)));
+    let total_us = well.total_us;
+    web.world.commit_beats(vec![well, bad]).await;
+    let stats = web.get("/api/v1/dashboard/stats").await.json();
+    assert_eq!((&stats["total_monitors"], &stats["up_count"], &stats["down_count"]), (&json!(3), &json!(1), &json!(1)), "{stats}");
+    assert_eq!((&stats["open_incidents"], &stats["average_response_time"]), (&json!(1), &json!(total_us as f64 / 1e3)), "{stats}");
+    // One was up all day, the other half of it.
+    assert!((74.99..75.01).contains(&stats["overall_uptime"].as_f64().unwrap()), "{stats}");
+    assert_eq!(web.get_as("/api/v1/dashboard/stats", &web.foreign).await.json()["down_count"], 0);
     web.stop().await;
 }
 

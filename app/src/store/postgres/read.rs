@@ -5,7 +5,7 @@ use super::super::history::{self, Cover, Days, RawCount, Rollup};
 use super::super::rows::{self, Columns, Sql};
 use super::super::{
     BeatRow, Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorBrief, MonitorDays, MonitorView, PAGE_MAX,
-    StateTimes, TenantScope,
+    StateTimes, Stats, TenantScope,
 };
 use super::query;
 use futures_util::TryStreamExt;
@@ -66,6 +66,21 @@ pub(super) async fn briefs(tx: &mut PgConnection, scope: TenantScope) -> Sql<Vec
         briefs.push(rows::brief(&row)?);
     }
     Ok(briefs)
+}
+
+pub(super) async fn stats(tx: &mut PgConnection, scope: TenantScope) -> Sql<Stats> {
+    let rows = query(
+        "SELECT m.id, v.health::int8 FROM wk_monitor m LEFT JOIN wk_verdict v ON v.monitor_id = m.id WHERE m.tenant_id = $1 AND m.retired_at IS NULL",
+    )
+    .bind(scope.0.0)
+    .fetch_all(&mut *tx)
+    .await?;
+    let monitors = rows.iter().map(|row| Ok((row.int(0)?, rows::health(row.maybe_int(1)?)))).collect::<Sql<Vec<_>>>()?;
+    let row =
+        query("SELECT count(*) FROM wk_incident WHERE tenant_id = $1 AND status <> 'resolved'").bind(scope.0.0).fetch_one(&mut *tx).await?;
+    let ids: Vec<i64> = monitors.iter().map(|(id, _)| *id).collect();
+    let newest = newest_beats(tx, &ids).await?;
+    Ok(history::stats(monitors.iter().map(|(_, health)| *health), row.int(0)?, newest.into_values()))
 }
 
 pub(super) async fn monitor(tx: &mut PgConnection, scope: TenantScope, uid_or_name: &str) -> Sql<Option<MonitorView>> {

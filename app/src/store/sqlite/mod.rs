@@ -29,8 +29,8 @@ use super::rows::{Columns, Sql};
 use super::{
     Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, ChannelNotice, Committed, DeadLetter, Deferred, Documents, DueNotice,
     Fence, Glance, GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket,
-    MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Store,
-    StoreError, StoredState, TenantObjects, TenantScope, WordWrite, migrate,
+    MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Stats,
+    Store, StoreError, StoredState, TenantObjects, TenantScope, WordWrite, migrate,
 };
 use async_trait::async_trait;
 use lock::Lock;
@@ -379,6 +379,10 @@ impl Store for SqliteStore {
 
     async fn briefs(&self, scope: TenantScope) -> Result<Vec<MonitorBrief>> {
         read!(self, "listing all monitors in brief", |tx| read::briefs(tx, scope))
+    }
+
+    async fn stats(&self, scope: TenantScope) -> Result<Stats> {
+        read!(self, "counting monitors", |tx| read::stats(tx, scope))
     }
 
     async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>> {

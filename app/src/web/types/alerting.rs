@@ -7,12 +7,13 @@ use crate::config::ChannelConfig;
 use crate::config::decode::show_duration;
 use crate::config::documents::Fault;
 use crate::mutes::InForce;
-use crate::spec::origin;
+use crate::spec::{MonitorSpec, origin};
 use crate::store;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use watchkeeper_core::matcher::Matcher;
-use watchkeeper_core::{Micros, Severity};
+use watchkeeper_core::rule::Trigger;
+use watchkeeper_core::{ChannelId, Micros, Rule, Severity};
 
 /// What was done, where there is nothing else to answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -433,4 +434,52 @@ pub struct ChannelTested {
     pub channel: String,
     /// The provider's id of the message, if it gave one.
     pub provider_id: Option<String>,
+}
+
+/// A rule of a monitor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct AlertRule {
+    /// The monitor's public id and the rule's name, with a colon between them.
+    pub id: String,
+    /// The monitor's public id.
+    pub monitor_id: String,
+    /// The monitor's name.
+    pub monitor_name: String,
+    /// Unique in the monitor: its kind, or the name that it was given.
+    pub name: String,
+    /// `down`, `missed_push`, `slow_response`, `ssl_expiry` or `blind`.
+    pub trigger_type: String,
+    /// Failed attempts in a row (`down`), milliseconds (`slow_response`), days (`ssl_expiry`) or seconds (`blind`); null where there is none.
+    pub threshold_value: Option<i64>,
+    /// Whether it is watched for now: not while its monitor is paused.
+    pub enabled: bool,
+    /// `info`, `warning`, `critical`.
+    pub severity: String,
+    /// The channels over which it is told first, by name.
+    pub channel_ids: Vec<String>,
+}
+
+impl AlertRule {
+    /// Of a monitor's rule and the names of channels.
+    pub fn of(monitor: &MonitorSpec, rule: &Rule, channels: &HashMap<ChannelId, &str>) -> Self {
+        let (kind, threshold) = match rule.trigger {
+            Trigger::Down => ("down", Some(i64::from(monitor.sight.down_after))),
+            Trigger::MissedPush => ("missed_push", None),
+            Trigger::Above { limit, .. } => ("slow_response", Some(limit / 1_000)),
+            Trigger::AtMost { limit, .. } => ("ssl_expiry", Some(limit)),
+            Trigger::Blind { hold } => ("blind", Some(hold.0 / 1_000_000)),
+        };
+        Self {
+            id: format!("{}:{}", monitor.uid, rule.key),
+            monitor_id: monitor.uid.clone(),
+            monitor_name: monitor.name.clone(),
+            name: rule.key.to_string(),
+            trigger_type: kind.to_owned(),
+            threshold_value: threshold,
+            enabled: !monitor.paused,
+            severity: rule.severity.as_str().to_owned(),
+            channel_ids: rule.channels.iter().filter_map(|channel| channels.get(channel)).map(|name| (*name).to_owned()).collect(),
+        }
+    }
 }

@@ -321,6 +321,10 @@ impl Store for ScriptedStore {
         self.script.around("briefs", self.inner.briefs(scope)).await
     }
 
+    async fn stats(&self, scope: TenantScope) -> Result<Stats> {
+        self.script.around("stats", self.inner.stats(scope)).await
+    }
+
     async fn monitor(&self, scope: TenantScope, uid_or_name: &str) -> Result<Option<MonitorView>> {
         self.script.around("monitor", self.inner.monitor(scope, uid_or_name)).await
     }
