@@ -98,6 +98,9 @@ pub const OIDC: &[Key] = &[
     Key { name: "label", form: "a text", default: "OpenID Connect", doc: "What the page calls it." },
 ];
 
+/// A name at the issuer, or of it, has at most so many bytes: more is no name, and would not fit on a button.
+const OIDC_NAME_MAX: usize = 200;
+
 /// Keys of `server` that are of later work.
 pub(super) const SERVER_LATER: &[&str] = &["secret_key_file", "extra"];
 
@@ -295,10 +298,10 @@ fn oidc(node: &Node, problems: &mut Problems) -> Option<Oidc> {
     };
     let form = "an http:// or https:// URL without a query";
     let url = fields.require("url", problems).and_then(|n| decode::parsed(n, form, problems, folder));
-    let text = |t: &str| (!t.trim().is_empty() && t.len() <= 200 && !t.contains(char::is_control)).then(|| t.trim().to_owned());
-    let form = "1 to 200 bytes on one line";
-    let client_id = fields.require("client_id", problems).and_then(|n| decode::parsed(n, form, problems, text));
-    let mut or = |key, default: &str| fields.get(key).map_or(Some(default.to_owned()), |n| decode::parsed(n, form, problems, text));
+    let text = |t: &str| (!t.trim().is_empty() && t.len() <= OIDC_NAME_MAX && !t.contains(char::is_control)).then(|| t.trim().to_owned());
+    let form = format!("1 to {OIDC_NAME_MAX} bytes on one line");
+    let client_id = fields.require("client_id", problems).and_then(|n| decode::parsed(n, &form, problems, text));
+    let mut or = |key, default: &str| fields.get(key).map_or(Some(default.to_owned()), |n| decode::parsed(n, &form, problems, text));
     let (claim, label) = (or("claim", "preferred_username"), or("label", "OpenID Connect"));
     Some(Oidc { issuer: issuer?, client_id: client_id?, client_secret, url: url?, claim: claim?, label: label? })
 }
