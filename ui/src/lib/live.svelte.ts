@@ -25,6 +25,20 @@ class Live {
     return () => void this.#listeners.delete(listener);
   }
 
+  /** Loads anew once events of these kinds have been quiet for so long, until the returned function is called: many come together. */
+  reload(load: () => unknown, wanted: (kind: LiveEvent['kind']) => boolean, quiet_ms: number) {
+    let timer = 0;
+    const forget = this.listen(({ kind }) => {
+      if (!wanted(kind)) return;
+      clearTimeout(timer);
+      timer = window.setTimeout(() => void load(), quiet_ms);
+    });
+    return () => {
+      clearTimeout(timer);
+      forget();
+    };
+  }
+
   start() {
     this.stop();
     this.#place = '';
