@@ -2,7 +2,8 @@
 //!
 //! It starts with the first test that needs it, in a temporary directory, as an unprivileged user (PostgreSQL refuses
 //! root), on a free port of 127.0.0.1. A shell is its parent and waits on a pipe that only this process holds: however
-//! this process ends, the pipe closes, and the shell stops the server and removes the directory. Without PostgreSQL the
+//! this process ends, the pipe closes, and the shell stops the server and removes the directory. Nothing vacuums by itself: databases live for
+//! seconds, and a worker that looks at the template holds up every copy of it. Without PostgreSQL the
 //! tests that need it say so, one line each; with `WATCHKEEPER_REQUIRE_ALL=1` they fail.
 
 use sqlx::{Connection, Executor, PgConnection};
@@ -215,7 +216,8 @@ async fn start_once(bin: &Path) -> Result<Server, String> {
             touch "$2/started"
             {
                 "$1/postgres" -D "$2/data" -k "$2" -p "$3" -c listen_addresses=127.0.0.1 -c max_connections=300 \
-                    -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c jit=off -c shared_buffers=64MB >>"$2/log" 2>&1
+                    -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c jit=off -c shared_buffers=64MB \
+                    -c autovacuum=off >>"$2/log" 2>&1
                 touch "$2/failed"
             } &
             read -r _
