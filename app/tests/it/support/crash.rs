@@ -240,8 +240,8 @@ fn live(scene: Scene, place: &Place, outside: &Outside, script: &Script) -> Resu
                 LIFE_LIMIT.as_secs(), script.counts(), outside.told(), with_notices(&*inner).await)),
         }
     });
-    // Every task is dropped at the await where it stands.
-    runtime.shutdown_timeout(Duration::from_secs(10));
+    // Every task is dropped at the await where it stands; until the last one is, its store is locked for the next life.
+    runtime.shutdown_timeout(LIFE_LIMIT);
     lived
 }
 
