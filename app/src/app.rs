@@ -22,6 +22,7 @@ use crate::pulse::Pulse;
 use crate::reload::{Reloader, Source, TRIES_MAX};
 use crate::report::Reporter;
 use crate::schedule::{COMMANDS_MAX, Scheduler};
+use crate::sealed;
 use crate::spec::{self, Channels, Fleet, Pages};
 use crate::store::{self, Applied, Beside, Joined, Mandate, Retention, Store, StoreError};
 use crate::talk;
@@ -494,11 +495,17 @@ async fn first_applied(store: &dyn Store, source: &Source, files: &Config, now: 
     let mandate = if store.exclusive() { Mandate::Alone } else { Mandate::None };
     let hash = crate::hex(&files.content);
     for _ in 0..TRIES_MAX {
-        let (config, made) = source.with(files, patiently(|| store.documents()).await?)?;
+        let documents = patiently(|| store.documents()).await?;
+        let keys = files.server.keys.as_ref();
+        let anew = sealed::anew(&documents.rows, keys)?;
+        let (config, made) = source.with(files, documents)?;
         let objects = spec::objects(&config).map_err(|error| anyhow::anyhow!("no randomness for push tokens: {error}"))?;
-        let beside = Beside { seen: made.documents.version, writes: &[] };
+        let beside = Beside { seen: made.documents.version, writes: &anew };
         match patiently(|| store.apply(source.name(), &hash, &objects, mandate, beside, now)).await {
-            Ok(applied) => return Ok((config, made, Some(applied))),
+            Ok(applied) => {
+                patiently(|| sealed::told(store, keys, anew.len())).await?;
+                return Ok((config, made.written(applied.documents), Some(applied)));
+            }
             Err(StoreError::NotInForce) => return Ok((config, made, None)),
             Err(StoreError::Outdated) => {}
             Err(error) => return Err(error.into()),
@@ -651,6 +658,7 @@ async fn readiness(
             schedule_lag: Dur(lag.load(Ordering::Relaxed)),
             reload_problem: warnings.reload.borrow().clone(),
             left_out: warnings.made.borrow().left_out.len(),
+            in_clear: warnings.made.borrow().in_clear,
             dead_letters: warnings.metrics.outbox_dead.get(),
             failing_channels: warnings.deliverers.failing(warnings.clock.now() - FAILING_AFTER),
             dead_man_problem: warnings.dead_man.borrow().clone(),

@@ -5,13 +5,17 @@
 //! change is there as a whole or not at all, and two people who change the same thing never lose what the other did.
 
 use crate::config::documents::{
-    Body, Document, DocumentKind, Fault, LeftOut, of_v_insight, patched, place_in_files, with_secrets, without_secrets,
+    Body, Document, DocumentKind, Fault, LeftOut, forbidden, kept_for_another, of_v_insight, patched, place_in_files, with_secrets,
+    without_secrets,
 };
+use crate::config::limits::Limits;
 use crate::config::{Config, MonitorConfig, Pos};
 use crate::net::Guard;
+use crate::seal::Keys;
+use crate::sealed;
 use crate::store::{DOCUMENTS_MAX, DocumentRow, DocumentWrite, Documents, StoreError};
 use serde_json::Value as Json;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use watchkeeper_core::{Micros, TenantId};
@@ -28,8 +32,14 @@ pub struct Made {
     pub left_out: LeftOut,
     /// Which addresses they may reach.
     pub reach: Guard,
+    /// What seals their secrets in the store, if anything does.
+    pub keys: Option<Keys>,
+    /// How many have secrets, where nothing does.
+    pub in_clear: usize,
     /// The files beside them.
     pub files: Arc<Vec<(String, Vec<u8>)>>,
+    /// What each tenant may have, by its slug.
+    pub limits: Arc<HashMap<String, Limits>>,
     /// What they name, by tenant.
     pub in_files: Arc<HashSet<(String, DocumentKind, String)>>,
 }
@@ -64,6 +74,11 @@ impl Made {
         self.in_files.contains(&(slug.to_owned(), kind, name.to_owned()))
     }
 
+    /// What a tenant may have.
+    pub fn limits_of(&self, slug: &str) -> Limits {
+        self.limits.get(slug).copied().unwrap_or_default()
+    }
+
     /// One of a tenant, by its public id or, failing that, its name.
     pub fn find(&self, tenant: TenantId, kind: DocumentKind, id: &str) -> Option<&DocumentRow> {
         find(&self.documents.rows, tenant, kind, id)
@@ -75,9 +90,9 @@ fn find<'r>(rows: &'r [DocumentRow], tenant: TenantId, kind: DocumentKind, id: &
     own().find(|row| row.uid == id).or_else(|| own().find(|row| row.name == id))
 }
 
-/// The object of a row; nothing if it is no JSON of that form.
+/// The object of a row; nothing if it is no JSON of that form, or is sealed.
 pub fn body_of(row: &DocumentRow) -> Option<Body> {
-    serde_json::from_str(&row.body).ok()
+    sealed::plain_body(&row.body)
 }
 
 /// The object of a row as it may be shown.
@@ -247,9 +262,20 @@ impl Planned {
         match wish {
             Wish::Make(kind, body) => {
                 let body = with_secrets(*kind, &native(*kind, body)?, None).map_err(NotChanged::Bad)?;
+                permitted(*kind, &body, None, made)?;
                 let there = self.rows.iter().filter(|row| row.tenant == change.tenant && row.kind == kind.as_str()).count();
                 if there >= DOCUMENTS_MAX {
                     return Err(NotChanged::TooMuch(format!("{there} {}s are there already", kind.what())));
+                }
+                if let Some((most, key)) = made.limits_of(&change.slug).of(*kind) {
+                    let in_files = made.in_files.iter().filter(|(slug, of, _)| *slug == change.slug && of == kind).count();
+                    let all = there + in_files;
+                    if all as i64 >= most {
+                        let what = kind.what();
+                        let why =
+                            format!("the tenant {} has {all} {what}s; its limit is {most} (`{key}` in the configuration)", change.slug);
+                        return Err(NotChanged::TooMuch(why));
+                    }
                 }
                 self.put(change, *kind, crate::store::new_uid(now), body, None, files, now)
             }
@@ -258,6 +284,7 @@ impl Planned {
                 let mut body = with_secrets(which.kind, &native(which.kind, body)?, stored.as_ref()).map_err(NotChanged::Bad)?;
                 // The path says which one it is.
                 body.entry("name").or_insert_with(|| Json::from(row.name.as_str()));
+                permitted(which.kind, &body, stored.as_ref(), made)?;
                 self.swap(change, which.kind, row, body, made, files, now)
             }
             Wish::Patch(which, patch) => {
@@ -271,6 +298,9 @@ impl Planned {
                 };
                 let stored = stored.ok_or_else(unreadable)?;
                 let body = with_secrets(which.kind, &patched(&stored, patch), Some(&stored)).map_err(NotChanged::Bad)?;
+                // A patch keeps what it does not name.
+                refuse(kept_for_another(which.kind, patch, &stored, &body))?;
+                permitted(which.kind, &body, Some(&stored), made)?;
                 self.swap(change, which.kind, row, body, made, files, now)
             }
             Wish::Remove(which) => {
@@ -384,6 +414,15 @@ impl Planned {
             .collect();
         if broken.is_empty() { Ok(()) } else { Err(NotChanged::InUse(broken)) }
     }
+}
+
+fn refuse(faults: Vec<Fault>) -> Result<(), NotChanged> {
+    if faults.is_empty() { Ok(()) } else { Err(NotChanged::Bad(faults)) }
+}
+
+/// Whether it may lead where it says.
+fn permitted(kind: DocumentKind, body: &Body, before: Option<&Body>, made: &Made) -> Result<(), NotChanged> {
+    refuse(forbidden(kind, body, before, made.reach))
 }
 
 /// A monitor may come in V-Insight's form.

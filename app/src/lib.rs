@@ -27,6 +27,8 @@ pub mod pulse;
 pub mod reload;
 pub mod report;
 pub mod schedule;
+pub mod seal;
+mod sealed;
 pub mod short_id;
 pub mod sketch;
 pub mod spec;

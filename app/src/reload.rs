@@ -16,6 +16,7 @@ use crate::deliver::Deliverers;
 use crate::documents::{self, Asked, Change, Made, NotChanged};
 use crate::engine::FleetUpdate;
 use crate::lease::{Leases, SOURCE, Wanted};
+use crate::sealed;
 use crate::spec::{self, Channels, Fleet, Pages};
 use crate::store::{Applied, Beside, DocumentRow, DocumentWrite, Documents, Fence, Joined, Mandate, Store, StoreError};
 use crate::talk::{self, Talk};
@@ -99,7 +100,9 @@ impl Source {
     }
 
     /// A configuration of this source with the documents beside it.
-    pub fn with(&self, files: &Config, documents: Documents) -> Result<(Config, Made), BadConfig> {
+    pub fn with(&self, files: &Config, mut documents: Documents) -> Result<(Config, Made), BadConfig> {
+        let keys = files.server.keys.clone();
+        let locked = sealed::open_all(&mut documents.rows, keys.as_ref());
         let (readable, unread) = documents::read(&documents.rows);
         let own = |name: &str| std::env::var(name).ok();
         let (whole, mut left_out) = match self {
@@ -107,8 +110,11 @@ impl Source {
             Self::UptimeO(tables) => tables.with(files, &readable)?,
         };
         left_out.extend(unread);
+        left_out.extend(locked);
+        let in_clear = if keys.is_none() { sealed::in_clear(&documents.rows) } else { 0 };
         let (reach, texts, in_files) = (files.server.api_targets, files.texts.clone(), Arc::new(documents::named(files)));
-        Ok((whole, Made { documents, left_out, reach, files: texts, in_files }))
+        let limits = Arc::new(files.tenants.iter().map(|tenant| (tenant.slug.clone(), tenant.limits)).collect());
+        Ok((whole, Made { documents, left_out, reach, keys, in_clear, files: texts, limits, in_files }))
     }
 
     /// What it looked like from outside when it was read at the start.
@@ -427,9 +433,11 @@ impl Reloader {
         }
         for _ in 0..TRIES_MAX {
             let documents = self.store.documents().await?;
+            let anew = sealed::anew(&documents.rows, config.server.keys.as_ref())?;
             let (whole, made) = self.source.with(config, documents).map_err(|bad| StoreError::Refused(bad.to_string()))?;
-            match self.put_into_force(config, &whole, made, &[]).await {
+            match self.put_into_force(config, &whole, made, &anew).await {
                 Ok(text) => {
+                    sealed::told(&*self.store, config.server.keys.as_ref(), anew.len()).await?;
                     notes.insert(0, text);
                     return Ok(notes.join("; "));
                 }
@@ -445,7 +453,8 @@ impl Reloader {
         let takes_part = self.wanted.borrow().takes_part;
         let same = whole.hash == self.whole
             && files.content == self.current.content
-            && files.server.api_targets == self.current.server.api_targets;
+            && files.server.api_targets == self.current.server.api_targets
+            && files.tenants.iter().map(|t| (&t.slug, t.limits)).eq(self.current.tenants.iter().map(|t| (&t.slug, t.limits)));
         if takes_part && same && writes.is_empty() {
             self.current = files.clone();
             let version = made.documents.version;
@@ -460,7 +469,8 @@ impl Reloader {
             Some(fence) => Mandate::Lease(fence),
             None => Mandate::None,
         };
-        let beside = Beside { seen: made.documents.version, writes };
+        let writes = sealed::writes(writes, made.keys.as_ref())?;
+        let beside = Beside { seen: made.documents.version, writes: &writes };
         let (hash, now) = (crate::hex(&files.content), self.clock.now());
         let applied = self.store.apply(self.source.name(), &hash, &objects, mandate, beside, now).await?;
         Ok(self.applied(files, whole, made, applied).await)

@@ -1,6 +1,6 @@
 // @ts-check
 // A fleet for the page to show: real servers on loopback, and the real program that watches them, in a folder of its own.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -105,6 +105,9 @@ monitors:
   - { name: queue, probe: { tcp: { address: "127.0.0.1:${goodPort}" } } }
   - { name: nightly-backup, probe: { push: { expect_every: 24h, grace: 1h } } }
 ${others.join('\n')}
+tenants:
+  - name: acme
+    monitors: [ { name: till, probe: { push: { expect_every: 24h } } } ]
 status_pages:
   - name: public
     title: Example
@@ -158,5 +161,5 @@ status_pages:
     const answer = await fetch(`${url}api/v1/${path}`, { ...request, headers: { authorization: `Bearer ${token}` } });
     return await answer.json();
   };
-  return { url, token, code, shop, api, heard, hook: `http://127.0.0.1:${hookPort}/`, good: `http://127.0.0.1:${goodPort}/`, stop, crash: () => finish('SIGKILL'), again: begin };
+  return { url, token, code, shop, api, heard, hook: `http://127.0.0.1:${hookPort}/`, good: `http://127.0.0.1:${goodPort}/`, stop, crash: () => finish('SIGKILL'), again: begin, command: (/** @type {string[]} */ ...args) => execFileSync(program, [...args, '--config', file], { cwd: folder, encoding: 'utf8' }) };
 }

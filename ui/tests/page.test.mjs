@@ -102,6 +102,12 @@ test('an administrator makes and removes users and tokens, and all of it is in t
   await people.getByRole('button', { name: 'Add' }).click();
   await people.getByRole('listitem').filter({ hasText: 'Bob' }).waitFor();
   await people.getByLabel('Role: Bob').selectOption('operator');
+  const members = page.getByRole('region', { name: 'Add a member' });
+  for (const [name, said] of /** @type {const} */ ([['bob', 'is a member already'], ['nobody', 'there is no such user']])) {
+    await members.getByLabel('Name').fill(name);
+    await members.getByRole('button', { name: 'Add' }).click();
+    await page.getByRole('alert').getByText(said).waitFor();
+  }
   const log = page.getByRole('region', { name: 'Who changed what' });
   await log.getByText('Bob, role operator instead of viewer').waitFor();
   const tokens = page.getByRole('region', { name: 'Access tokens' });
@@ -452,6 +458,38 @@ test('the history is zoomed by keyboard and mouse, and incidents lie on its axis
   assert.ok(Math.abs(share - 0.25) < 0.05, `a quarter, not ${share}`);
   await history.getByRole('button', { name: 'Whole period' }).click();
   await history.getByRole('button', { name: 'Whole period', disabled: true }).waitFor();
+});
+
+test('whoever belongs to several tenants changes between them, and the stream follows', async () => {
+  const chosen = page.getByRole('combobox', { name: 'Tenant' });
+  assert.equal(await chosen.count(), 0, 'there is nothing to choose');
+  await fleet.crash();
+  fleet.command('user', 'role', 'ann', 'operator', '--tenant', 'acme');
+  await fleet.again();
+  await page.goto(fleet.url);
+  await page.reload();
+  await chosen.waitFor();
+  assert.equal(await chosen.inputValue(), 'default');
+  await chosen.selectOption('acme');
+  const till = page.locator('[data-monitor=till]');
+  await till.waitFor();
+  await page.getByText('Live', { exact: true }).waitFor();
+  assert.equal(await row().count(), 0, 'nothing of the other tenant is left');
+  // No list is read anew so soon: what happens there comes by the stream.
+  await page.evaluate(async () => {
+    const answer = await fetch('api/v1/monitors/till', { headers: { 'x-tenant-id': 'acme' } });
+    await fetch(`api/push/${(await answer.json()).push_token}`);
+  });
+  await till.getByText('up', { exact: true }).waitFor();
+  await page.reload();
+  await till.waitFor();
+  assert.equal(await chosen.inputValue(), 'acme', 'the tab stays there');
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('switch tenant default');
+  await page.getByRole('option', { selected: true }).filter({ hasText: 'default' }).waitFor();
+  await page.keyboard.press('Enter');
+  await row().waitFor();
+  assert.equal(await chosen.inputValue(), 'default');
 });
 
 test('nothing on any page keeps anybody out, in light and dark, wide and narrow', async () => {

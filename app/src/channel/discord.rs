@@ -52,6 +52,7 @@ pub const KIND: Kind<ChannelKind> = Kind {
     keys: KEYS,
     sections: &[],
     examples: &[("url", "https://discord.com/api/webhooks/123456/abcdef")],
+    address: &["url"],
     decode: |node, problems| Config::decode(node, problems).map(ChannelKind::Discord),
 };
 

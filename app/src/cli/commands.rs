@@ -9,7 +9,7 @@ use crate::config::decode::nearest;
 use crate::config::{self, BadConfig, ChannelConfig, Config, DEFAULT_TENANT, Reach, StoreUrl};
 use crate::counted;
 use crate::net::Net;
-use crate::store;
+use crate::store::{self, TOKENS_MAX};
 use crate::uptime_o::Variables;
 use crate::web::auth::token_file;
 use anyhow::{Context, anyhow};
@@ -176,7 +176,8 @@ pub async fn healthcheck(args: ConfigArgs) -> Result<(), Ended> {
 pub async fn token_create(args: TokenArgs) -> Result<(), Ended> {
     let (config, _) = args.at.load()?;
     let store = store::open(&config.store.url.text()).await.context("the store could not be opened")?;
-    let made = status::token_create(&*store, &args.tenant, &args.name, &args.role, Clock::system().now()).await;
+    let most = config.tenants.iter().find(|tenant| tenant.slug == args.tenant).map_or(TOKENS_MAX, |tenant| tenant.limits.tokens);
+    let made = status::token_create(&*store, &args.tenant, &args.name, &args.role, most, Clock::system().now()).await;
     store.close().await;
     say(&format!("{}\n", made?.expose_secret()))
 }
@@ -199,14 +200,18 @@ fn check(path: Option<&Path>, json: bool) -> Result<(), Ended> {
             let warnings = config::warnings(&config, Clock::system().now());
             let monitors: usize = config.tenants.iter().map(|t| t.monitors.len()).sum();
             let channels: usize = config.tenants.iter().map(|t| t.channels.len()).sum();
+            let sealed = config.server.keys.is_some();
             if json {
                 let one = |of: &config::Warning| serde_json::json!({ "file": &*of.at.file, "line": of.at.line, "column": of.at.column, "text": of.text });
                 let warnings: Vec<_> = warnings.iter().map(one).collect();
-                let whole = serde_json::json!({ "problems": [], "warnings": warnings, "monitors": monitors, "channels": channels });
+                let whole = serde_json::json!({ "problems": [], "warnings": warnings, "monitors": monitors, "channels": channels, "secrets_sealed": sealed });
                 return say(&format!("{whole}\n"));
             }
             for warning in &warnings {
                 say(&format!("warning: {warning}\n"))?;
+            }
+            if !sealed {
+                say("note: without server.secret_key_file, secrets of what is made over the API lie in the store as they are\n")?;
             }
             say(&format!("{} is good: {}, {}\n", path.display(), counted(monitors, "monitor"), counted(channels, "channel")))
         }

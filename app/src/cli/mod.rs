@@ -9,6 +9,7 @@ mod commands;
 pub mod dead_letters;
 mod ids;
 pub mod incident;
+mod key;
 mod log;
 mod page;
 mod people;
@@ -66,6 +67,9 @@ enum Command {
     /// People who may sign in
     #[command(subcommand)]
     User(user::UserCommand),
+    /// The keys that seal secrets in the store
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Move an installation to another store
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -114,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Channel(commands::ChannelCommand::Test(args)) => on_one_thread(commands::channel_test(args)),
         Command::Token(commands::TokenCommand::Create(args)) => on_one_thread(commands::token_create(args)),
         Command::User(command) => on_one_thread(user::run(command)),
+        Command::Key(command) => key::run(&command),
         Command::Store(store::StoreCommand::Copy(args)) => on_one_thread(store::copy(args)),
         Command::SeedSchema(args) => on_one_thread(uptime_o::seed_schema(args)),
         Command::Healthcheck(args) => on_one_thread(commands::healthcheck(args)),

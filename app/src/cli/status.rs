@@ -9,7 +9,7 @@ use super::incident;
 use super::term::{Ink, Term, cut, length, pad, safe_line, time};
 use crate::clock::Clock;
 use crate::store::{Store, TenantScope};
-use crate::web::auth::{Role, create_token};
+use crate::web::auth::{Role, issue_token};
 use crate::web::types::{HealthBody, Heartbeat, Incident, Monitor, ReadyBody};
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
@@ -77,7 +77,7 @@ pub async fn healthcheck(listen: SocketAddr, clock: &Clock) -> anyhow::Result<St
 }
 
 /// Makes a token of a tenant (by slug). What is returned is shown once.
-pub async fn token_create(store: &dyn Store, tenant: &str, name: &str, role: &str, now: Micros) -> anyhow::Result<SecretString> {
+pub async fn token_create(store: &dyn Store, tenant: &str, name: &str, role: &str, most: i64, now: Micros) -> anyhow::Result<SecretString> {
     let Some(role) = Role::from_word(role) else {
         bail!("`{role}` is not a role; accepted are {}", Role::ALL.map(Role::as_str).join(", "));
     };
@@ -89,7 +89,7 @@ pub async fn token_create(store: &dyn Store, tenant: &str, name: &str, role: &st
             if known.is_empty() { "none yet: start the server once".to_owned() } else { known.join(", ") }
         );
     };
-    Ok(create_token(store, TenantScope(*id), name, role, now).await?)
+    Ok(issue_token(store, TenantScope(*id), name, role, None, None, most, now).await?)
 }
 
 /// What is shown of a monitor, the worst first.

@@ -42,6 +42,7 @@ const KINDS: &[Kind<AlertKind>] = &[
         keys: &[],
         sections: &[],
         examples: &[],
+        address: &[],
         decode: |node, problems| Fields::open(node, &[], problems).map(|_| AlertKind::Down),
     },
     Kind {
@@ -50,6 +51,7 @@ const KINDS: &[Kind<AlertKind>] = &[
         keys: &[],
         sections: &[],
         examples: &[],
+        address: &[],
         decode: |node, problems| Fields::open(node, &[], problems).map(|_| AlertKind::MissedPush),
     },
     Kind {
@@ -58,6 +60,7 @@ const KINDS: &[Kind<AlertKind>] = &[
         keys: SLOW,
         sections: &[],
         examples: &[("above", "800ms")],
+        address: &[],
         decode: slow_response,
     },
     Kind {
@@ -66,9 +69,18 @@ const KINDS: &[Kind<AlertKind>] = &[
         keys: EXPIRY,
         sections: &[],
         examples: &[],
+        address: &[],
         decode: ssl_expiry,
     },
-    Kind { name: "blind", doc: "We have not been able to look for too long.", keys: BLIND, sections: &[], examples: &[], decode: blind },
+    Kind {
+        name: "blind",
+        doc: "We have not been able to look for too long.",
+        keys: BLIND,
+        sections: &[],
+        examples: &[],
+        address: &[],
+        decode: blind,
+    },
 ];
 
 const SLOW: &[Key] = &[

@@ -10,6 +10,7 @@ use super::documents::DocumentKind;
 use super::fleet::TenantConfig;
 use super::status_pages::StatusPageConfig;
 use crate::channel::MASK;
+use crate::seal::Keys;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -43,10 +44,14 @@ pub(super) fn hash(node: &Node, defaults: Option<&Node>, inherited: &[&str]) -> 
 
 /// The hash of everything that all nodes must agree on. `places` adds where it stands in which file, which does not change anything
 /// but is stored with it, and may differ from node to node.
-pub(super) fn fleet_hash(tenants: &[TenantConfig], exclusive: &BTreeSet<String>, places: bool) -> [u8; 32] {
+pub(super) fn fleet_hash(tenants: &[TenantConfig], exclusive: &BTreeSet<String>, keys: Option<&Keys>, places: bool) -> [u8; 32] {
     let mut hash = Sha256::new();
     for code in exclusive {
         put(&mut hash, 'x', code.as_bytes());
+    }
+    // A node with other keys would leave out what this one seals.
+    for id in keys.into_iter().flat_map(Keys::ids) {
+        put(&mut hash, 'y', id.as_bytes());
     }
     for tenant in tenants {
         put(&mut hash, 't', tenant.slug.as_bytes());

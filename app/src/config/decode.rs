@@ -343,7 +343,7 @@ fn secret_file(node: &Node, problems: &mut Problems) -> Option<SecretString> {
 
 /// The first `most` bytes of a regular file, symbolic links followed. A pipe or a device would keep the reader for ever, and
 /// is refused before it is opened.
-pub(super) fn read_regular(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_regular(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     let kind = std::fs::metadata(path)?.file_type();
     if !kind.is_file() {
         let found = if kind.is_dir() {

@@ -7,6 +7,8 @@
 //! in it names a file of the server. The files stand on their own, and come first where both say something: a document that cannot be
 //! taken beside them is left out with what is wrong, and changes nothing about the rest.
 
+use super::addresses;
+pub use super::addresses::forbidden;
 use super::canonical::cover;
 use super::decode::{Node, Pos, Problem, Problems, Value, shown};
 use super::fleet::DEFAULT_TENANT;
@@ -364,6 +366,60 @@ pub fn without_secrets(kind: DocumentKind, body: &Body) -> Body {
     body.iter().map(|(name, value)| (name.clone(), shown(kind, "", name, value))).collect()
 }
 
+/// Takes the secrets out of a body, each with its place as a JSON pointer; nothing is left there.
+pub fn secrets_of(kind: DocumentKind, body: &mut Body) -> Vec<(String, Json)> {
+    fn take(kind: DocumentKind, parent: &str, key: &str, at: &str, value: &mut Json, found: &mut Vec<(String, Json)>) {
+        match value {
+            Json::Array(items) => {
+                items.iter_mut().enumerate().for_each(|(nth, item)| take(kind, parent, key, &format!("{at}/{nth}"), item, found));
+            }
+            Json::Object(map) => {
+                map.iter_mut().for_each(|(name, value)| take(kind, key, name, &format!("{at}/{}", escaped(name)), value, found));
+            }
+            leaf @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_)) => {
+                if cover(kind, parent, key, leaf) != *leaf {
+                    found.push((at.to_owned(), std::mem::take(leaf)));
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    body.iter_mut().for_each(|(name, value)| take(kind, "", name, &format!("/{}", escaped(name)), value, &mut found));
+    found
+}
+
+/// A key as a part of a JSON pointer.
+pub fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// A JSON pointer as faults name a field.
+pub fn path_of(pointer: &str) -> String {
+    let parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
+    parts.fold(String::new(), |path, part| match part.parse::<usize>() {
+        Ok(nth) => format!("{path}[{nth}]"),
+        Err(_) => below(&path, &part),
+    })
+}
+
+/// Secrets that a change of `stored` into `whole` would keep although it changes where they are sent: those that `sent` does not give.
+pub fn kept_for_another(kind: DocumentKind, sent: &Body, stored: &Body, whole: &Body) -> Vec<Fault> {
+    elsewhere(kind, sent, stored, whole, None)
+}
+
+fn elsewhere(kind: DocumentKind, sent: &Body, stored: &Body, whole: &Body, given: Option<&BTreeMap<String, String>>) -> Vec<Fault> {
+    let secrets = secrets_of(kind, &mut whole.clone());
+    let sent = Json::Object(sent.clone());
+    let is_given = |pointer: &str, secret: &Json| match (sent.pointer(pointer), given) {
+        (Some(Json::String(text)), Some(given)) => {
+            tree::replaced(text, &|name| given.get(name).cloned()).is_ok_and(|text| Some(text.as_str()) == secret.as_str())
+        }
+        (Some(value), _) => value == secret,
+        (None, _) => false,
+    };
+    addresses::kept_for_another(kind, stored, whole, &secrets, is_given)
+}
+
 /// A body that was sent with what stands for a secret replaced by what is stored at the same place.
 pub fn with_secrets(kind: DocumentKind, sent: &Body, stored: Option<&Body>) -> Result<Body, Vec<Fault>> {
     filled(kind, sent, stored, None)
@@ -376,13 +432,16 @@ pub fn with_given(kind: DocumentKind, sent: &Body, stored: Option<&Body>, given:
 
 fn filled(kind: DocumentKind, sent: &Body, stored: Option<&Body>, given: Option<&BTreeMap<String, String>>) -> Result<Body, Vec<Fault>> {
     let mut faults = Vec::new();
-    let body = sent
+    let body: Body = sent
         .iter()
         .map(|(name, value)| {
             let at = Place { kind, given, parent: "", key: name, path: name.clone() };
             (name.clone(), at.filled(value, stored.and_then(|stored| stored.get(name)), &mut faults))
         })
         .collect();
+    if let Some(stored) = stored {
+        faults.extend(elsewhere(kind, sent, stored, &body, given));
+    }
     if faults.is_empty() { Ok(body) } else { Err(faults) }
 }
 
@@ -674,7 +733,9 @@ mod tests {
         changed["probe"]["http"]["url"] = json!("https://***@y/");
         let paths: Vec<String> =
             with_secrets(DocumentKind::Monitor, &changed, Some(&stored)).unwrap_err().into_iter().map(|fault| fault.path).collect();
-        assert_eq!(paths, ["probe.http.headers.X-Other-Key", "probe.http.url"], "what stands for nothing that is stored there");
+        let nothing = ["probe.http.headers.X-Other-Key", "probe.http.url"];
+        let elsewhere = ["probe.http.basic_auth.password", "probe.http.body", "probe.http.headers.X-Key"];
+        assert_eq!(paths, [&nothing[..], &elsewhere].concat(), "what stands for nothing that is stored there, and what would go elsewhere");
         let channel = body(
             json!({ "name": "c", "webhook": { "url": "https://hooks.example.org/T0/B0?x=y", "headers": { "X-A": "1" }, "secret": "s" } }),
         );

@@ -5,11 +5,12 @@
 
 use super::alert::AlertConfig;
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
+use super::limits::Limits;
 use super::maintenance::{self, MaintenanceConfig};
 use super::monitor::{self, MonitorConfig, Shared};
 use super::reports::{REPORTS_MAX, ReportConfig};
 use super::routes::{self, Chosen, Route, Usual};
-use super::status_pages::{self, PAGES_MAX, StatusPageConfig};
+use super::status_pages::{self, StatusPageConfig};
 use super::{canonical, named, parents, tagged};
 use crate::channel::{self, ChannelKind};
 use std::collections::{BTreeMap, HashMap};
@@ -26,9 +27,10 @@ pub const TENANT: &[Key] = &[
     Key { name: "maintenance", form: "a list of maintenance windows", default: "", doc: "As at the top of the file." },
     Key { name: "reports", form: "a list of reports", default: "", doc: "As at the top of the file." },
     Key { name: "status_pages", form: "a list of status pages", default: "", doc: "As at the top of the file." },
+    Key { name: "limits", form: "a mapping", default: "", doc: "As at the top of the file." },
 ];
 
-const TENANT_LATER: &[&str] = &["discover", "quotas"];
+const TENANT_LATER: &[&str] = &["discover"];
 
 /// The tenant of everything that stands under no other.
 pub const DEFAULT_TENANT: &str = "default";
@@ -54,6 +56,8 @@ pub struct TenantConfig {
     pub status_pages: Vec<StatusPageConfig>,
     /// Names of the channels that are told of the node itself; those of the tenant `default` alone.
     pub announce: Vec<String>,
+    /// What there may be of it at most.
+    pub limits: Limits,
 }
 
 /// One channel.
@@ -103,7 +107,8 @@ pub(super) fn decode(tops: &[Fields<'_>], problems: &mut Problems) -> Vec<Tenant
 }
 
 fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
-    let (channels, names) = channels(&part.sections, problems);
+    let limits = Limits::decode(super::merged(&part.sections, "limits", problems).as_ref(), problems);
+    let (channels, names) = channels(&part, &limits, problems);
     let defaults_node = super::merged(&part.sections, "defaults", problems);
     let defaults = defaults_node.as_ref().and_then(|node| {
         tagged::refuse_later(node, monitor::LATER, problems);
@@ -113,9 +118,13 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
     let mut monitors = Vec::new();
     let mut monitor_names = Names::default();
     let heirs = items(&part.sections, "monitors", problems);
+    Limits::count(&part.slug, &heirs, "monitors", (limits.monitors, "limits.monitors"), problems);
     for node in &heirs {
         monitor_names.add("monitor", name_of(node), node, problems);
-        monitors.extend(MonitorConfig::decode(node, &defaults, defaults_node.as_ref(), problems));
+        if let Some(mut monitor) = MonitorConfig::decode(node, &defaults, defaults_node.as_ref(), problems) {
+            limits.pace(&mut monitor.cadence, node, problems);
+            monitors.push(monitor);
+        }
     }
     former_names(&monitors, &monitor_names, problems);
     parents::check(&heirs, &monitor_names.sorted(), problems);
@@ -134,15 +143,17 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
         route(monitor, &routes, &usual);
     }
     let reports = reports(&part.sections, &names, &channels, problems);
-    let status_pages = status_pages(&part.sections, &monitor_names, problems);
+    let status_pages = status_pages(&part, &limits, &monitor_names, problems);
     let announce = if part.slug == DEFAULT_TENANT { announced(&part.sections, &names, problems) } else { Vec::new() };
-    TenantConfig { slug: part.slug, channels, monitors, routes, usual, maintenance, reports, status_pages, announce }
+    TenantConfig { slug: part.slug, channels, monitors, routes, usual, maintenance, reports, status_pages, announce, limits }
 }
 
-fn channels(sections: &[Fields<'_>], problems: &mut Problems) -> (Vec<ChannelConfig>, Names) {
+fn channels(part: &Parts<'_>, limits: &Limits, problems: &mut Problems) -> (Vec<ChannelConfig>, Names) {
     let mut names = Names::default();
     let mut channels = Vec::new();
-    for node in items(sections, "channels", problems) {
+    let nodes = items(&part.sections, "channels", problems);
+    Limits::count(&part.slug, &nodes, "channels", (limits.channels, "limits.channels"), problems);
+    for node in nodes {
         let Some(tagged) = channel::FAMILY.open(node, problems) else {
             // Its name still counts as known: else every `notify` that names it would be a second problem.
             names.remember(node);
@@ -190,9 +201,9 @@ fn reports(sections: &[Fields<'_>], names: &Names, channels: &[ChannelConfig], p
     reports
 }
 
-fn status_pages(sections: &[Fields<'_>], monitors: &Names, problems: &mut Problems) -> Vec<StatusPageConfig> {
-    let nodes = items(sections, "status_pages", problems);
-    at_most(&nodes, "status pages", PAGES_MAX, problems);
+fn status_pages(part: &Parts<'_>, limits: &Limits, monitors: &Names, problems: &mut Problems) -> Vec<StatusPageConfig> {
+    let nodes = items(&part.sections, "status_pages", problems);
+    Limits::count(&part.slug, &nodes, "status pages", (limits.status_pages, "limits.status_pages"), problems);
     status_pages::known_monitors(&nodes, &monitors.sorted(), problems);
     nodes.into_iter().filter_map(|node| StatusPageConfig::decode(node, problems)).collect()
 }

@@ -5,6 +5,7 @@
 //! file, line and column, and nothing half-valid ever leaves this module: either a [`Config`] or problems.
 //! It reads files and the variables it is given; it starts nothing, asks no network, and never logs a value.
 
+mod addresses;
 mod alert;
 mod canonical;
 mod datacenters;
@@ -12,6 +13,7 @@ pub mod decode;
 pub mod documents;
 pub mod export;
 mod fleet;
+pub mod limits;
 mod maintenance;
 mod monitor;
 mod named;
@@ -210,6 +212,7 @@ pub const TOP: &[Key] = &[
         default: "",
         doc: "What strangers may see: pages that need no account and show nothing but what they name.",
     },
+    Key { name: "limits", form: "a mapping", default: "", doc: "What there may be at most; each of `tenants` has its own." },
     Key {
         name: "datacenters",
         form: "a list of datacenters",
@@ -240,8 +243,9 @@ fn from_roots(roots: &[Node], problems: &mut Problems) -> Option<Config> {
     let agent = Agent::decode(merged(&tops, "agent", problems).as_ref(), problems);
     let tenants = fleet::decode(&tops, problems);
     let exclusive = datacenters::exclusive(&tops, problems);
-    let hash = canonical::fleet_hash(&tenants, &exclusive, true);
-    let content = canonical::fleet_hash(&tenants, &exclusive, false);
+    let keys = server.as_ref().and_then(|server| server.keys.as_ref());
+    let hash = canonical::fleet_hash(&tenants, &exclusive, keys, true);
+    let content = canonical::fleet_hash(&tenants, &exclusive, keys, false);
     Some(Config {
         server: server?,
         store: store?,

@@ -3,7 +3,7 @@
 
 use super::decode::Key;
 use super::tagged::{Family, Kind};
-use super::{alert, datacenters, fleet, maintenance, monitor, pace, reports, routes, sections, status_pages, telling};
+use super::{alert, datacenters, fleet, limits, maintenance, monitor, pace, reports, routes, sections, status_pages, telling};
 use crate::{channel, probe};
 use std::fmt::Write as _;
 
@@ -34,6 +34,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "store", keys: sections::STORE, nested: &[("retention", sections::RETENTION, &[])] },
     Section { name: "agent", keys: sections::AGENT, nested: &[("lease", sections::LEASE, &[])] },
     Section { name: "defaults", keys: monitor::DEFAULTS, nested: &[] },
+    Section { name: "limits", keys: limits::LIMITS, nested: &[] },
 ];
 
 /// A list of a tenant whose items are no tagged things.

@@ -5,6 +5,7 @@ use super::tagged;
 use crate::dead_man::DeadMan;
 use crate::lease::Times;
 use crate::net::Guard;
+use crate::seal::{self, KEY_FORM, Keys};
 use crate::store::Retention;
 use crate::vantage::Means;
 use crate::web::auth::oidc::{self, Oidc};
@@ -31,6 +32,12 @@ pub const SERVER: &[Key] = &[
         form: "public or private",
         default: "public",
         doc: "What monitors and channels that were made over the API may reach: public addresses alone, or also private ones and this machine; link-local and metadata addresses never.",
+    },
+    Key {
+        name: "secret_key_file",
+        form: "a path",
+        default: "",
+        doc: "A file with the key that seals the secrets of what was made over the API in the store, the same on all nodes; `watchkeeper key create FILE` makes one. Without it they lie there as they are.",
     },
     Key {
         name: "proxies",
@@ -102,7 +109,7 @@ pub const OIDC: &[Key] = &[
 const OIDC_NAME_MAX: usize = 200;
 
 /// Keys of `server` that are of later work.
-pub(super) const SERVER_LATER: &[&str] = &["secret_key_file", "extra"];
+pub(super) const SERVER_LATER: &[&str] = &["extra"];
 
 /// Keys of `store`.
 pub const STORE: &[Key] = &[
@@ -171,6 +178,8 @@ pub struct Server {
     pub metrics_token: Option<SecretString>,
     /// What may be reached by what was made over the API.
     pub api_targets: Guard,
+    /// What seals secrets in the store, if anything does.
+    pub keys: Option<Keys>,
     /// Which proxies are believed, and in what.
     pub trust: Trust,
     /// Where people sign in who have accounts elsewhere.
@@ -249,10 +258,12 @@ impl Server {
         let metrics_token = decode::secret(&fields, "metrics_token", "metrics_token_file", problems);
         let words = [("public", Guard::PublicOnly), ("private", Guard::NoLinkLocal)];
         let api_targets = fields.get("api_targets").map_or(Some(Guard::PublicOnly), |n| decode::one_of(n, &words, problems));
+        let keys = fields.get("secret_key_file").map_or(Some(None), |n| key_file(n, problems));
         let trust = Self::trust(&fields, problems);
         let oidc = fields.get("oidc").map_or(Some(None), |n| oidc(n, problems).map(Some));
         let dead_man = fields.get("dead_man").map_or(Some(None), |n| dead_man(n, problems));
-        Some(Self { listen: listen?, metrics_token, api_targets: api_targets?, trust: trust?, oidc: oidc?, dead_man: dead_man? })
+        let (listen, api_targets, keys) = (listen?, api_targets?, keys?);
+        Some(Self { listen, metrics_token, api_targets, keys, trust: trust?, oidc: oidc?, dead_man: dead_man? })
     }
 
     fn trust(fields: &Fields<'_>, problems: &mut Problems) -> Option<Trust> {
@@ -282,6 +293,22 @@ impl Server {
         let usual = SocketAddr::from(([127, 0, 0, 1], 8470));
         fields.get("listen").map_or(Some(usual), |n| decode::parsed(n, form, problems, |t| t.parse().ok()))
     }
+}
+
+/// A path that a variable left empty means that nothing is sealed.
+#[expect(clippy::option_option, reason = "a problem, no keys, or keys")]
+fn key_file(node: &Node, problems: &mut Problems) -> Option<Option<Keys>> {
+    let name = decode::text(node, problems)?;
+    if name.is_empty() {
+        return Some(None);
+    }
+    let path = decode::beside(&node.at, &name);
+    let fault = match seal::read_file(&path) {
+        Ok(keys) => return Some(Some(keys)),
+        Err(why) => why,
+    };
+    problems.add(&node.at, format!("{} {fault}", path.display()), format!("a file of mode 0600 or stricter with {KEY_FORM}"));
+    None
 }
 
 fn oidc(node: &Node, problems: &mut Problems) -> Option<Oidc> {

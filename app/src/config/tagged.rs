@@ -17,6 +17,8 @@ pub struct Kind<T: 'static> {
     pub sections: &'static [(&'static str, &'static [Key])],
     /// What `config default` shows for keys without a default: `url: https://example.org/`.
     pub examples: &'static [(&'static str, &'static str)],
+    /// Keys that name what is connected to, and how: a secret that is given beside them is given for that.
+    pub address: &'static [&'static str],
     /// Reads its value. `None` as a whole: the kind is of later work.
     pub decode: fn(&Node, &mut Problems) -> Option<T>,
 }

@@ -54,6 +54,7 @@ pub const KIND: Kind<ProbeConfig> = Kind {
     keys: KEYS,
     sections: &[("expect", EXPECT_KEYS)],
     examples: &[("name", "example.org")],
+    address: &["server", "transport"],
     decode: |node, problems| Config::decode(node, problems).map(ProbeConfig::Dns),
 };
 

@@ -38,6 +38,7 @@ pub const KIND: Kind<ProbeConfig> = Kind {
     keys: KEYS,
     sections: &[],
     examples: &[("host", "192.0.2.1")],
+    address: &["host"],
     decode: |node, problems| Config::decode(node, problems).map(ProbeConfig::Icmp),
 };
 

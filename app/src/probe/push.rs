@@ -21,6 +21,7 @@ pub const KIND: Kind<ProbeConfig> = Kind {
     keys: KEYS,
     sections: &[],
     examples: &[("expect_every", "24h")],
+    address: &[],
     decode: |node, problems| Config::decode(node, problems).map(ProbeConfig::Push),
 };
 

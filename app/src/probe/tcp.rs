@@ -42,6 +42,7 @@ pub const KIND: Kind<ProbeConfig> = Kind {
     keys: KEYS,
     sections: &[("tls", OPTION_KEYS), ("expect", EXPECT_KEYS)],
     examples: &[("address", "127.0.0.1:5432")],
+    address: &["address", "tls"],
     decode: |node, problems| Config::decode(node, problems).map(ProbeConfig::Tcp),
 };
 

@@ -74,6 +74,7 @@ pub const KIND: Kind<ProbeConfig> = Kind {
     keys: KEYS,
     sections: &[],
     examples: &[("address", "mail.example.org:465")],
+    address: &["address", "starttls"],
     decode: |node, problems| Config::decode(node, problems).map(ProbeConfig::Tls),
 };
 

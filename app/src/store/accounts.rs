@@ -2,7 +2,8 @@
 //! audit log; what both stores promise about them.
 //!
 //! No secret is stored that opens something by itself: of tokens, sessions and codes the SHA-256, of passwords what argon2id makes of
-//! them. The one exception is a second factor's secret, which must be read to be compared; whoever has the database has that too.
+//! them. The one exception is a second factor's secret, which must be read to be compared; where there is a key it lies sealed
+//! ([`crate::sealed`]), else whoever has the database has that too.
 //!
 //! An account belongs to one tenant, whose administrators look after it, and may be a member of others. Administrators of those see
 //! that it is a member there, and can end that; its password and its second factor are beyond their reach, because with them they
@@ -26,6 +27,9 @@ pub const SESSIONS_MAX: i64 = 20;
 pub const USERS_MAX: i64 = 1_000;
 /// See [`USERS_MAX`].
 pub const TOKENS_MAX: i64 = 1_000;
+
+/// Bytes of a second factor's secret: those of the hash, as RFC 4226 recommends. Whatever is sealed is longer.
+pub const TOTP_BYTES: usize = 20;
 
 /// A code for the first user is good for so long after the start that printed it. Longer would leave it in logs that others read by then.
 pub const SETUP_AGE: Dur = Dur::secs(24 * 3_600);
@@ -105,7 +109,7 @@ pub struct Account {
 /// A second factor.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Totp {
-    /// The shared secret.
+    /// The shared secret, as it lies in the store.
     pub secret: Vec<u8>,
     /// Whether a code has shown that it arrived.
     pub on: bool,
@@ -168,6 +172,8 @@ pub struct NewToken<'a> {
     pub made_by: Option<&'a str>,
     /// When it ends.
     pub expires: Option<Micros>,
+    /// So many the tenant may have.
+    pub most: i64,
 }
 
 /// An API token as it is checked.
@@ -281,12 +287,16 @@ pub trait Accounts: Send + Sync {
     async fn spend_totp(&self, user: UserId, step: i64) -> Result<bool>;
     /// Uses up a code of recovery; false if there is none such.
     async fn spend_recovery(&self, user: UserId, hash: &[u8; 32]) -> Result<bool>;
+    /// Every second factor that was begun, as its secret lies there, by user after that one, at most `limit`.
+    async fn second_factors(&self, after: UserId, limit: i64) -> Result<Vec<(UserId, TenantId, Vec<u8>)>>;
+    /// Puts another form of the same secret in the place of one. False if it is another by now.
+    async fn reseal_second_factor(&self, user: UserId, old: &[u8], new: &[u8]) -> Result<bool>;
     /// Forgets the second factor.
     async fn end_totp(&self, user: UserId) -> Result<()>;
 
     // --- tokens
 
-    /// Stores a token by the SHA-256 of its text. [`super::StoreError::Refused`] beyond [`TOKENS_MAX`].
+    /// Stores a token by the SHA-256 of its text. [`super::StoreError::Refused`] beyond what the tenant may have, and beyond [`TOKENS_MAX`].
     async fn create_token(&self, scope: TenantScope, token: &NewToken<'_>, now: Micros) -> Result<()>;
     /// Finds a token by that hash.
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>>;

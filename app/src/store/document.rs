@@ -23,7 +23,7 @@ pub struct DocumentRow {
     pub kind: String,
     /// Unique in the tenant among its kind.
     pub name: String,
-    /// The object as JSON, with its secrets.
+    /// The object as JSON, with its secrets, which may be sealed.
     pub body: String,
     /// The version of all documents after it was written.
     pub version: i64,
@@ -79,6 +79,15 @@ pub enum DocumentWrite {
         by: String,
         /// When.
         at: Micros,
+    },
+    /// It lies there in another form, and means the same: its own version stays.
+    Reseal {
+        /// Owner.
+        tenant: TenantId,
+        /// Which.
+        uid: String,
+        /// The object in that form.
+        body: String,
     },
     /// It is gone.
     Remove {

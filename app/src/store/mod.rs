@@ -32,7 +32,8 @@ pub mod uptime_o;
 mod view;
 
 pub use accounts::{
-    Account, Accounts, AuditRow, Deed, NewSession, NewToken, NewUser, SessionRow, TokenRow, TokenView, Totp, UserChange, UserId, UserView,
+    Account, Accounts, AuditRow, Deed, NewSession, NewToken, NewUser, SessionRow, TOKENS_MAX, TOTP_BYTES, TokenRow, TokenView, Totp,
+    UserChange, UserId, UserView,
 };
 pub use alerting::{
     Act, ActionRow, AttemptEnd, Attempted, ChannelNotice, DeadLetter, Deferred, DueNotice, MaintenanceObject, Mutes, OutboxDepth,

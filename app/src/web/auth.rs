@@ -24,7 +24,7 @@ use super::types::Me;
 use super::{Web, audit, incidents};
 use crate::config::StoreUrl;
 use crate::foreign::steers;
-use crate::store::{NewToken, Store, StoreError, TenantScope, UserId};
+use crate::store::{NewToken, Store, StoreError, TOKENS_MAX, TenantScope, UserId};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -155,10 +155,10 @@ pub enum TokenError {
 
 /// Makes a token and stores its hash. What is returned is shown once and cannot be had again.
 pub async fn create_token(store: &dyn Store, scope: TenantScope, name: &str, role: Role, now: Micros) -> Result<SecretString, TokenError> {
-    issue_token(store, scope, name, role, None, None, now).await
+    issue_token(store, scope, name, role, None, None, TOKENS_MAX, now).await
 }
 
-/// The same, by somebody, and with an end.
+/// The same, by somebody, with an end, and only if the tenant has fewer than so many.
 pub async fn issue_token(
     store: &dyn Store,
     scope: TenantScope,
@@ -166,13 +166,14 @@ pub async fn issue_token(
     role: Role,
     made_by: Option<&str>,
     expires: Option<Micros>,
+    most: i64,
     now: Micros,
 ) -> Result<SecretString, TokenError> {
     let mut bytes = [0_u8; TOKEN_BYTES];
     getrandom::fill(&mut bytes).map_err(TokenError::Random)?;
     let text = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
     let hash = hash_of(&text);
-    let token = NewToken { name, role: role.as_str(), hash: &hash, prefix: &text[..SHOWN_CHARS], made_by, expires };
+    let token = NewToken { name, role: role.as_str(), hash: &hash, prefix: &text[..SHOWN_CHARS], made_by, expires, most };
     store.accounts().create_token(scope, &token, now).await?;
     Ok(SecretString::from(text))
 }
@@ -231,9 +232,37 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && value.len() <= HEADER_MAX).then(|| token.trim())
 }
 
-/// Finds the caller of a request. What goes along by itself (a cookie, a proxy's word) does not show who began a change: that must be our
-/// own page.
+/// The tenant that a request is meant for, by its name; without it, that of the token or the session, or the account's own.
+pub const TENANT_HEADER: &str = "x-tenant-id";
+
+/// Finds the caller of a request, in the tenant that it is meant for.
 async fn authenticate(web: &Web, parts: &Parts) -> Result<Caller, ApiError> {
+    let caller = identified(web, parts).await?;
+    let Some(named) = parts.headers.get(TENANT_HEADER) else { return Ok(caller) };
+    within(web, caller, |_, slug| slug.as_bytes() == named.as_bytes()).await
+}
+
+/// The same caller in another tenant, with the role there. Whoever is no member is answered alike, whether there is such a tenant or not.
+async fn within(web: &Web, caller: Caller, is_meant: impl Fn(TenantId, &str) -> bool) -> Result<Caller, ApiError> {
+    let found = tenants_of(web, &caller).await?.into_iter().find(|(id, slug, _)| is_meant(*id, slug));
+    let (tenant, _, role) = found.ok_or_else(|| ApiError::forbidden("`X-Tenant-ID` names no tenant that you may act in"))?;
+    Ok(Caller { scope: TenantScope(tenant), role: known_role(&role, &caller.name)?, ..caller })
+}
+
+/// Where somebody may act: tenant, name, role. A person wherever membership was given; a token in its own tenant alone.
+pub(super) async fn tenants_of(web: &Web, caller: &Caller) -> Result<Vec<(TenantId, String, String)>, ApiError> {
+    match &caller.shown {
+        Shown::Session { user, .. } | Shown::Proxy { user } => Ok(web.store.accounts().memberships(*user).await?),
+        Shown::Token { .. } => {
+            let own = web.store.tenants().await?.into_iter().find(|(id, _)| *id == caller.scope.0);
+            Ok(own.into_iter().map(|(id, slug)| (id, slug, caller.role.as_str().to_owned())).collect())
+        }
+    }
+}
+
+/// Who a request comes from. What goes along by itself (a cookie, a proxy's word) does not show who began a change: that must be our
+/// own page.
+async fn identified(web: &Web, parts: &Parts) -> Result<Caller, ApiError> {
     let headers = &parts.headers;
     if let Some(secret) = bearer(headers) {
         return if secret.starts_with(TOKEN_PREFIX) {
@@ -262,9 +291,13 @@ pub(super) async fn still(web: &Web, caller: &Caller) -> Result<bool, ApiError> 
         Shown::Session { hash, .. } => by_session(web, *hash).await,
         Shown::Proxy { .. } => by_proxy(web, &caller.name).await,
     };
+    let now = match now {
+        Ok(now) if now.scope != caller.scope => within(web, now, |id, _| id == caller.scope.0).await,
+        same_or_refused @ (Ok(_) | Err(_)) => same_or_refused,
+    };
     match now {
-        Ok(now) => Ok(now.scope == caller.scope),
-        Err(refused) if refused.status == StatusCode::UNAUTHORIZED => Ok(false),
+        Ok(_) => Ok(true),
+        Err(refused) if matches!(refused.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -37,6 +37,8 @@ pub struct Readiness {
     pub reload_problem: Option<String>,
     /// Objects that were made over the API and are not in force, of all tenants.
     pub left_out: usize,
+    /// Objects that were made over the API whose secrets lie in the store as they are, of all tenants.
+    pub in_clear: usize,
     /// Notices that were given up and not sent again, of all tenants.
     pub dead_letters: i64,
     /// Channels that have taken nothing for long, of all tenants.
@@ -56,6 +58,7 @@ impl Default for Readiness {
             schedule_lag: Dur::ZERO,
             reload_problem: None,
             left_out: 0,
+            in_clear: 0,
             dead_letters: 0,
             failing_channels: Vec::new(),
             dead_man_problem: None,
@@ -73,8 +76,18 @@ impl Readiness {
     /// A bad reload is only a warning: the node goes on with what it had, and taking it out of service would not help. Nor
     /// would it for a message that no provider takes, nor for a dead-man's ping: whoever waits for that raises the alarm.
     fn body(&self) -> ReadyBody {
-        let Self { store, leases, schedule_lag, reload_problem, left_out, dead_letters, failing_channels, dead_man_problem, cut_off } =
-            self;
+        let Self {
+            store,
+            leases,
+            schedule_lag,
+            reload_problem,
+            left_out,
+            in_clear,
+            dead_letters,
+            failing_channels,
+            dead_man_problem,
+            cut_off,
+        } = self;
         let mut problems = Vec::new();
         if let Err(why) = store {
             problems.push(note("store", [why.clone()], format!("store: {why}")));
@@ -98,6 +111,12 @@ impl Readiness {
             let (objects, are) = if *left_out == 1 { ("object that was", "is") } else { ("objects that were", "are") };
             let text = format!("{left_out} {objects} made over the API {are} left out; GET /api/v1/documents says why");
             warnings.push(note("left_out", [left_out.to_string()], text));
+        }
+        if *in_clear > 0 {
+            let (objects, have) = if *in_clear == 1 { ("object that was", "has its") } else { ("objects that were", "have their") };
+            let text =
+                format!("{in_clear} {objects} made over the API {have} secrets in the store as they are; set server.secret_key_file");
+            warnings.push(note("in_clear", [in_clear.to_string()], text));
         }
         if *dead_letters > 0 {
             let notices = if *dead_letters == 1 { "notice" } else { "notices" };
@@ -189,6 +208,7 @@ mod tests {
             schedule_lag: Dur::ZERO,
             reload_problem: None,
             left_out: 0,
+            in_clear: 0,
             dead_letters: 0,
             failing_channels: Vec::new(),
             dead_man_problem: None,

@@ -32,6 +32,7 @@ pub mod sign_in;
 mod silences;
 mod status_page;
 mod stream;
+mod tenants;
 mod tokens;
 mod transfer;
 pub mod types;
@@ -233,12 +234,15 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/auth/oidc/callback", GET, Access::Open, get(auth::oidc::finish)),
         route("/api/v1/auth/logout", POST, viewer, post(sign_in::logout)),
         route("/api/v1/me", GET, viewer, get(auth::me)),
+        route("/api/v1/tenants", GET, viewer, get(tenants::tenants)),
+        route("/api/v1/tenant/info", GET, viewer, get(tenants::info)),
         route("/api/v1/me/password", PUT, viewer, put(users::own_password)),
         route("/api/v1/me/second-factor", POST, viewer, post(second_factor::begin)),
         route("/api/v1/me/second-factor", PUT, viewer, put(second_factor::confirm)),
         route("/api/v1/me/second-factor/remove", POST, viewer, post(second_factor::remove)),
         route("/api/v1/users", GET, admin, get(users::users)),
         route("/api/v1/users", POST, admin, post(users::create)),
+        route("/api/v1/members", POST, admin, post(users::admit)),
         route("/api/v1/users/{id}", PATCH, admin, patch(users::change)),
         route("/api/v1/users/{id}", DELETE, admin, delete(users::remove)),
         route("/api/v1/tokens", GET, admin, get(tokens::tokens)),

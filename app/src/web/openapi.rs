@@ -16,14 +16,14 @@ pub(super) async fn serve(headers: HeaderMap) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::super::auth::{Role, oidc};
+    use super::super::auth::oidc;
     use super::super::error::ErrorBody;
     use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
     use super::super::types::{
         AlertChannel, AlertRule, Audited, Bars, ChannelNotice, ChannelTested, Code, DashboardStats, DeadLetter, Document, Done, HealthBody,
-        Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewPassword,
-        NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, ReadyBody, Recovery, Reloaded, SecondFactor, SetUp,
-        SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
+        Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewMember,
+        NewPassword, NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, ReadyBody, Recovery, Reloaded, SecondFactor,
+        SetUp, SignIn, SignedIn, Silence, Tenant, TenantInfo, Token, Uptime, User, UserPatch,
     };
     use super::super::{
         Access, api, audit, channels, dead_letters, documents, incidents, periods, push, routes, silences, stream, transfer, uptime,
@@ -148,12 +148,15 @@ mod tests {
             elsewhere("/api/v1/auth/oidc/callback", "The browser comes back from there, and is signed in").query::<oidc::Back>(),
             json::<Done>(POST, "/api/v1/auth/logout", 200, "Ends the session that asks"),
             json::<Me>(GET, "/api/v1/me", 200, "Who asks"),
+            json::<Page<Tenant>>(GET, "/api/v1/tenants", 200, "The tenants that the caller may act in").query::<channels::NoQuery>(),
+            json::<TenantInfo>(GET, "/api/v1/tenant/info", 200, "The tenant that the request is meant for").query::<channels::NoQuery>(),
             json::<Done>(PUT, "/api/v1/me/password", 200, "Sets one's own password; every other session of the account ends").body::<NewPassword>(),
             json::<SecondFactor>(POST, "/api/v1/me/second-factor", 200, "Begins a second factor").body::<OwnPassword>().errors(&[409]),
             json::<Recovery>(PUT, "/api/v1/me/second-factor", 200, "Confirms it with its first code").body::<Code>().errors(&[409]),
             json::<Done>(POST, "/api/v1/me/second-factor/remove", 200, "Removes it").body::<OwnPassword>(),
             json::<Page<User>>(GET, "/api/v1/users", 200, "The tenant's members, by name").query::<channels::NoQuery>(),
             json::<User>(POST, "/api/v1/users", 201, "Makes a user").body::<NewUser>().errors(&[409]),
+            json::<User>(POST, "/api/v1/members", 201, "Makes somebody with an account in another tenant a member").body::<NewMember>().errors(&[404, 409]),
             json::<User>(PATCH, "/api/v1/users/{id}", 200, "Changes a user").body::<UserPatch>().errors(&[409]),
             json::<Done>(DELETE, "/api/v1/users/{id}", 200, "Removes a user").errors(&[409]),
             json::<Page<Token>>(GET, "/api/v1/tokens", 200, "The tenant's tokens").query::<channels::NoQuery>(),
@@ -248,9 +251,9 @@ mod tests {
             Access::Open => errors.extend(changes.then_some(429)),
             Access::PushToken => errors.extend([429]),
             Access::Metrics => errors.extend([401]),
-            Access::Known(least) => {
-                errors.extend([401, 400]);
-                errors.extend((changes || least > Role::Viewer).then_some(403));
+            Access::Known(_) => {
+                // 403 also where the header names a tenant that is not the caller's.
+                errors.extend([401, 400, 403]);
                 errors.extend(changes.then_some(429));
             }
         }

@@ -9,6 +9,8 @@ use super::error::ApiError;
 use super::sign_in::{new_code, plain_code};
 use super::types::{Code, Done, OwnPassword, Recovery, SecondFactor};
 use super::users::own_account;
+use crate::sealed;
+use crate::store::TOTP_BYTES;
 use axum::extract::State;
 use axum::{Extension, Json};
 use url::Url;
@@ -26,9 +28,11 @@ pub(super) async fn begin(
     Body(asked): Body<OwnPassword>,
 ) -> Result<Json<SecondFactor>, ApiError> {
     let account = own_account(&web, &caller, asked.password).await?;
-    let mut secret = [0_u8; totp::SECRET_BYTES];
+    let mut secret = [0_u8; TOTP_BYTES];
     getrandom::fill(&mut secret).map_err(no_randomness)?;
-    if !web.store.accounts().begin_totp(account.id, &secret).await? {
+    let keys = web.made.borrow().keys.clone();
+    let sealed = sealed::factor(account.tenant, account.id, &secret, keys.as_ref())?;
+    if !web.store.accounts().begin_totp(account.id, &sealed).await? {
         return Err(ApiError::conflict("has_second_factor", "there is a second factor already: remove it first"));
     }
     let secret = totp::base32(&secret);
@@ -46,9 +50,9 @@ pub(super) async fn confirm(
 ) -> Result<Json<Recovery>, ApiError> {
     let account = super::users::account_of(&web, &caller).await?;
     web.0.sign_in_limits.admit_account(&super::sign_in::login_of(&account.name))?;
-    let begun = account.totp.filter(|factor| !factor.on);
+    let begun = account.totp.clone().filter(|factor| !factor.on);
     let begun = begun.ok_or_else(|| ApiError::conflict("not_begun", "no second factor waits for its first code"))?;
-    let step = totp::step_of(&begun.secret, &asked.code, web.clock.now());
+    let step = totp::step_of(&totp::opened(&web, &account, &begun)?, &asked.code, web.clock.now());
     let step = step.ok_or_else(|| ApiError::bad_request("`code` is not the code of now; see whether the device's clock is right"))?;
     let codes = (0..RECOVERY_CODES).map(|_| new_code(RECOVERY_GROUPS)).collect::<Result<Vec<_>, _>>().map_err(no_randomness)?;
     let hashes: Vec<[u8; 32]> = codes.iter().map(|code| hash_of(&plain_code(code))).collect();

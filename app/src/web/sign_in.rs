@@ -77,7 +77,7 @@ pub(super) async fn login(State(web): State<Web>, request: Request) -> Result<Re
         let Some(code) = &asked.code else {
             return Err(ApiError::new(StatusCode::UNAUTHORIZED, "code_needed", "the second factor's code is needed too: `code`"));
         };
-        if !totp::spend(&web, account.id, factor, code).await? {
+        if !totp::spend(&web, &account, factor, code).await? {
             failed(&web, &account, &stranger, "a wrong code");
             return Err(ApiError::new(StatusCode::UNAUTHORIZED, "wrong_code", "the code is not right, or was used already"));
         }

@@ -7,6 +7,7 @@ use super::auth::password::Hidden;
 use super::auth::{Caller, TokenError, issue_token};
 use super::body::Body;
 use super::channels::NoQuery;
+use super::documents::slug_of;
 use super::error::ApiError;
 use super::types::{Done, MadeToken, NewToken, Page, Time, Token};
 use super::users::{accepted_name, accepted_role, full};
@@ -40,7 +41,9 @@ pub(super) async fn create(
     let role = accepted_role(&asked.role)?;
     let now = web.clock.now();
     let expires = asked.lasts.as_deref().map(|text| end_of(text, now)).transpose()?;
-    let made = issue_token(&*web.store, caller.scope, &name, role, Some(&caller.name), expires, now).await;
+    let slug = slug_of(&web, &caller).await?;
+    let most = web.made.borrow().limits_of(&slug).tokens;
+    let made = issue_token(&*web.store, caller.scope, &name, role, Some(&caller.name), expires, most, now).await;
     let token = made.map_err(|error| match error {
         TokenError::Store(error) => full(error),
         TokenError::Random(_) | TokenError::File { .. } => {

@@ -20,8 +20,8 @@ pub use alerting::{
 };
 pub use incident::{Entry, Incident, MonitorRef, Notice};
 pub use people::{
-    Audited, Code, Login, MadeToken, Me, NewPassword, NewToken, NewUser, OwnPassword, Recovery, SecondFactor, SetUp, SignIn, SignedIn,
-    Token, User, UserPatch,
+    Audited, Code, Login, MadeToken, Me, NewMember, NewPassword, NewToken, NewUser, OwnPassword, Recovery, SecondFactor, SetUp, SignIn,
+    SignedIn, Tenant, TenantInfo, TenantLimits, Token, User, UserPatch,
 };
 
 /// An instant as the API writes it: `2026-01-31T12:00:00.123456Z`.

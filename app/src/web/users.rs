@@ -13,7 +13,7 @@ use super::body::Body;
 use super::channels::NoQuery;
 use super::error::ApiError;
 use super::sign_in::{NAME_MAX, login_of};
-use super::types::{Done, NewPassword, NewUser, Page, User, UserPatch};
+use super::types::{Done, NewMember, NewPassword, NewUser, Page, User, UserPatch};
 use crate::foreign::steers;
 use crate::store::{self, Account, StoreError, UserChange, UserView};
 use axum::extract::State;
@@ -59,6 +59,29 @@ pub(super) fn full(error: StoreError) -> ApiError {
             error.into()
         }
     }
+}
+
+/// `POST /api/v1/members`: makes somebody a member who has an account in another tenant. Nothing else is told of that account.
+pub(super) async fn admit(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Body(asked): Body<NewMember>,
+) -> Result<(StatusCode, Extension<Detail>, Json<User>), ApiError> {
+    let name = accepted_name(&asked.name)?;
+    let (login, role) = (login_of(&name), accepted_role(&asked.role)?);
+    let accounts = web.store.accounts();
+    let found = async || accounts.users(caller.scope).await.map(|all| all.into_iter().find(|user| login_of(&user.name) == login));
+    // Whoever is one already is changed by that name: else a slip would make somebody less than before.
+    if found().await?.is_some() {
+        return Err(ApiError::conflict("is_member", "somebody of that name is a member already"));
+    }
+    if !accounts.admit_user(caller.scope, &login, role.as_str()).await.map_err(full)? {
+        return Err(ApiError::not_found("user"));
+    }
+    let user = found().await?.ok_or_else(|| ApiError::not_found("user"))?;
+    tracing::info!(user.uid = %user.uid, actor = %caller.name, "{} makes {} a member, {}", caller.name, user.name, role.as_str());
+    let detail = Detail(format!("{}, {}, {}", user.name, role.as_str(), user.uid));
+    Ok((StatusCode::CREATED, Extension(detail), Json(User::of(user))))
 }
 
 /// `PATCH /api/v1/users/{id}`: changes one.

@@ -87,6 +87,11 @@ async fn prepared(operation: &Operation, web: &mut TestWeb, incident: &str, nth:
         (&Method::POST, path) if path.ends_with("/comments") => r#"{"text":"x"}"#.to_owned(),
         (&Method::POST, "/api/v1/silences") => r#"{"all":true,"for":"1h","comment":"x"}"#.to_owned(),
         (&Method::POST, "/api/v1/users") => format!(r#"{{"name":"{}","role":"viewer","password":"{}"}}"#, fresh("new"), users::PASSWORD),
+        (&Method::POST, "/api/v1/members") => {
+            let name = fresh("member");
+            users::made(web, web.world.zenith(), &name, Role::Viewer).await;
+            format!(r#"{{"name":"{name}","role":"viewer"}}"#)
+        }
         (&Method::POST, "/api/v1/tokens") => r#"{"name":"more","role":"viewer"}"#.to_owned(),
         (&Method::PATCH, _) => r#"{"role":"operator"}"#.to_owned(),
         (&Method::PUT, "/api/v1/me/password") => format!(r#"{{"old":"{0}","new":"{0}"}}"#, users::PASSWORD),
@@ -139,6 +144,18 @@ async fn status_of(web: &TestWeb, method: &Method, path: &str, who: &Who, body: 
     crate::support::web::open(web.address, method.clone(), path, token, &headers, body.clone()).await.status()
 }
 
+/// What a call that is meant for that tenant is answered.
+async fn answered_in(web: &TestWeb, tenant: &str, method: &Method, path: &str, who: &Who, body: &Bytes) -> (StatusCode, String) {
+    let (token, mut headers) = match who {
+        Who::Nobody => (None, vec![]),
+        Who::Token(token) => (Some(token.as_str()), vec![]),
+        Who::Session(page) => (None, vec![("cookie", page.cookie.as_str()), ("x-watchkeeper-page", "1")]),
+    };
+    headers.push(("x-tenant-id", tenant));
+    let answer = web.call(method.clone(), path, token, &headers, body.clone()).await;
+    (answer.status, answer.body)
+}
+
 /// What each caller is answered, whoever asks by token or by session.
 async fn walked(by_session: bool) {
     let mut web = TestWeb::start().await;
@@ -187,6 +204,14 @@ async fn walked(by_session: bool) {
         } else {
             Who::Token(web.foreign.clone())
         };
+        // Whoever names a tenant of others is told nothing, not even whether there is one.
+        let mut told = BTreeSet::new();
+        for elsewhere in ["acme", "nowhere", "", "1"] {
+            let (status, body) = answered_in(&web, elsewhere, &method, &path, &who, &body).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} in {elsewhere:?} by zenith's administrator: {body}");
+            told.insert(body);
+        }
+        assert_eq!(told.len(), 1, "{method} {path}: {told:?}");
         let foreign = status_of(&web, &method, &path, &who, &body).await;
         operation.declares(foreign, "as another tenant's administrator");
         let own_things = !operation.path.contains('{') || operation.path.contains("/monitors");
@@ -197,6 +222,8 @@ async fn walked(by_session: bool) {
                 assert_eq!(foreign.is_success(), by_session && !operation.is(&Method::PUT, "/api/v1/me/second-factor"));
             }
             _ if needs_the_whole_program(&operation) => assert_eq!(foreign, StatusCode::SERVICE_UNAVAILABLE, "{method} {path}"),
+            // It is that tenant's own account.
+            "/api/v1/members" => assert_eq!(foreign, StatusCode::CONFLICT, "{method} {path}"),
             // Lists and things of its own; and zenith has a `shop` of its own.
             path if own_things => assert!(foreign.is_success(), "{method} {path} of another tenant: {foreign}"),
             path => assert_eq!(foreign, StatusCode::NOT_FOUND, "{method} {path} of another tenant"),

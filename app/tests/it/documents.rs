@@ -3,7 +3,7 @@
 use crate::support::app::{TestApp, until};
 use crate::support::postgres;
 use crate::support::servers::Server;
-use crate::support::store::TestStore;
+use crate::support::store::{TestStore, each_store};
 use crate::support::web::{Answer, call, open};
 use crate::support::webhook;
 use bytes::Bytes;
@@ -11,6 +11,8 @@ use http::{Method, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use watchkeeper::store::{self, Beside, DocumentWrite, Mandate, Store, TenantObjects, TenantScope};
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper_core::Micros;
@@ -76,6 +78,10 @@ async fn warned(caller: &Caller, left_out: usize) {
     };
     let warning = json!([format!("{objects} left out; GET /api/v1/documents says why")]);
     until(&format!("{warning}"), async || (caller.get("/ready").await.json()["warnings"] == warning).then_some(())).await;
+}
+
+fn problems_of(answer: &Answer) -> Vec<String> {
+    problems(answer).into_iter().map(|(path, found)| format!("{path}: {found}")).collect()
 }
 
 /// What is wrong with which field.
@@ -532,20 +538,42 @@ async fn what_is_made_over_the_api_reaches_no_private_address_unless_the_configu
         let attempt = answer.json();
         assert_eq!((&attempt["outcome"], &attempt["error_kind"]), (&json!("unknown"), &json!("forbidden_address")), "{}", answer.body);
     };
-    forbidden(&ann.post("/api/v1/monitors/test", http("", &target.url("/"))).await);
-    let resolved = json!({ "probe": { "http": { "url": "http://example.org/", "resolve": { "example.org": "169.254.169.254" } } } });
-    forbidden(&ann.post("/api/v1/monitors/test", resolved).await);
-    let proxied = json!({ "probe": { "http": { "url": "http://example.org/", "proxy": target.url("/") } } });
+    // An address is refused when it is written.
+    let probed = |probe: Value| json!({ "name": "x", "probe": probe });
+    for (probe, path) in [
+        (json!({ "http": { "url": target.url("/") } }), "probe.http.url"),
+        (json!({ "http": { "url": "http://169.254.169.254/latest/meta-data" } }), "probe.http.url"),
+        (json!({ "http": { "url": "http://[::1]:8080/" } }), "probe.http.url"),
+        (json!({ "http": { "url": "http://2130706433/" } }), "probe.http.url"),
+        (
+            json!({ "http": { "url": "http://example.org/", "resolve": { "example.org": "169.254.169.254" } } }),
+            "probe.http.resolve.example.org",
+        ),
+        (json!({ "http": { "url": "http://example.org/", "proxy": target.url("/") } }), "probe.http.proxy"),
+        (json!({ "dns": { "name": "example.org", "server": "127.0.0.1:53" } }), "probe.dns.server"),
+        (json!({ "tcp": { "address": "10.0.0.1:22" } }), "probe.tcp.address"),
+    ] {
+        for way in ["/api/v1/monitors", "/api/v1/monitors/test"] {
+            let refused = ann.post(way, probed(probe.clone())).await;
+            assert_eq!(problems(&refused)[0].0, path, "{way} {probe}");
+            assert!(refused.body.contains("`server.api_targets: private`"), "{}", refused.body);
+        }
+    }
+    let hooked = json!({ "name": "x", "webhook": { "url": format!("{}/hook", hook.url) } });
+    assert_eq!(problems(&ann.post("/api/v1/alert-channels", hooked).await)[0].0, "webhook.url");
+    // What a name leads to is judged where it connects.
+    let by_name = |url: &str| url.replace("127.0.0.1", "localhost");
+    forbidden(&ann.post("/api/v1/monitors/test", http("", &by_name(&target.url("/")))).await);
+    let proxied = json!({ "probe": { "http": { "url": "http://example.org/", "proxy": by_name(&target.url("/")) } } });
     forbidden(&ann.post("/api/v1/monitors/test", proxied).await);
-    forbidden(&ann.post("/api/v1/monitors/test", json!({ "probe": { "dns": { "name": "example.org", "server": "127.0.0.1:53" } } })).await);
-    assert_eq!(ann.post("/api/v1/monitors", http("shop", &target.url("/"))).await.status, StatusCode::CREATED);
+    assert_eq!(ann.post("/api/v1/monitors", http("shop", &by_name(&target.url("/")))).await.status, StatusCode::CREATED);
     app.until_health("shop", "unknown").await;
     until("an attempt was made", async || {
         let beats = ann.get("/api/v1/monitors/shop/heartbeats").await.json();
         beats["items"].as_array().unwrap().iter().any(|beat| beat["why"] == "forbidden_address").then_some(())
     })
     .await;
-    let channel = json!({ "name": "ops", "webhook": { "url": format!("{}/hook", hook.url) } });
+    let channel = json!({ "name": "ops", "webhook": { "url": by_name(&format!("{}/hook", hook.url)) } });
     assert_eq!(ann.post("/api/v1/alert-channels", channel).await.status, StatusCode::CREATED);
     let tested = ann.call(Method::POST, "/api/v1/alert-channels/ops/test", &[], "").await;
     assert_eq!((tested.status, tested.error_code().as_str()), (StatusCode::BAD_GATEWAY, "channel_not_reached"), "{}", tested.body);
@@ -620,6 +648,290 @@ async fn a_document_that_this_program_cannot_read_does_not_stop_the_start() {
     assert_eq!(names().await, ["good", "needs newer", "newer"]);
     assert_eq!(ann.delete("/api/v1/monitors/torn").await.status, StatusCode::OK);
     warned(&ann, 1).await;
+    app.stop().await;
+}
+
+/// A key file with these keys, the first in front.
+fn key_file(folder: &Path, keys: &[u8]) -> PathBuf {
+    let file = folder.join("wk.key");
+    let lines: Vec<String> = keys.iter().map(|key| format!("{key:02x}").repeat(32)).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    file
+}
+
+/// Waits until a node has put its configuration into force: with another key it is another one, which beside others takes a lease.
+async fn takes_part(caller: &Caller) {
+    until("the configuration is in force", async || {
+        (caller.post("/api/v1/import?dry_run=true", json!({})).await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+}
+
+/// Secrets never lie in the store as they are once there is a key, come back with it, and stay what they are without it.
+#[tokio::test]
+async fn secrets_are_sealed_in_the_store_and_open_with_a_key_of_the_file_alone() {
+    each_store(|mut t| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let file = key_file(folder.path(), &[0xa1]);
+        let sealed = HEAD.replace("api_targets", &format!("secret_key_file: {}, api_targets", file.display()));
+        let hook = webhook::start(true).await;
+        let is_clear = |text: &str| text.contains("s3cret") || text.contains(webhook::SECRET);
+        let texts =
+            async |store: &dyn Store| -> Vec<String> { store.documents().await.unwrap().rows.into_iter().map(|row| row.body).collect() };
+
+        // What was made before there was a key is sealed at the first start with one.
+        let app = TestApp::start_whole(HEAD, t.store.clone()).await;
+        let ann = Caller::of(&app, "default", Role::Admin).await;
+        let channel = json!({ "name": "ops", "webhook": { "url": format!("{}/hook", hook.url), "secret": webhook::SECRET } });
+        assert_eq!(ann.post("/api/v1/alert-channels", channel).await.status, StatusCode::CREATED);
+        let versions = async |ann: &Caller| ann.get("/api/v1/documents").await.json()["items"][0]["made"]["version"].clone();
+        let version = versions(&ann).await;
+        let warning = "1 object that was made over the API has its secrets in the store as they are; set server.secret_key_file";
+        until("it is said that they lie there in clear", async || {
+            (ann.get("/ready").await.json()["warnings"] == json!([warning])).then_some(())
+        })
+        .await;
+        assert!(is_clear(&texts(&*app.store).await[0]));
+        app.stop().await;
+
+        t.reopen().await;
+        let app = TestApp::start_whole(&sealed, t.store.clone()).await;
+        let ann = Caller { address: app.address, ..ann };
+        takes_part(&ann).await;
+        assert!(!is_clear(&texts(&*app.store).await[0]));
+        assert_eq!(versions(&ann).await, version, "nobody changed it");
+        let monitor =
+            json!({ "name": "shop", "notify": ["ops"], "probe": { "http": { "url": "http://192.0.2.1/", "bearer_token": "s3cret" } } });
+        let made = ann.post("/api/v1/monitors", monitor).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+        assert_eq!(made.json()["made"]["body"]["probe"]["http"]["bearer_token"], "***");
+        let all = texts(&*app.store).await;
+        assert!(all.len() == 2 && !all.iter().any(|text| is_clear(text)), "{all:?}");
+        // It is what it was: the stand-in checks the signature.
+        let tested = ann.call(Method::POST, "/api/v1/alert-channels/ops/test", &[], "").await;
+        assert_eq!(tested.status, StatusCode::OK, "{}", tested.body);
+        until("nothing is in clear", async || (ann.get("/ready").await.json()["warnings"] == json!([])).then_some(())).await;
+        let first = texts(&*app.store).await;
+        app.stop().await;
+
+        // Without its key, and with another: what cannot be opened is left out with the reason, and lies as it lay.
+        for (yaml, why) in [(HEAD, "and this node has no `server.secret_key_file`"), (&sealed, "which is not in this node's")] {
+            key_file(folder.path(), &[0xb2]);
+            t.reopen().await;
+            let app = TestApp::start_whole(yaml, t.store.clone()).await;
+            let ann = Caller { address: app.address, ..ann.clone() };
+            takes_part(&ann).await;
+            warned(&ann, 2).await;
+            let list = ann.get("/api/v1/documents").await;
+            let problems: Vec<Value> = list.json()["items"].as_array().unwrap().iter().map(|item| item["problems"][0].clone()).collect();
+            assert!(problems.iter().all(|problem| problem["found"].as_str().unwrap().contains(why)), "{why}: {problems:?}");
+            assert_eq!(problems[1]["path"], "probe.http.bearer_token");
+            assert_eq!(ann.get("/api/v1/alert-channels").await.json()["items"], json!([]), "no channel is better than a wrong one");
+            let patched = ann.patch("/api/v1/monitors/shop", json!({ "labels": { "a": "b" } })).await;
+            assert!(problems_of(&patched)[0].contains("cannot read"), "{}", patched.body);
+            assert_eq!(texts(&*app.store).await, first, "nothing was touched");
+            app.stop().await;
+        }
+
+        // Another key in front, the old one behind: everything is sealed anew, and the old one is needed no more.
+        for keys in [&[0xb2, 0xa1][..], &[0xb2]] {
+            key_file(folder.path(), keys);
+            t.reopen().await;
+            let app = TestApp::start_whole(&sealed, t.store.clone()).await;
+            let ann = Caller { address: app.address, ..ann.clone() };
+            takes_part(&ann).await;
+            let tested = ann.call(Method::POST, "/api/v1/alert-channels/ops/test", &[], "").await;
+            assert_eq!(tested.status, StatusCode::OK, "{keys:?}: {}", tested.body);
+            let now = texts(&*app.store).await;
+            assert!(now.iter().zip(&first).all(|(now, first)| now != first && !is_clear(now)), "{now:?}");
+            app.stop().await;
+        }
+    })
+    .await;
+}
+
+/// What is sealed is bound to its place, and a move to another store keeps all places.
+#[tokio::test]
+async fn what_is_sealed_moves_to_another_store_as_it_is_and_opens_there() {
+    let Some(database) = postgres::empty_database().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = key_file(folder.path(), &[0xa1]);
+    let yaml = HEAD.replace("api_targets", &format!("secret_key_file: {}, api_targets", file.display()));
+    let hook = webhook::start(true).await;
+    let from = TestStore::sqlite().await;
+    let app = TestApp::start_whole(&yaml, from.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let channel = json!({ "name": "ops", "webhook": { "url": format!("{}/hook", hook.url), "secret": webhook::SECRET } });
+    assert_eq!(ann.post("/api/v1/alert-channels", channel).await.status, StatusCode::CREATED);
+    let before = app.store.documents().await.unwrap().rows;
+    app.stop().await;
+    store::copy::copy(&from.url, &database.url, &mut |_| {}).await.unwrap();
+    let app = TestApp::start_whole(&yaml, store::open(&database.url).await.unwrap()).await;
+    let ann = Caller { address: app.address, ..ann };
+    takes_part(&ann).await;
+    assert_eq!(app.store.documents().await.unwrap().rows, before);
+    let tested = ann.call(Method::POST, "/api/v1/alert-channels/ops/test", &[], "").await;
+    assert_eq!(tested.status, StatusCode::OK, "{}", tested.body);
+    app.stop().await;
+    database.drop_it().await;
+}
+
+/// A node with another key file has another configuration: the two never decide side by side.
+#[tokio::test]
+async fn nodes_with_different_keys_do_not_work_side_by_side() {
+    let Some(database) = postgres::fresh_database().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let node = async |name: &str, key: u8| {
+        let own = folder.path().join(name);
+        std::fs::create_dir(&own).unwrap();
+        let file = key_file(&own, &[key]);
+        let yaml = HEAD
+            .replace("name: test", &format!("name: {name}"))
+            .replace("api_targets", &format!("secret_key_file: {}, api_targets", file.display()));
+        TestApp::start_whole(&yaml, store::open(&database.url).await.unwrap()).await
+    };
+    let a = node("a", 0xa1).await;
+    let ann = Caller::of(&a, "default", Role::Admin).await;
+    let channel = json!({ "name": "ops", "webhook": { "url": "http://127.0.0.1:9/s3cret" } });
+    assert_eq!(ann.post("/api/v1/alert-channels", channel.clone()).await.status, StatusCode::CREATED);
+    let b = node("b", 0xb2).await;
+    let at_b = Caller { address: b.address, ..ann.clone() };
+    let refused = at_b.post("/api/v1/alert-channels", channel).await;
+    assert_eq!((refused.status, refused.error_code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "stands_by"), "{}", refused.body);
+    assert_eq!(ann.get("/api/v1/alert-channels").await.json()["items"].as_array().unwrap().len(), 1);
+    b.stop().await;
+    a.stop().await;
+    database.drop_it().await;
+}
+
+#[tokio::test]
+async fn a_stored_secret_is_asked_for_anew_when_its_address_changes() {
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let monitor = json!({ "name": "shop", "probe": { "http": {
+        "url": "https://shop.example.org/health?token=t0p", "bearer_token": "s3cret", "headers": { "X-Key": "k3y", "X-Team": "web" } } } });
+    assert_eq!(ann.post("/api/v1/monitors", monitor).await.status, StatusCode::CREATED);
+    let email = json!({ "name": "mail", "email": {
+        "host": "smtp.example.org", "username": "u", "password": "s3cret", "from": "a@example.org", "to": "b@example.org" } });
+    assert_eq!(ann.post("/api/v1/alert-channels", email).await.status, StatusCode::CREATED);
+    let hook =
+        json!({ "name": "hook", "webhook": { "url": "https://hooks.example.org/T0", "secret": "s3cret", "headers": { "X-A": "k3y" } } });
+    assert_eq!(ann.post("/api/v1/alert-channels", hook).await.status, StatusCode::CREATED);
+    let paths = |answer: &Answer| problems(answer).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    let (shop, mail, hook) = ("/api/v1/monitors/shop", "/api/v1/alert-channels/mail", "/api/v1/alert-channels/hook");
+    let http = |value: Value| json!({ "probe": { "http": value } });
+
+    // Another host, port or scheme; also by a proxy, or by an address in place of what DNS says.
+    let of_shop = ["probe.http.bearer_token", "probe.http.headers.X-Key"];
+    for moved in [
+        json!({ "url": "https://evil.example.org/" }),
+        json!({ "url": "https://shop.example.org:8443/" }),
+        json!({ "url": "http://shop.example.org/" }),
+    ] {
+        assert_eq!(paths(&ann.patch(shop, http(moved.clone())).await), of_shop, "{moved}");
+    }
+    for moved in [json!({ "proxy": "http://evil.example.org:3128" }), json!({ "resolve": { "shop.example.org": "192.0.2.66" } })] {
+        let mut wanted = of_shop.to_vec();
+        wanted.push("probe.http.url");
+        assert_eq!(paths(&ann.patch(shop, http(moved.clone())).await), wanted, "{moved}");
+    }
+    let mut sent = ann.get(shop).await.json()["made"]["body"].clone();
+    sent["probe"]["http"]["url"] = json!("https://evil.example.org/");
+    let refused = ann.put(shop, sent.clone()).await;
+    assert_eq!(paths(&refused), of_shop);
+    assert!(refused.body.contains("given for another address than `probe.http.url` names now") && !refused.body.contains("s3cret"));
+    // Nor is it sent there to try it, or by a file in which a variable stands for it.
+    assert_eq!(paths(&ann.post(&format!("{shop}/test"), sent.clone()).await), of_shop);
+    sent["probe"]["http"]["bearer_token"] = json!("${TOKEN}");
+    let file = json!({ "monitors": [sent] });
+    let taken = ann.post("/api/v1/import", file).await;
+    assert_eq!(paths(&taken), ["monitors[0].probe.http.bearer_token"]);
+    let body_of = async |name: &str| {
+        let list = ann.get("/api/v1/documents").await.json();
+        list["items"].as_array().unwrap().iter().find(|item| item["name"] == name).unwrap()["made"]["body"].clone()
+    };
+    let (mail_body, hook_body) = (body_of("mail").await, body_of("hook").await);
+    for (path, body, field, value, wanted) in [
+        (mail, &mail_body, "/email/host", json!("smtp.evil.example.org"), vec!["email.password"]),
+        (mail, &mail_body, "/email/port", json!(25), vec!["email.password"]),
+        (mail, &mail_body, "/email/tls", json!("none"), vec!["email.password"]),
+        (hook, &hook_body, "/webhook/url", json!("https://evil.example.org/T0"), vec!["webhook.headers.X-A", "webhook.secret"]),
+    ] {
+        let (section, key) = field.rsplit_once('/').unwrap();
+        let mut moved = body.clone();
+        moved.pointer_mut(section).unwrap()[key] = value;
+        assert_eq!(paths(&ann.put(path, moved).await), wanted, "{field}");
+    }
+
+    // Everything else may change, and so may the address where the secrets are given again or taken out.
+    for harmless in [http(json!({ "url": "https://SHOP.example.org:443/other" })), json!({ "every": "2s" })] {
+        let changed = ann.patch(shop, harmless.clone()).await;
+        assert_eq!(changed.status, StatusCode::OK, "{harmless}: {}", changed.body);
+    }
+    let given = json!({ "url": "https://new.example.org/", "bearer_token": "n3w", "headers": { "X-Key": null } });
+    let changed = ann.patch(shop, http(given)).await;
+    assert_eq!(changed.status, StatusCode::OK, "{}", changed.body);
+    let mut given = mail_body;
+    (given["email"]["host"], given["email"]["password"]) = (json!("smtp2.example.org"), json!("s3cret"));
+    let changed = ann.put(mail, given).await;
+    assert_eq!(changed.status, StatusCode::OK, "the same secret, by who knows it: {}", changed.body);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_than_its_limits_say() {
+    let store = TestStore::sqlite().await;
+    let push = |name: &str| json!({ "name": name, "probe": { "push": { "expect_every": "1h" } } });
+    let yaml = "server: { listen: 127.0.0.1:0, api_targets: private }\nagent: { name: test }\n\
+        tenants:\n  - name: acme\n    limits: { monitors: 2, channels: 1, tokens: 2, interval_min: 30s }\n    \
+        monitors: [ { name: filed, probe: { push: { expect_every: 1h } } } ]\n";
+    let app = TestApp::start_whole(yaml, store.store.clone()).await;
+    let ann = Caller::of(&app, "acme", Role::Admin).await;
+    let other = Caller::of(&app, "default", Role::Admin).await;
+    let too_many = |answer: &Answer, why: &str| {
+        assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::CONFLICT, "too_many"), "{}", answer.body);
+        assert!(answer.body.contains(why), "{}", answer.body);
+    };
+
+    // What files have counts too.
+    assert_eq!(ann.post("/api/v1/monitors", push("one")).await.status, StatusCode::CREATED);
+    let monitors = "the tenant acme has 2 monitors; its limit is 2 (`limits.monitors` in the configuration)";
+    too_many(&ann.post("/api/v1/monitors", push("a name before the others")).await, monitors);
+    too_many(&ann.post("/api/v1/import", json!({ "monitors": [push("two")] })).await, monitors);
+    assert_eq!(other.post("/api/v1/monitors", push("two")).await.status, StatusCode::CREATED, "another tenant has its own");
+    assert_eq!(ann.delete("/api/v1/monitors/one").await.status, StatusCode::OK);
+    assert_eq!(ann.post("/api/v1/monitors", push("two")).await.status, StatusCode::CREATED, "there is room again");
+
+    let hook = |name: &str| json!({ "name": name, "webhook": { "url": "http://127.0.0.1:9/" } });
+    assert_eq!(ann.post("/api/v1/alert-channels", hook("a")).await.status, StatusCode::CREATED);
+    too_many(&ann.post("/api/v1/alert-channels", hook("b")).await, "(`limits.channels` in the configuration)");
+
+    let often = ann.patch("/api/v1/monitors/two", json!({ "every": "29s" })).await;
+    assert_eq!(problems(&often), [("every".to_owned(), "an attempt every 29s".to_owned())]);
+    assert!(often.body.contains("at least 30s, as `limits.interval_min` says"), "{}", often.body);
+    assert_eq!(ann.patch("/api/v1/monitors/two", json!({ "every": "30s" })).await.status, StatusCode::OK);
+
+    // One token is that of whoever asks.
+    let token = |name: &str| json!({ "name": name, "role": "viewer" });
+    assert_eq!(ann.post("/api/v1/tokens", token("a")).await.status, StatusCode::CREATED);
+    too_many(&ann.post("/api/v1/tokens", token("b")).await, "the limit is 2");
+
+    let info = ann.get("/api/v1/tenant/info").await.json();
+    let limits = json!({ "monitors": 2, "channels": 1, "status_pages": 100, "tokens": 2, "interval_min_us": 30_000_000 });
+    assert_eq!((&info["id"], &info["monitors"], &info["limits"]), (&json!("acme"), &json!(2), &limits));
+    app.stop().await;
+
+    // Fewer than there are: what files say is refused as a whole, what was made is left out by name until there is room.
+    let mut store = store;
+    store.reopen().await;
+    let app = TestApp::start_whole(&yaml.replace("monitors: 2", "monitors: 1"), store.store.clone()).await;
+    let ann = Caller { address: app.address, ..ann };
+    let left: Vec<Value> = ann.get("/api/v1/documents").await.json()["items"].as_array().unwrap().clone();
+    let two = left.iter().find(|item| item["name"] == "two").unwrap();
+    assert_eq!(two["problems"][0]["accepted"], "at most 1, as `limits.monitors` says", "{two}");
+    assert_eq!(ann.get("/api/v1/monitors").await.json()["items"][0]["name"], "filed");
     app.stop().await;
 }
 

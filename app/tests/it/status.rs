@@ -64,12 +64,12 @@ async fn what_stands_in_the_way_is_said() {
 async fn a_created_token_works_and_wrong_words_are_named() {
     let web = TestWeb::start().await;
     let now = web.clock.now();
-    let token = token_create(web.world.store(), "acme", "grafana", "viewer", now).await.unwrap();
+    let token = token_create(web.world.store(), "acme", "grafana", "viewer", 10, now).await.unwrap();
     let token = secrecy::ExposeSecret::expose_secret(&token).to_owned();
     assert_eq!(web.get_as("/api/v1/monitors", &token).await.status, 200);
-    let role = token_create(web.world.store(), "acme", "x", "root", now).await.unwrap_err().to_string();
+    let role = token_create(web.world.store(), "acme", "x", "root", 10, now).await.unwrap_err().to_string();
     assert!(role.contains("viewer, operator, admin"), "{role}");
-    let tenant = token_create(web.world.store(), "acne", "x", "viewer", now).await.unwrap_err().to_string();
+    let tenant = token_create(web.world.store(), "acne", "x", "viewer", 10, now).await.unwrap_err().to_string();
     assert!(tenant.contains("acme, zenith"), "{tenant}");
     web.stop().await;
 }

@@ -337,6 +337,88 @@ async fn an_account_of_another_tenant_is_a_member_and_no_more() {
     web.stop().await;
 }
 
+/// What a person with several tenants asks for in one of them.
+async fn in_tenant(web: &TestWeb, page: &Page, tenant: &str, method: Method, path: &str, body: Value) -> Answer {
+    let headers = [("cookie", page.cookie.as_str()), ("x-watchkeeper-page", "1"), ("x-tenant-id", tenant)];
+    web.call(method, path, None, &headers, Bytes::from(if body.is_null() { String::new() } else { body.to_string() })).await
+}
+
+#[tokio::test]
+async fn whoever_belongs_to_several_tenants_says_which_one_is_meant() {
+    let mut web = TestWeb::start().await;
+    made(&web, web.world.zenith(), "zoe", Role::Admin).await;
+    made(&web, web.world.zenith(), "carl", Role::Admin).await;
+    let admit = async |name: &str| {
+        let body = json!({ "name": name, "role": "operator" }).to_string();
+        web.call(Method::POST, "/api/v1/members", Some(&web.admin), &[], Bytes::from(body)).await
+    };
+    let zoe = signed_in(&web, "zoe").await;
+    let tenants = async || zoe.get(&web, "/api/v1/tenants").await.json()["items"].clone();
+    let at_home = json!({ "id": "zenith", "role": "admin", "current": true });
+    assert_eq!(tenants().await, json!([at_home]));
+    let before = in_tenant(&web, &zoe, "acme", Method::GET, "/api/v1/me", Value::Null).await;
+    assert_eq!((before.status, before.error_code().as_str()), (StatusCode::FORBIDDEN, "forbidden"));
+
+    // The other tenant's administrator learns that there is an account of that name, and nothing else of it.
+    let admitted = admit("ZOE").await;
+    assert_eq!(admitted.status, StatusCode::CREATED, "{}", admitted.body);
+    let told = json!({ "uid": "uid-zoe", "name": "zoe", "role": "operator", "own": false, "password": null, "second_factor": null,
+        "created_at": null, "seen_at": null });
+    assert_eq!(admitted.json(), told);
+    assert_eq!(admit("zoe").await.error_code(), "is_member", "the role that is there stays");
+    assert_eq!(admit("nobody").await.error_code(), "not_found");
+    assert_eq!(tenants().await, json!([{ "id": "acme", "role": "operator", "current": false }, at_home]));
+
+    // What is asked for in one is of that one alone, with the role there.
+    let me = in_tenant(&web, &zoe, "acme", Method::GET, "/api/v1/me", Value::Null).await.json();
+    assert_eq!((&me["tenant"], &me["role"], &me["user"]), (&json!("acme"), &json!("operator"), &json!("uid-zoe")));
+    let info = in_tenant(&web, &zoe, "acme", Method::GET, "/api/v1/tenant/info", Value::Null).await.json();
+    assert_eq!((&info["id"], &info["role"], &info["members"]), (&json!("acme"), &json!("operator"), &json!(1)));
+    assert_eq!(zoe.get(&web, "/api/v1/tenant/info").await.json()["members"], 2);
+    assert_eq!(
+        in_tenant(&web, &zoe, "acme", Method::GET, "/api/v1/users", Value::Null).await.status,
+        StatusCode::FORBIDDEN,
+        "no admin here"
+    );
+    let silence = json!({ "all": true, "for": "1h", "comment": "x" });
+    let begun = in_tenant(&web, &zoe, "acme", Method::POST, "/api/v1/silences", silence).await;
+    assert_eq!((begun.status, &begun.json()["author"]), (StatusCode::CREATED, &json!("zoe")));
+    let silences =
+        async |tenant: &str| in_tenant(&web, &zoe, tenant, Method::GET, "/api/v1/silences", Value::Null).await.json()["items"].clone();
+    assert_eq!((silences("acme").await.as_array().unwrap().len(), silences("zenith").await), (1, json!([])));
+    let log = web.get_as("/api/v1/audit", &web.admin).await.json();
+    assert_eq!((&log["items"][0]["action"], &log["items"][0]["actor"]), (&json!("POST /api/v1/silences"), &json!("zoe")));
+
+    // The stream is that tenant's, and another's events are not in it.
+    let headers = [("cookie", zoe.cookie.as_str()), ("x-tenant-id", "acme")];
+    let mut stream = open(web.address, Method::GET, "/api/v1/stream/events", None, &headers, Bytes::new()).await;
+    assert_eq!(stream.status(), StatusCode::OK);
+    let here = open(web.address, Method::GET, "/api/v1/stream/events", None, &headers[..1], Bytes::new()).await;
+    web.happens(web.world.shop, 1..2).await;
+    let mut read = String::new();
+    while !read.contains("event: monitor_state") {
+        let frame = tokio::time::timeout(LONG, stream.body_mut().frame()).await.expect("an event in time");
+        read.push_str(&String::from_utf8_lossy(frame.expect("the stream goes on").unwrap().data_ref().unwrap()));
+    }
+    let mut here = here.into_body();
+    let mut other = String::new();
+    while let Ok(Some(frame)) = tokio::time::timeout(Duration::from_secs(3), here.frame()).await {
+        other.push_str(&String::from_utf8_lossy(frame.unwrap().data_ref().unwrap()));
+    }
+    assert!(other.starts_with("event: connected") && !other.contains("monitor_state"), "{other}");
+    drop((stream, here));
+
+    // A token has one tenant; and whoever is a member no more is nobody there at once.
+    let by_token =
+        async |tenant: &str| web.call(Method::GET, "/api/v1/me", Some(&web.viewer), &[("x-tenant-id", tenant)], Bytes::new()).await.status;
+    assert_eq!((by_token("acme").await, by_token("zenith").await), (StatusCode::OK, StatusCode::FORBIDDEN));
+    let gone = web.call(Method::DELETE, "/api/v1/users/uid-zoe", Some(&web.admin), &[], Bytes::new()).await;
+    assert_eq!(gone.status, StatusCode::OK);
+    assert_eq!(in_tenant(&web, &zoe, "acme", Method::GET, "/api/v1/me", Value::Null).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(zoe.get(&web, "/api/v1/me").await.status, StatusCode::OK);
+    web.stop().await;
+}
+
 #[tokio::test]
 async fn ones_own_password_needs_the_old_one_and_ends_the_other_sessions() {
     let web = TestWeb::start().await;
@@ -450,6 +532,50 @@ async fn a_second_factor_is_begun_confirmed_asked_for_and_taken_away() {
     assert!(web.world.store().accounts().change_user(web.world.acme(), "uid-ann", &off).await.unwrap());
     assert_eq!(ann.get(&web, "/api/v1/me").await.json()["second_factor"], false);
     web.stop().await;
+}
+
+/// With a key its secret lies sealed; a node without that key lets nobody in on the password alone, and says why.
+#[tokio::test]
+async fn a_second_factor_lies_sealed_where_there_is_a_key() {
+    use watchkeeper::documents::Made;
+    use watchkeeper::seal::Keys;
+    let (made_tx, made_rx) = tokio::sync::watch::channel(std::sync::Arc::default());
+    let holds = |key: Option<u8>| {
+        let keys = key.map(|key| Keys::read(&[key; 32]).unwrap());
+        made_tx.send_replace(std::sync::Arc::new(Made { keys, ..Made::default() }));
+    };
+    holds(Some(0xa1));
+    let web = TestWeb::start_with(|state| state.made = made_rx).await;
+    made(&web, web.world.acme(), "ann", Role::Operator).await;
+    let ann = signed_in(&web, "ann").await;
+    let path = "/api/v1/me/second-factor";
+    let begun = ann.call(&web, Method::POST, path, json!({ "password": PASSWORD })).await.json();
+    let secret = unbase32(begun["secret"].as_str().unwrap());
+    let stored = web.world.store().accounts().account("ann").await.unwrap().unwrap().totp.unwrap().secret;
+    assert!(stored.starts_with(b"wk1:") && !stored.windows(20).any(|part| part == secret), "{stored:?}");
+    let code_at = |ago: i64| code(&secret, web.clock.now().0 / 30_000_000 - ago);
+    let confirmed = ann.call(&web, Method::PUT, path, json!({ "code": code_at(1) })).await;
+    assert_eq!(confirmed.status, StatusCode::OK, "{}", confirmed.body);
+    let sign_in = async || {
+        let asked = json!({ "name": "ann", "password": PASSWORD, "code": code_at(0) });
+        stranger(&web, "/api/v1/auth/login", &asked).await
+    };
+    for key in [None, Some(0xb2)] {
+        holds(key);
+        let refused = sign_in().await;
+        assert_eq!((refused.status, refused.error_code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "second_factor_sealed"));
+    }
+    holds(Some(0xa1));
+    assert_eq!(sign_in().await.status, StatusCode::OK);
+    web.stop().await;
+}
+
+/// RFC 4648, the other way round.
+fn unbase32(text: &str) -> Vec<u8> {
+    let values =
+        text.bytes().map(|byte| u64::try_from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|l| *l == byte).unwrap()).unwrap());
+    let values: Vec<u64> = values.collect();
+    values.chunks(8).flat_map(|eight| eight.iter().fold(0_u64, |sum, five| sum << 5 | five).to_be_bytes()[3..].to_vec()).collect()
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@ import type { Problem } from './types';
 
 const KEY = 'watchkeeper.token';
 const PERSON = 'watchkeeper.person';
+const TENANT = 'watchkeeper.tenant';
 
 /** What the API answered instead of what was asked for; `status` 0 is no answer at all. */
 export class ApiError extends Error {
@@ -23,6 +24,13 @@ export const token = {
   clear: () => sessionStorage.removeItem(KEY),
 };
 
+/** Which tenant is meant, for whoever belongs to several; each tab has its own. None is the one that was signed in to. */
+export const tenant = {
+  get: () => sessionStorage.getItem(TENANT),
+  set: (id: string) => sessionStorage.setItem(TENANT, id),
+  clear: () => sessionStorage.removeItem(TENANT),
+};
+
 /** Who acts, for tokens that several people share. Nobody checks it; it stands beside the token's name. */
 export const person = {
   get: () => localStorage.getItem(PERSON) ?? '',
@@ -36,10 +44,18 @@ export function onRefused(act: () => void) {
   refused = act;
 }
 
-/** That the page itself asks (no other one could say so), and the token if there is one. */
+let expelled = () => {};
+
+/** Says what is done when something was forbidden in a tenant that was chosen: perhaps it is closed to whoever asks by now. */
+export function onForbidden(act: () => void) {
+  expelled = act;
+}
+
+/** That the page itself asks (no other one could say so), the token if there is one, and the tenant that is meant. */
 export function headers(): Record<string, string> {
   const known = token.get();
-  return { 'x-watchkeeper-page': '1', ...(known === null ? {} : { authorization: `Bearer ${known}` }) };
+  const meant = tenant.get();
+  return { 'x-watchkeeper-page': '1', ...(known === null ? {} : { authorization: `Bearer ${known}` }), ...(meant === null ? {} : { 'x-tenant-id': meant }) };
 }
 
 /** The name as UTF-8 bytes, as a header carries it. */
@@ -66,6 +82,7 @@ async function answered(method: string, path: string, body?: unknown, seen?: num
     const answer = await response.json().catch(() => ({}));
     // While signing in, it is the form that says so.
     if (response.status === 401 && !path.startsWith('auth/')) refused();
+    if (response.status === 403 && tenant.get() !== null && path !== 'me') expelled();
     throw new ApiError(response.status, answer.code ?? 'unknown', answer.message ?? response.statusText, answer.problems);
   }
   return response;

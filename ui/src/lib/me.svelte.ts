@@ -1,6 +1,6 @@
-import { ApiError, get, post, token } from './api';
+import { ApiError, get, post, tenant, token } from './api';
 import { fleet } from './fleet.svelte';
-import type { Me, SignIn } from './types';
+import type { Me, Page, SignIn, Tenant } from './types';
 
 class Session {
   me = $state.raw<Me | null>(null);
@@ -9,6 +9,8 @@ class Session {
   /** What signing in takes here. */
   about = $state.raw<SignIn | null>(null);
   refused = $state(false);
+  /** Where whoever is signed in may act. */
+  tenants = $state.raw<Tenant[]>([]);
   may = $derived(this.me !== null && this.me.role !== 'viewer');
   admin = $derived(this.me?.role === 'admin');
 
@@ -19,9 +21,25 @@ class Session {
     try {
       this.me = await get<Me>('me');
       this.in = true;
+      this.#readTenants();
     } catch (error) {
+      // The tenant that this tab was in is closed to us by now.
+      if (error instanceof ApiError && error.status === 403 && tenant.get() !== null) return this.choose(null);
       if (!this.in || (error instanceof ApiError && error.status === 401)) await this.#outside();
     }
+  }
+
+  /** Acts in another tenant from now on; `null` is the one that was signed in to. Everything on the page was of the former one. */
+  choose(id: string | null) {
+    if (id === null) tenant.clear();
+    else tenant.set(id);
+    location.hash = '';
+    location.reload();
+  }
+
+  #readTenants() {
+    // Without an answer there is nothing to choose from.
+    get<Page<Tenant>>('tenants').then((page) => (this.tenants = page.items)).catch(() => {});
   }
 
   async #outside() {
@@ -50,6 +68,7 @@ class Session {
     this.me = await get<Me>('me');
     this.refused = false;
     this.in = true;
+    this.#readTenants();
   }
 
   async leave(refused = false) {
@@ -58,7 +77,9 @@ class Session {
     fleet.stop();
     const byCookie = token.get() === null;
     token.clear();
+    tenant.clear();
     this.me = null;
+    this.tenants = [];
     this.refused = refused;
     if (byCookie && !refused) await post('auth/logout').catch(() => {});
     await this.#outside();

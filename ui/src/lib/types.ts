@@ -281,6 +281,12 @@ export interface Me {
   second_factor: boolean;
 }
 
+export interface Tenant {
+  id: string;
+  role: Role;
+  current: boolean;
+}
+
 export type Role = 'viewer' | 'operator' | 'admin';
 
 export interface SignIn {
@@ -294,7 +300,7 @@ export interface User {
   name: string;
   role: Role;
   own: boolean;
-  second_factor: boolean;
+  second_factor: boolean | null;
   seen_at: string | null;
 }
 

@@ -54,6 +54,7 @@ pub const KIND: Kind<ChannelKind> = Kind {
     keys: KEYS,
     sections: &[],
     examples: &[("host", "smtp.example.org"), ("from", "Watchkeeper <alerts@example.org>"), ("to", "[ops@example.org]")],
+    address: &["host", "port", "tls"],
     decode: |node, problems| Config::decode(node, problems).map(ChannelKind::Email),
 };
 

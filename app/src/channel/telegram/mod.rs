@@ -62,6 +62,7 @@ pub const KIND: Kind<ChannelKind> = Kind {
     keys: KEYS,
     sections: &[],
     examples: &[("bot_token", "${BOT_TOKEN}"), ("chat_id", "${GROUP_CHAT_ID}"), ("topic_id", "${TOPIC_ID:-}")],
+    address: &["api_url"],
     decode: |node, problems| Config::decode(node, problems).map(ChannelKind::Telegram),
 };
 

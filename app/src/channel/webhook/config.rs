@@ -60,6 +60,7 @@ pub const KIND: Kind<ChannelKind> = Kind {
     keys: KEYS,
     sections: &[],
     examples: &[("url", "https://example.org/hook")],
+    address: &["url"],
     decode: |node, problems| Config::decode(node, problems).map(ChannelKind::Webhook),
 };
 

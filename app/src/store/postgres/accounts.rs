@@ -98,6 +98,14 @@ impl Accounts for PostgresStore {
         writing!(self, "forgetting a second factor", |tx| end_totp(tx, user))
     }
 
+    async fn second_factors(&self, after: UserId, limit: i64) -> Result<Vec<(UserId, TenantId, Vec<u8>)>> {
+        reading!(self, "reading second factors", |tx| second_factors(tx, after, limit))
+    }
+
+    async fn reseal_second_factor(&self, user: UserId, old: &[u8], new: &[u8]) -> Result<bool> {
+        writing!(self, "sealing a second factor", |tx| reseal_second_factor(tx, user, old, new))
+    }
+
     async fn create_token(&self, scope: TenantScope, token: &NewToken<'_>, now: Micros) -> Result<()> {
         writing!(self, "storing a token", |tx| create_token(tx, scope, token, now))
     }
@@ -391,6 +399,20 @@ async fn confirm_totp(tx: &mut PgConnection, user: UserId, secret: &[u8], step: 
     Ok(true)
 }
 
+async fn second_factors(tx: &mut PgConnection, after: UserId, limit: i64) -> Sql<Vec<(UserId, TenantId, Vec<u8>)>> {
+    let rows = query("SELECT id, tenant_id, totp_secret FROM wk_user WHERE id > $1 AND totp_secret IS NOT NULL ORDER BY id LIMIT $2")
+        .bind(after.0)
+        .bind(limit.clamp(0, PAGE_MAX))
+        .fetch_all(&mut *tx)
+        .await?;
+    rows.iter().map(|row| Ok((UserId(row.int(0)?), TenantId(row.int(1)?), row.bytes(2)?))).collect()
+}
+
+async fn reseal_second_factor(tx: &mut PgConnection, user: UserId, old: &[u8], new: &[u8]) -> Sql<bool> {
+    let done = query("UPDATE wk_user SET totp_secret = $3 WHERE id = $1 AND totp_secret = $2").bind(user.0).bind(old).bind(new);
+    Ok(done.execute(&mut *tx).await?.rows_affected() > 0)
+}
+
 async fn spend_totp(tx: &mut PgConnection, user: UserId, step: i64) -> Sql<bool> {
     let done = query("UPDATE wk_user SET totp_step = $2 WHERE id = $1 AND totp_on = 1 AND totp_step < $2").bind(user.0).bind(step);
     Ok(done.execute(&mut *tx).await?.rows_affected() > 0)
@@ -408,10 +430,11 @@ async fn end_totp(tx: &mut PgConnection, user: UserId) -> Sql<()> {
 }
 
 async fn create_token(tx: &mut PgConnection, scope: TenantScope, token: &NewToken<'_>, now: Micros) -> Sql<()> {
-    let NewToken { name, role, hash, prefix, made_by, expires } = token;
+    let NewToken { name, role, hash, prefix, made_by, expires, most } = token;
     let there = query("SELECT count(*) FROM wk_token WHERE tenant_id = $1").bind(scope.0.0).fetch_one(&mut *tx).await?;
-    if there.int(0)? >= TOKENS_MAX {
-        return Err(refused(format!("there are {TOKENS_MAX} tokens already: end some of them first")));
+    let (there, most) = (there.int(0)?, TOKENS_MAX.min(*most));
+    if there >= most {
+        return Err(refused(format!("there are {there} tokens already, and the limit is {most}: end some of them first")));
     }
     query(
         "INSERT INTO wk_token (tenant_id, name, role, hash, prefix, created_at, expires_at, made_by)

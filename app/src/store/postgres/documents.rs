@@ -58,6 +58,14 @@ pub(super) async fn change(tx: &mut PgConnection, beside: Beside<'_>) -> Sql<i64
                 .execute(&mut *tx)
                 .await?;
             }
+            DocumentWrite::Reseal { tenant, uid, body } => {
+                query("UPDATE wk_document SET body = $3 WHERE uid = $1 AND tenant_id = $2")
+                    .bind(uid)
+                    .bind(tenant.0)
+                    .bind(body)
+                    .execute(&mut *tx)
+                    .await?;
+            }
             DocumentWrite::Remove { tenant, uid } => {
                 query("DELETE FROM wk_document WHERE uid = $1 AND tenant_id = $2").bind(uid).bind(tenant.0).execute(&mut *tx).await?;
             }

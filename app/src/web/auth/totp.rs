@@ -9,8 +9,10 @@ use super::super::error::ApiError;
 use super::super::sign_in::plain_code;
 use super::hash_of;
 use super::password::Hidden;
-use crate::store::{Totp, UserId};
+use crate::sealed;
+use crate::store::{Account, Totp};
 use hmac::{Hmac, Mac as _};
+use secrecy::zeroize::Zeroizing;
 use sha1::Sha1;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use watchkeeper_core::Micros;
@@ -21,9 +23,6 @@ const DIGITS: usize = 6;
 
 /// Steps before and after now. More would give guesses more to hit; none would fail for a clock that is off by seconds.
 const AROUND: i64 = 1;
-
-/// Bytes of a secret: those of the hash, as RFC 4226 recommends.
-pub(in super::super) const SECRET_BYTES: usize = 20;
 
 /// The code of a step.
 fn code_of(secret: &[u8], step: i64) -> u32 {
@@ -47,12 +46,21 @@ pub(in super::super) fn step_of(secret: &[u8], code: &Hidden, now: Micros) -> Op
     (found != i64::MIN).then_some(found)
 }
 
+/// The secret of an account's second factor. A node without the key that sealed it cannot say whether a code is right, and says that.
+pub(in super::super) fn opened(web: &Web, account: &Account, factor: &Totp) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let keys = web.made.borrow().keys.clone();
+    sealed::open_factor(account.tenant, account.id, &factor.secret, keys.as_ref()).map_err(|why| {
+        tracing::error!(user.name = %account.name, "the second factor of {} cannot be read: {why}", account.name);
+        ApiError::unavailable("second_factor_sealed", "this node cannot read the second factor: it lacks the key that sealed it")
+    })
+}
+
 /// Uses a code up: one of the device, or one for when that is lost. False if it is neither, or was used.
-pub(in super::super) async fn spend(web: &Web, user: UserId, factor: &Totp, code: &Hidden) -> Result<bool, ApiError> {
+pub(in super::super) async fn spend(web: &Web, account: &Account, factor: &Totp, code: &Hidden) -> Result<bool, ApiError> {
     let accounts = web.store.accounts();
-    match step_of(&factor.secret, code, web.clock.now()) {
-        Some(step) => Ok(accounts.spend_totp(user, step).await?),
-        None => Ok(accounts.spend_recovery(user, &hash_of(&plain_code(code))).await?),
+    match step_of(&opened(web, account, factor)?, code, web.clock.now()) {
+        Some(step) => Ok(accounts.spend_totp(account.id, step).await?),
+        None => Ok(accounts.spend_recovery(account.id, &hash_of(&plain_code(code))).await?),
     }
 }
 

@@ -141,12 +141,12 @@ pub struct User {
     pub role: String,
     /// Whether the account belongs to this tenant; if not, its password and second factor are another's to look after.
     pub own: bool,
-    /// Whether there is a password.
-    pub password: bool,
-    /// Whether there is a second factor.
-    pub second_factor: bool,
-    /// Since when.
-    pub created_at: Time,
+    /// Whether there is a password; null for an account of another tenant.
+    pub password: Option<bool>,
+    /// Whether there is a second factor; null for an account of another tenant.
+    pub second_factor: Option<bool>,
+    /// Since when; null for an account of another tenant.
+    pub created_at: Option<Time>,
     /// The newest request in this tenant, to the minute, of a session that lasts.
     pub seen_at: Option<Time>,
 }
@@ -155,8 +155,10 @@ impl User {
     /// Of a row.
     pub fn of(user: UserView) -> Self {
         let UserView { uid, name, role, home, password, totp, created_at, seen_at } = user;
-        let (created_at, seen_at) = (Time(created_at), seen_at.map(Time));
-        Self { uid, name, role, own: home, password, second_factor: totp, created_at, seen_at }
+        // What an account elsewhere is like is its own tenant's to know.
+        let (password, second_factor) = (home.then_some(password), home.then_some(totp));
+        let (created_at, seen_at) = (home.then_some(Time(created_at)), seen_at.map(Time));
+        Self { uid, name, role, own: home, password, second_factor, created_at, seen_at }
     }
 }
 
@@ -171,6 +173,61 @@ pub struct NewUser {
     pub role: String,
     /// The first password, to be changed by the user.
     pub password: Hidden,
+}
+
+/// Somebody with an account in another tenant who is to be a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewMember {
+    /// The name to sign in with; case does not matter.
+    pub name: String,
+    /// `viewer`, `operator`, `admin`: in this tenant.
+    pub role: String,
+}
+
+/// A tenant that the caller may act in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Tenant {
+    /// Its name, as the header `X-Tenant-ID` takes it.
+    pub id: String,
+    /// `viewer`, `operator`, `admin`: the caller's there.
+    pub role: String,
+    /// Whether this request was meant for it.
+    pub current: bool,
+}
+
+/// The tenant that a request was meant for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TenantInfo {
+    /// Its name, as the header `X-Tenant-ID` takes it.
+    pub id: String,
+    /// `viewer`, `operator`, `admin`: the caller's.
+    pub role: String,
+    /// Monitors that are watched or paused.
+    pub monitors: i64,
+    /// People who belong to it.
+    pub members: i64,
+    /// What it may have at most.
+    pub limits: TenantLimits,
+}
+
+/// What a tenant may have at most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TenantLimits {
+    /// Monitors.
+    pub monitors: i64,
+    /// Channels.
+    pub channels: i64,
+    /// Public status pages.
+    pub status_pages: i64,
+    /// API tokens.
+    pub tokens: i64,
+    /// The shortest pause between two attempts of a monitor, in microseconds.
+    pub interval_min_us: i64,
 }
 
 /// What is to be changed of a user; what is not given stays.

@@ -240,6 +240,43 @@ async fn a_second_factor_is_confirmed_and_no_code_is_taken_twice() {
 }
 
 #[tokio::test]
+async fn a_tenant_has_no_more_tokens_than_it_may() {
+    each_store(|t| async move {
+        let w = World::new(t).await;
+        let a = w.store().accounts();
+        let two = |name: &'static str, hash: &'static [u8; 32]| NewToken { most: 2, ..token(name, "viewer", hash, "wk_aaa", None) };
+        a.create_token(w.acme(), &two("a", &[1; 32]), T0).await.unwrap();
+        a.create_token(w.acme(), &two("b", &[2; 32]), T0).await.unwrap();
+        let refused = a.create_token(w.acme(), &two("c", &[3; 32]), T0).await.unwrap_err();
+        assert!(refused.to_string().contains("there are 2 tokens already, and the limit is 2"), "{refused}");
+        a.create_token(w.zenith(), &two("z", &[4; 32]), T0).await.unwrap();
+        assert_eq!(a.tokens(w.acme()).await.unwrap().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn second_factors_are_read_in_slices_and_sealed_only_over_what_was_read() {
+    each_store(|t| async move {
+        let w = World::new(t).await;
+        let a = w.store().accounts();
+        for (scope, name) in [(w.acme(), "ann"), (w.acme(), "bob"), (w.zenith(), "zoe")] {
+            a.create_user(scope, &user(name, "admin"), T0).await.unwrap();
+        }
+        let (ann, zoe) = (id_of(a, "ann").await, id_of(a, "zoe").await);
+        assert!(a.begin_totp(ann, b"of ann").await.unwrap() && a.begin_totp(zoe, b"of zoe").await.unwrap());
+        let first = a.second_factors(UserId(i64::MIN), 1).await.unwrap();
+        assert_eq!(first, [(ann, w.acme, b"of ann".to_vec())]);
+        assert_eq!(a.second_factors(ann, 10).await.unwrap(), [(zoe, w.zenith, b"of zoe".to_vec())], "bob has none");
+        assert!(!a.reseal_second_factor(ann, b"another", b"sealed").await.unwrap(), "it was begun anew meanwhile");
+        assert!(a.reseal_second_factor(ann, b"of ann", b"sealed").await.unwrap());
+        assert_eq!(a.account("ann").await.unwrap().unwrap().totp.unwrap().secret, b"sealed");
+        assert_eq!(a.account("zoe").await.unwrap().unwrap().totp.unwrap().secret, b"of zoe");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn tokens_are_listed_and_ended_by_their_own_tenant() {
     each_store(|t| async move {
         let w = World::new(t).await;

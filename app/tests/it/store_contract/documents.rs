@@ -53,6 +53,26 @@ async fn documents_are_made_changed_renamed_and_removed_and_every_change_makes_a
 }
 
 #[tokio::test]
+async fn what_lies_in_another_form_is_still_the_same_document() {
+    each_store(|t| async move {
+        let w = World::new(t).await;
+        change(w.store(), 0, &[put(w.acme, "u1", "new", "{}", "ann")], &objects(), 1).await.unwrap();
+        let reseal = |tenant, body: &str| DocumentWrite::Reseal { tenant, uid: "u1".into(), body: body.into() };
+        assert_eq!(
+            change(w.store(), 1, &[reseal(w.acme, "{\"sealed\":1}")], &objects(), 2).await.unwrap().documents,
+            2,
+            "others take it up"
+        );
+        let found = w.store().documents().await.unwrap().rows.remove(0);
+        assert_eq!((found.body.as_str(), found.version), ("{\"sealed\":1}", 1), "whoever has seen it may still change it");
+        assert_eq!((found.changed_by.as_str(), found.changed_at), ("ann", sec(1)));
+        change(w.store(), 2, &[reseal(w.zenith, "stolen")], &objects(), 3).await.unwrap();
+        assert_eq!(told(w.store()).await.1, [row("new", "{\"sealed\":1}", 1)], "another tenant's");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn another_tenants_document_is_neither_changed_nor_removed() {
     each_store(|t| async move {
         let w = World::new(t).await;

@@ -194,7 +194,7 @@ pub async fn take(store: &Arc<dyn Store>, scope: &str, holder: &str) -> Fence {
 
 /// A token that is to be made.
 pub fn token<'a>(name: &'a str, role: &'a str, hash: &'a [u8; 32], prefix: &'a str, expires: Option<Micros>) -> NewToken<'a> {
-    NewToken { name, role, hash, prefix, made_by: None, expires }
+    NewToken { name, role, hash, prefix, made_by: None, expires, most: TOKENS_MAX }
 }
 
 /// Two tenants; both have a monitor `shop`.

@@ -109,6 +109,7 @@ impl TestWeb {
             schedule_lag: Dur::ZERO,
             reload_problem: None,
             left_out: 0,
+            in_clear: 0,
             dead_letters: 0,
             failing_channels: Vec::new(),
             dead_man_problem: None,
