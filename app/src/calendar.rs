@@ -143,6 +143,12 @@ pub fn civil(text: &str) -> Option<DateTime> {
     ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"].iter().find_map(|form| DateTime::strptime(form, text).ok())
 }
 
+/// A time as [`civil`] reads it: by the clock of a zone, to the minute.
+pub fn written(zone: &TimeZone, at: Micros) -> String {
+    let at = jiff::Timestamp::from_microsecond(at.0).unwrap_or(jiff::Timestamp::MIN);
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 /// When maintenance is: once, or again and again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]

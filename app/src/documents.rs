@@ -4,16 +4,17 @@
 //! ([`crate::reload`]) writes the change in the very transaction that puts it into force, and only if the documents are still those. So a
 //! change is there as a whole or not at all, and two people who change the same thing never lose what the other did.
 
+use crate::calendar;
 use crate::config::documents::{
     Body, Document, DocumentKind, Fault, LeftOut, forbidden, kept_for_another, of_v_insight, patched, place_in_files, with_secrets,
     without_secrets,
 };
-use crate::config::limits::Limits;
-use crate::config::{Config, MonitorConfig, Pos};
+use crate::config::{Config, MonitorConfig, Pos, StatusPageConfig};
 use crate::net::Guard;
 use crate::seal::Keys;
 use crate::sealed;
 use crate::store::{DOCUMENTS_MAX, DocumentRow, DocumentWrite, Documents, StoreError};
+use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -141,6 +142,8 @@ pub enum Wish {
     Replace(Which, Body),
     /// Some of one is to be different.
     Patch(Which, Body),
+    /// A status page is to say one thing more.
+    Say(Which, Body),
     /// One is to be gone.
     Remove(Which),
 }
@@ -152,6 +155,7 @@ impl std::fmt::Debug for Wish {
             Self::Make(kind, _) => write!(f, "Make({kind:?})"),
             Self::Replace(which, _) => write!(f, "Replace({which:?})"),
             Self::Patch(which, _) => write!(f, "Patch({which:?})"),
+            Self::Say(which, _) => write!(f, "Say({which:?})"),
             Self::Remove(which) => write!(f, "Remove({which:?})"),
         }
     }
@@ -221,6 +225,9 @@ pub fn named(files: &Config) -> HashSet<(String, DocumentKind, String)> {
         for window in &tenant.maintenance {
             add(DocumentKind::Maintenance, &window.name);
         }
+        for page in &tenant.status_pages {
+            add(DocumentKind::StatusPage, &page.slug);
+        }
     }
     named
 }
@@ -234,6 +241,8 @@ pub enum Asked {
     Judge(Change, oneshot::Sender<Result<(), NotChanged>>),
     /// To say what a monitor would be, without making it: the tenant's slug is in the wish's change.
     Describe(Change, oneshot::Sender<Result<Box<MonitorConfig>, NotChanged>>),
+    /// To say what a status page would be, without making it.
+    Preview(Change, oneshot::Sender<Result<Box<StatusPageConfig>, NotChanged>>),
 }
 
 /// A change that was worked out.
@@ -289,18 +298,24 @@ impl Planned {
             }
             Wish::Patch(which, patch) => {
                 let (row, stored) = self.seen(change, which, files)?;
-                let unreadable = || {
-                    NotChanged::Bad(vec![Fault::new(
-                        "",
-                        "a stored object that this version cannot read",
-                        "PUT, which replaces it".to_owned(),
-                    )])
-                };
                 let stored = stored.ok_or_else(unreadable)?;
                 let body = with_secrets(which.kind, &patched(&stored, patch), Some(&stored)).map_err(NotChanged::Bad)?;
                 // A patch keeps what it does not name.
                 refuse(kept_for_another(which.kind, patch, &stored, &body))?;
                 permitted(which.kind, &body, Some(&stored), made)?;
+                self.swap(change, which.kind, row, body, made, files, now)
+            }
+            Wish::Say(which, message) => {
+                let (row, stored) = self.seen(change, which, files)?;
+                let mut body = stored.ok_or_else(unreadable)?;
+                let mut messages = match body.remove("messages") {
+                    Some(Json::Array(messages)) => messages,
+                    None | Some(Json::Null) => Vec::new(),
+                    // A list of one may be written without its brackets.
+                    Some(one @ (Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_))) => vec![one],
+                };
+                messages.insert(0, Json::Object(dated(message, now)));
+                body.insert("messages".to_owned(), messages.into());
                 self.swap(change, which.kind, row, body, made, files, now)
             }
             Wish::Remove(which) => {
@@ -365,6 +380,9 @@ impl Planned {
         if self.rows.iter().any(|row| row.tenant == change.tenant && row.kind == kind.as_str() && row.name == name) {
             return Err(NotChanged::NameTaken(format!("there is another {} `{name}`", kind.what())));
         }
+        if kind == DocumentKind::StatusPage {
+            self.alone(&name, &body, files)?;
+        }
         let text = Json::Object(body).to_string();
         if text.len() > DOCUMENT_MAX {
             return Err(NotChanged::TooMuch(format!("it has {} bytes; accepted are {DOCUMENT_MAX}", text.len())));
@@ -387,6 +405,26 @@ impl Planned {
         let (kind, by) = (kind.as_str().to_owned(), change.by.clone());
         self.writes.push(DocumentWrite::Put { tenant: change.tenant, uid: uid.clone(), kind, name, body: text, by, at: now });
         self.touched.push(uid);
+        Ok(())
+    }
+
+    /// Makes sure that no other status page has this one's place or domain. It may be another tenant's: nothing else is said of it.
+    fn alone(&self, name: &str, body: &Body, files: &Config) -> Result<(), NotChanged> {
+        let wanted = domain_of(body);
+        let made = self.rows.iter().filter(|row| row.kind == DocumentKind::StatusPage.as_str());
+        let made = made.map(|row| (row.name.clone(), body_of(row).as_ref().and_then(domain_of)));
+        let in_files = files.tenants.iter().flat_map(|tenant| &tenant.status_pages).map(|page| (page.slug.clone(), page.domain.clone()));
+        for (slug, domain) in made.chain(in_files) {
+            let taken = |what: &str, which: &str| {
+                Err(NotChanged::NameTaken(format!("the {what} `{which}` is taken by another status page of this installation")))
+            };
+            if slug == name {
+                return taken("name", name);
+            }
+            if let Some(wanted) = wanted.as_ref().filter(|wanted| domain.as_ref() == Some(wanted)) {
+                return taken("domain", wanted);
+            }
+        }
         Ok(())
     }
 
@@ -416,19 +454,34 @@ impl Planned {
     }
 }
 
-fn refuse(faults: Vec<Fault>) -> Result<(), NotChanged> {
-    if faults.is_empty() { Ok(()) } else { Err(NotChanged::Bad(faults)) }
+fn unreadable() -> NotChanged {
+    let accepted = "PUT, which replaces it".to_owned();
+    NotChanged::Bad(vec![Fault::new("", "a stored object that this version cannot read", accepted)])
 }
 
-/// Whether it may lead where it says.
-fn permitted(kind: DocumentKind, body: &Body, before: Option<&Body>, made: &Made) -> Result<(), NotChanged> {
-    refuse(forbidden(kind, body, before, made.reach))
+/// The domain of a status page, as the configuration reads it.
+fn domain_of(body: &Body) -> Option<String> {
+    body.get("domain")?.as_str().map(str::to_ascii_lowercase)
+}
+
+/// A message of a status page in which what has no time is of now. A zone that there is not has its problem when it is read.
+pub fn dated(message: &Body, now: Micros) -> Body {
+    let zone = message.get("zone").and_then(Json::as_str).and_then(calendar::zone).unwrap_or(TimeZone::UTC);
+    let time = || Json::from(calendar::written(&zone, now));
+    let mut message = message.clone();
+    message.entry("at").or_insert_with(time);
+    for update in message.get_mut("updates").and_then(Json::as_array_mut).into_iter().flatten() {
+        if let Some(update) = update.as_object_mut() {
+            update.entry("at").or_insert_with(time);
+        }
+    }
+    message
 }
 
 /// A monitor may come in V-Insight's form.
 fn native(kind: DocumentKind, body: &Body) -> Result<Body, NotChanged> {
     match kind {
         DocumentKind::Monitor => of_v_insight(body).unwrap_or_else(|| Ok(body.clone())).map_err(NotChanged::Bad),
-        DocumentKind::Channel | DocumentKind::Maintenance => Ok(body.clone()),
+        DocumentKind::Channel | DocumentKind::Maintenance | DocumentKind::StatusPage => Ok(body.clone()),
     }
 }

@@ -11,7 +11,7 @@
 
 use crate::app::{channel_specs, wanted};
 use crate::clock::Clock;
-use crate::config::{self, BadConfig, Config, MonitorConfig};
+use crate::config::{self, BadConfig, Config, MonitorConfig, StatusPageConfig};
 use crate::deliver::Deliverers;
 use crate::documents::{self, Asked, Change, Made, NotChanged};
 use crate::engine::FleetUpdate;
@@ -359,6 +359,10 @@ impl Reloader {
                 let result = self.describe(&change).await;
                 let _ = answer.send(result.map(Box::new));
             }
+            Asked::Preview(change, answer) => {
+                let result = self.preview(&change).await;
+                let _ = answer.send(result.map(Box::new));
+            }
         }
     }
 
@@ -408,6 +412,15 @@ impl Reloader {
         let (whole, _, planned) = self.planned(change).await?;
         let mut monitors = whole.tenants.into_iter().flat_map(|tenant| tenant.monitors);
         monitors.find(|monitor| monitor.uid == planned.touched.first().cloned()).ok_or(NotChanged::Busy)
+    }
+
+    /// The one status page that a change would leave.
+    async fn preview(&self, change: &Change) -> Result<StatusPageConfig, NotChanged> {
+        let (whole, _, planned) = self.planned(change).await?;
+        let name = planned.rows.iter().find(|row| planned.touched.first() == Some(&row.uid)).map(|row| row.name.as_str());
+        let mut pages = whole.tenants.into_iter().flat_map(|tenant| tenant.status_pages);
+        // Its name is its own in the whole installation.
+        pages.find(|page| Some(page.slug.as_str()) == name).ok_or(NotChanged::Busy)
     }
 
     /// Whether what was read here and is not in force may yet come into force by itself.

@@ -20,6 +20,14 @@ fn opens(hours: &Hours, now: &str) -> String {
 }
 
 #[test]
+fn a_time_is_written_as_it_is_read() {
+    let berlin = zone("Europe/Berlin").unwrap();
+    let text = written(&berlin, at("2026-07-01T10:59:30Z"));
+    assert_eq!(text, "2026-07-01 12:59");
+    assert_eq!(begins(&berlin, civil(&text).unwrap()), Some(at("2026-07-01T10:59:00Z")));
+}
+
+#[test]
 fn words() {
     assert_eq!(minute("09:00"), Some(540));
     assert_eq!(minute("9:05"), Some(545));

@@ -33,11 +33,13 @@ pub enum DocumentKind {
     Channel,
     /// One of `maintenance`.
     Maintenance,
+    /// One of `status_pages`.
+    StatusPage,
 }
 
 impl DocumentKind {
     /// Every kind, in the order of a file.
-    pub const ALL: [Self; 3] = [Self::Channel, Self::Monitor, Self::Maintenance];
+    pub const ALL: [Self; 4] = [Self::Channel, Self::Monitor, Self::Maintenance, Self::StatusPage];
 
     /// The stored word.
     pub const fn as_str(self) -> &'static str {
@@ -45,6 +47,7 @@ impl DocumentKind {
             Self::Monitor => "monitor",
             Self::Channel => "channel",
             Self::Maintenance => "maintenance",
+            Self::StatusPage => "status_page",
         }
     }
 
@@ -59,6 +62,7 @@ impl DocumentKind {
             Self::Monitor => "monitors",
             Self::Channel => "channels",
             Self::Maintenance => "maintenance",
+            Self::StatusPage => "status_pages",
         }
     }
 
@@ -68,6 +72,7 @@ impl DocumentKind {
             Self::Monitor => "monitor",
             Self::Channel => "alert channel",
             Self::Maintenance => "maintenance window",
+            Self::StatusPage => "status page",
         }
     }
 }
@@ -189,6 +194,7 @@ impl Config {
             }
             DocumentKind::Channel => tenant.channels.iter().find(|channel| channel.name == name).map(|channel| &channel.at),
             DocumentKind::Maintenance => tenant.maintenance.iter().find(|window| window.name == name).map(|window| &window.at),
+            DocumentKind::StatusPage => tenant.status_pages.iter().find(|page| page.slug == name).map(|page| &page.at),
         };
         match taken {
             None => Ok(()),
@@ -208,6 +214,7 @@ pub fn place_in_files(config: &Config, tenant: &str, kind: DocumentKind, name: &
         DocumentKind::Monitor => tenant.monitors.iter().find(|monitor| monitor.name == name).map(|monitor| &monitor.at),
         DocumentKind::Channel => tenant.channels.iter().find(|channel| channel.name == name).map(|channel| &channel.at),
         DocumentKind::Maintenance => tenant.maintenance.iter().find(|window| window.name == name).map(|window| &window.at),
+        DocumentKind::StatusPage => tenant.status_pages.iter().find(|page| page.slug == name).map(|page| &page.at),
     };
     at.filter(|at| !at.in_document()).cloned()
 }
@@ -222,7 +229,7 @@ struct Tree {
 }
 
 /// Keys whose value is a mapping with free keys: what stands below is no key of ours.
-const FREE: [&str; 4] = ["headers", "json", "labels", "resolve"];
+const FREE: [&str; 5] = ["headers", "json", "labels", "resolve", "titles"];
 
 /// Keys that a document may not have, and why: beside all that name a file of the server.
 const NOT_HERE: [(DocumentKind, &str, &str); 4] = [
@@ -671,7 +678,7 @@ mod tests {
                 }
                 let value = match kind {
                     DocumentKind::Monitor => json!({ "name": "a", "probe": { of: inner } }),
-                    DocumentKind::Channel | DocumentKind::Maintenance => json!({ "name": "a", of: inner }),
+                    DocumentKind::Channel | DocumentKind::Maintenance | DocumentKind::StatusPage => json!({ "name": "a", of: inner }),
                 };
                 let found = faults(kind, value);
                 let path = [Some("probe").filter(|_| kind == DocumentKind::Monitor), Some(of), section, Some(key.name)];
@@ -690,6 +697,8 @@ mod tests {
             tried(DocumentKind::Channel, kind.name, None, kind.keys);
         }
         assert!(seen >= 12, "{seen} keys were found");
+        let page = faults(DocumentKind::StatusPage, json!({ "name": "a", "password_file": "/etc/hostname" }));
+        assert_eq!(page.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), ["password_file"]);
     }
 
     #[test]
@@ -745,6 +754,19 @@ mod tests {
             json!({ "name": "c", "webhook": { "url": "https://hooks.example.org/***", "headers": { "X-A": "***" }, "secret": "***" } })
         );
         assert_eq!(with_secrets(DocumentKind::Channel, &shown, Some(&channel)).unwrap(), channel);
+    }
+
+    #[test]
+    fn of_a_status_page_only_the_password_is_a_secret() {
+        let stored = body(json!({
+            "name": "public", "password": "correct horse", "groups": [{ "titles": { "password": "Passwords", "token": "Tokens" } }],
+            "messages": [{ "title": "T", "text": "See https://u@example.org/?token=t", "at": "2026-12-01 02:00" }],
+        }));
+        let shown = without_secrets(DocumentKind::StatusPage, &stored);
+        let mut wanted = stored.clone();
+        wanted["password"] = json!("***");
+        assert_eq!(Json::Object(shown.clone()), Json::Object(wanted));
+        assert_eq!(with_secrets(DocumentKind::StatusPage, &shown, Some(&stored)).unwrap(), stored);
     }
 
     #[test]

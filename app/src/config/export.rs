@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// What is printed of a tenant, in the order of a file, with how secrets are recognised in it.
-const SECTIONS: [(&str, DocumentKind); 7] = [
+const SECTIONS: [(&str, DocumentKind); 8] = [
     ("channels", DocumentKind::Channel),
     ("defaults", DocumentKind::Monitor),
     ("monitors", DocumentKind::Monitor),
@@ -21,6 +21,7 @@ const SECTIONS: [(&str, DocumentKind); 7] = [
     ("maintenance", DocumentKind::Maintenance),
     ("reports", DocumentKind::Monitor),
     ("announce", DocumentKind::Monitor),
+    ("status_pages", DocumentKind::StatusPage),
 ];
 
 /// Prints it. `files` are the texts of the files, `documents` those of all tenants that are in force.

@@ -62,7 +62,11 @@ const LISTS: &[List] = &[
     List {
         name: "status_pages",
         keys: status_pages::STATUS_PAGE,
-        nested: &[("groups", status_pages::GROUP, false), ("messages", status_pages::MESSAGE, false)],
+        nested: &[
+            ("groups", status_pages::GROUP, false),
+            ("messages", status_pages::MESSAGE, false),
+            ("messages.updates", status_pages::UPDATE, false),
+        ],
         examples: &[("name", "status-example")],
     },
     List { name: "datacenters", keys: datacenters::DATACENTER, nested: &[], examples: &[("code", "local")] },

@@ -7,6 +7,7 @@ use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
 use super::{monitor, named, routes};
 use crate::calendar;
 use crate::channel::Language;
+use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::{BTreeMap, HashMap};
 use watchkeeper_core::Micros;
@@ -70,7 +71,14 @@ pub(super) const MESSAGE: &[Key] = &[
         default: "",
         doc: "From when it is over and stands among what is past; it stays at the top if not given.",
     },
-    Key { name: "zone", form: "an IANA time zone", default: "UTC", doc: "In which zone both are meant." },
+    Key { name: "zone", form: "an IANA time zone", default: "UTC", doc: "In which zone its times are meant." },
+    Key { name: "updates", form: "a list of updates", default: "[]", doc: "What there was to say later, newest first on the page." },
+];
+
+/// Keys of one of a message's `updates`.
+pub(super) const UPDATE: &[Key] = &[
+    Key { name: "at", form: "a date and time such as 2026-12-01 02:40", default: "", doc: "When that was; from then it is on the page." },
+    Key { name: "text", form: "a text", default: "", doc: "What it says; may have several lines." },
 ];
 
 /// More pages in a tenant are refused: each is read from the store every few seconds while somebody looks at it.
@@ -84,6 +92,9 @@ pub const PAGE_MONITORS_MAX: usize = 50;
 /// Groups and messages of a page. More is a list of headings, or a diary: both make the page long.
 const GROUPS_MAX: usize = 30;
 const MESSAGES_MAX: usize = 50;
+
+/// Updates of a message. More is a chat; people look for the newest, and the first few.
+const UPDATES_MAX: usize = 30;
 
 /// Characters of a description or a message. Longer ones belong on a page of their own.
 const TEXT_MAX: usize = 2_000;
@@ -132,6 +143,8 @@ pub struct PageGroup {
 /// What the page's owner says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageMessage {
+    /// Its place among the page's messages as they are written.
+    pub nth: usize,
     /// Its heading.
     pub title: String,
     /// What it says.
@@ -140,6 +153,17 @@ pub struct PageMessage {
     pub at: Micros,
     /// From when it is past.
     pub until: Option<Micros>,
+    /// What there was to say later, newest first.
+    pub updates: Vec<PageUpdate>,
+}
+
+/// What there was to say later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageUpdate {
+    /// From when it is there.
+    pub at: Micros,
+    /// What it says.
+    pub text: String,
 }
 
 impl PageGroup {
@@ -187,24 +211,48 @@ impl PageMessage {
         let title = fields.require("title", problems).and_then(|n| monitor::name(n, problems));
         let text = fields.require("text", problems).and_then(|n| prose(n, problems));
         let zone = routes::zone(&fields, problems);
-        let mut time = |node: &Node| {
-            let civil = decode::parsed(node, "a date and time such as 2026-12-01 02:00", problems, calendar::civil)?;
-            let at = zone.as_ref().and_then(|zone| calendar::begins(zone, civil));
-            if at.is_none() && zone.is_some() {
-                problems.add(&node.at, "a time beyond the years that are known", None);
-            }
-            at
-        };
-        let until = fields.get("until").map_or(Some(None), |n| time(n).map(Some));
-        let at = fields.get("at").map(&mut time);
-        if at.is_none() {
-            fields.require("at", problems);
-        }
-        let (at, until) = (at??, until?);
+        let until = fields.get("until").map_or(Some(None), |n| time(n, zone.as_ref(), problems).map(Some));
+        let at = fields.require("at", problems).and_then(|n| time(n, zone.as_ref(), problems));
+        let update = |n: &Node, problems: &mut Problems| PageUpdate::decode(n, zone.as_ref(), at, problems);
+        let updates = fields.get("updates").map_or(Some(Vec::new()), |n| decode::list(n, problems, update));
+        at_most(&fields, "updates", UPDATES_MAX, problems);
+        let (at, until, mut updates) = (at?, until?, updates?);
         if until.is_some_and(|until| until <= at) {
             problems.add(fields.place("until"), "a message that is over before it begins", "a time after `at`, in that zone".to_owned());
         }
-        Some(Self { title: title?, text: text?, at, until })
+        updates.sort_by_key(|update| std::cmp::Reverse(update.at));
+        Some(Self { nth: 0, title: title?, text: text?, at, until, updates })
+    }
+}
+
+impl PageUpdate {
+    /// One of a message that begins at `begins`.
+    fn decode(node: &Node, zone: Option<&TimeZone>, begins: Option<Micros>, problems: &mut Problems) -> Option<Self> {
+        let fields = Fields::open(node, UPDATE, problems)?;
+        let at = fields.require("at", problems).and_then(|n| time(n, zone, problems));
+        let text = fields.require("text", problems).and_then(|n| prose(n, problems));
+        if at.zip(begins).is_some_and(|(at, begins)| at < begins) {
+            problems.add(fields.place("at"), "an update before its message", "a time at or after the `at` of the message".to_owned());
+        }
+        Some(Self { at: at?, text: text? })
+    }
+}
+
+/// A time as it is written, in that zone.
+fn time(node: &Node, zone: Option<&TimeZone>, problems: &mut Problems) -> Option<Micros> {
+    let civil = decode::parsed(node, "a date and time such as 2026-12-01 02:00", problems, calendar::civil)?;
+    let at = zone.and_then(|zone| calendar::begins(zone, civil));
+    if at.is_none() && zone.is_some() {
+        problems.add(&node.at, "a time beyond the years that are known", None);
+    }
+    at
+}
+
+/// Notes a list with more than so many items.
+fn at_most(fields: &Fields<'_>, key: &'static str, most: usize, problems: &mut Problems) {
+    let count = fields.get(key).map_or(0, |n| named::listed(n).len());
+    if count > most {
+        problems.add(fields.place(key), format!("{count} {key}"), format!("at most {most}"));
     }
 }
 
@@ -224,13 +272,12 @@ impl StatusPageConfig {
         }
         let groups = fields.get("groups").map_or(Some(Vec::new()), |n| decode::list(n, problems, PageGroup::decode));
         let messages = fields.get("messages").map_or(Some(Vec::new()), |n| decode::list(n, problems, PageMessage::decode));
-        for (key, most) in [("groups", GROUPS_MAX), ("messages", MESSAGES_MAX)] {
-            let count = fields.get(key).map_or(0, |n| named::listed(n).len());
-            if count > most {
-                problems.add(fields.place(key), format!("{count} {key}"), format!("at most {most}"));
-            }
-        }
+        at_most(&fields, "groups", GROUPS_MAX, problems);
+        at_most(&fields, "messages", MESSAGES_MAX, problems);
         let (slug, mut messages) = (slug?, messages?);
+        for (nth, message) in messages.iter_mut().enumerate() {
+            message.nth = nth;
+        }
         messages.sort_by_key(|message| std::cmp::Reverse(message.at));
         Some(Self {
             title: title?.unwrap_or_else(|| slug.clone()),
@@ -302,14 +349,20 @@ pub(super) fn known_monitors(pages: &[&Node], monitors: &[&str], problems: &mut 
     }
 }
 
-/// A page's place and its name are its own in the whole installation; and it shows no more than one page can.
+/// A page's place and its domain are its own in the whole installation; and it shows no more than one page can.
+///
+/// Files come first, whichever tenant they are about: what was made over the API never hinders them, and is told nothing of whose the other is.
 pub(super) fn check<'p>(pages: impl Iterator<Item = (&'p StatusPageConfig, &'p [super::MonitorConfig])>, problems: &mut Problems) {
     let (mut slugs, mut domains): (HashMap<&str, &Pos>, HashMap<&str, &Pos>) = (HashMap::new(), HashMap::new());
-    for (page, monitors) in pages {
+    let (files, documents): (Vec<_>, Vec<_>) = pages.partition(|(page, _)| !page.at.in_document());
+    for (page, monitors) in files.into_iter().chain(documents) {
         let mut once = |known: &mut HashMap<&'p str, &'p Pos>, what: &str, name: &'p str| {
-            if let Some(first) = known.insert(name, &page.at) {
-                let found = format!("a second status page {what} `{name}`; the first is at {first}");
+            if let Some(first) = known.get(name) {
+                let whose = if page.at.in_document() { String::new() } else { format!("; the first is at {first}") };
+                let found = format!("a second status page {what} `{name}`{whose}");
                 problems.add(&page.at, found, "one page in the whole installation".to_owned());
+            } else {
+                known.insert(name, &page.at);
             }
         };
         once(&mut slugs, "named", &page.slug);

@@ -19,7 +19,7 @@ pub struct DocumentRow {
     pub tenant: TenantId,
     /// The owner's slug.
     pub tenant_slug: String,
-    /// `monitor`, `channel`, `maintenance`; or a word of a newer program.
+    /// `monitor`, `channel`, `maintenance`, `status_page`; or a word of a newer program.
     pub kind: String,
     /// Unique in the tenant among its kind.
     pub name: String,

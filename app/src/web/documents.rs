@@ -1,4 +1,5 @@
-//! Making, changing and removing monitors, channels and maintenance windows; and one attempt with a monitor that is not made yet.
+//! Making, changing and removing monitors, channels and maintenance windows; and one attempt with a monitor that is not made yet. Status pages
+//! are made in the same way, beside what they show ([`super::status_page`]).
 //!
 //! A body is one item of the configuration file, as JSON or YAML. Nothing is decided here: a wish goes to whoever says what is in force on
 //! this node, which answers with what is there now or with why not ([`crate::documents`]). What is in a file is changed there, and the
@@ -54,7 +55,7 @@ impl Default for AttemptLimits {
 }
 
 /// An object in the form of the configuration file; in YAML if its `Content-Type` says so, else in JSON.
-pub(super) struct Described(Body);
+pub(super) struct Described(pub Body);
 
 impl<S: Send + Sync> FromRequest<S> for Described {
     type Rejection = ApiError;
@@ -135,22 +136,24 @@ fn from_a_file(kind: DocumentKind, place: &str) -> ApiError {
 /// Makes changes; the documents that they left.
 pub(super) async fn ask(web: &Web, caller: &Caller, wishes: Vec<Wish>) -> Result<Vec<DocumentRow>, ApiError> {
     let change = change_of(web, caller, wishes).await?;
-    let (answer, answered) = oneshot::channel();
-    let gone = || ApiError::unavailable("stopping", "the node is stopping");
-    web.control.documents.send(Asked::Change(change, answer)).await.map_err(|_| gone())?;
-    answered.await.map_err(|_| gone())?.map_err(refused)
+    ask_for(web, |answer| Asked::Change(change, answer)).await
 }
 
 /// Whether changes could be made.
 pub(super) async fn judged(web: &Web, caller: &Caller, wishes: Vec<Wish>) -> Result<(), ApiError> {
     let change = change_of(web, caller, wishes).await?;
+    ask_for(web, |answer| Asked::Judge(change, answer)).await
+}
+
+/// Asks whoever says what is in force.
+pub(super) async fn ask_for<T>(web: &Web, asked: impl FnOnce(oneshot::Sender<Result<T, NotChanged>>) -> Asked) -> Result<T, ApiError> {
     let (answer, answered) = oneshot::channel();
     let gone = || ApiError::unavailable("stopping", "the node is stopping");
-    web.control.documents.send(Asked::Judge(change, answer)).await.map_err(|_| gone())?;
+    web.control.documents.send(asked(answer)).await.map_err(|_| gone())?;
     answered.await.map_err(|_| gone())?.map_err(refused)
 }
 
-async fn change_of(web: &Web, caller: &Caller, wishes: Vec<Wish>) -> Result<Change, ApiError> {
+pub(super) async fn change_of(web: &Web, caller: &Caller, wishes: Vec<Wish>) -> Result<Change, ApiError> {
     Ok(Change { tenant: caller.scope.0, slug: slug_of(web, caller).await?, by: caller.name.clone(), wishes })
 }
 
@@ -161,16 +164,16 @@ pub(super) async fn slug_of(web: &Web, caller: &Caller) -> Result<String, ApiErr
 }
 
 /// Makes one change; the document that it left.
-async fn one(web: &Web, caller: &Caller, wish: Wish) -> Result<Option<DocumentRow>, ApiError> {
+pub(super) async fn one(web: &Web, caller: &Caller, wish: Wish) -> Result<Option<DocumentRow>, ApiError> {
     Ok(ask(web, caller, vec![wish]).await?.pop())
 }
 
-fn which(kind: DocumentKind, id: &str, headers: &HeaderMap) -> Result<Which, ApiError> {
+pub(super) fn which(kind: DocumentKind, id: &str, headers: &HeaderMap) -> Result<Which, ApiError> {
     Ok(Which { kind, id: without_nul(id)?.to_owned(), seen: seen(headers)? })
 }
 
 /// An answer with the version of what it is about, and the words of the audit log.
-fn answer(status: StatusCode, row: &DocumentRow, object: impl serde::Serialize) -> Response {
+pub(super) fn answer(status: StatusCode, row: &DocumentRow, object: impl serde::Serialize) -> Response {
     let detail = Detail(format!("{} {}, version {}", row.kind, row.name, row.version));
     let mut response = (status, Extension(detail), Json(object)).into_response();
     response.headers_mut().insert(header::ETAG, etag(row.version));
@@ -287,7 +290,7 @@ pub(super) async fn remove_monitor(
     }
 }
 
-fn removed(message: &str) -> (Extension<Detail>, Json<Done>) {
+pub(super) fn removed(message: &str) -> (Extension<Detail>, Json<Done>) {
     (Extension(Detail::default()), Json(Done { message: message.to_owned() }))
 }
 
@@ -361,10 +364,7 @@ async fn try_described(web: &Web, caller: &Caller, id: Option<String>, mut body:
         Wish::Make(kind, body)
     };
     let change = change_of(web, caller, vec![wish]).await?;
-    let (answer, answered) = oneshot::channel();
-    let gone = || ApiError::unavailable("stopping", "the node is stopping");
-    web.control.documents.send(Asked::Describe(change, answer)).await.map_err(|_| gone())?;
-    let monitor = answered.await.map_err(|_| gone())?.map_err(refused)?;
+    let monitor = ask_for(web, |answer| Asked::Describe(change, answer)).await?;
     let Source::Probe(probe) = monitor.probe.build() else { return Err(not_probed()) };
     let reach = web.made.borrow().reach;
     attempted(web, caller, &*probe, monitor.timeout.to_std(), reach).await

@@ -21,9 +21,9 @@ mod tests {
     use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
     use super::super::types::{
         AlertChannel, AlertRule, Audited, Bars, ChannelNotice, ChannelTested, Code, DashboardStats, DeadLetter, Document, Done, HealthBody,
-        Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewMember,
-        NewPassword, NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, ReadyBody, Recovery, Reloaded, SecondFactor,
-        SetUp, SignIn, SignedIn, Silence, Tenant, TenantInfo, Token, Uptime, User, UserPatch,
+        Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewPassword,
+        NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, PublicPage, ReadyBody, Recovery, Reloaded, SecondFactor,
+        SetUp, SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
     };
     use super::super::{
         Access, api, audit, channels, dead_letters, documents, incidents, periods, push, routes, silences, stream, transfer, uptime,
@@ -205,6 +205,14 @@ mod tests {
             json::<Maintenance>(POST, "/api/v1/maintenance", 201, "Announces work: one item of the configuration file").body::<Value>().errors(&[409, 422]),
             json::<Maintenance>(PUT, "/api/v1/maintenance/{name}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
             json::<Done>(DELETE, "/api/v1/maintenance/{name}", 200, "Removes one").errors(&[409, 412]),
+            json::<Page<PublicPage>>(GET, "/api/v1/status-pages", 200, "Public status pages, by name").query::<channels::NoQuery>(),
+            json::<PublicPage>(POST, "/api/v1/status-pages", 201, "Makes a status page: one item of the configuration file").body::<Value>().errors(&[409, 422]),
+            json::<PublicPage>(GET, "/api/v1/status-pages/{name}", 200, "One"),
+            json::<PublicPage>(PUT, "/api/v1/status-pages/{name}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
+            json::<Done>(DELETE, "/api/v1/status-pages/{name}", 200, "Removes one").errors(&[409, 412]),
+            json::<PublicPage>(POST, "/api/v1/status-pages/{name}/messages", 201, "Says one thing more on it: one of `messages`; now, if no `at` is given").body::<Value>().errors(&[409, 412, 422]),
+            json::<PublicPage>(PUT, "/api/v1/status-pages/{name}/messages", 200, "All that it says: `messages`; what has no `at` is of now").body::<Value>().errors(&[409, 412, 422]),
+            text(POST, "/api/v1/status-pages/{name}/preview", "text/html", "What it would look like; nothing is stored").body::<Value>().errors(&[409, 422]),
             json::<Page<ChannelNotice>>(GET, "/api/v1/alert-channels/{name}/notices", 200, "What it got lately, what waits for it, what it did not take").query::<channels::NoticesQuery>(),
             json::<ChannelTested>(POST, "/api/v1/alert-channels/{name}/test", 200, "Sends one message now").errors(&[502]),
             json::<Done>(POST, "/api/v1/alert-channels/{name}/retry", 202, "Has what waits for it tried at once"),

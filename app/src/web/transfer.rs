@@ -87,7 +87,7 @@ impl Import {
         let given = given(body, &mut faults);
         let known = |key: &str| key == "secrets" || LEFT.contains(&key) || DocumentKind::ALL.iter().any(|kind| kind.section() == key);
         for key in body.keys().filter(|key| !known(key)) {
-            let accepted = "channels, monitors, maintenance, secrets; beside them what else stands in a file".to_owned();
+            let accepted = "channels, monitors, maintenance, status_pages, secrets; beside them what else stands in a file".to_owned();
             faults.push(Fault::new(key.clone(), format!("unknown key `{}`", crate::config::decode::shown(key)), accepted));
         }
         let mut import = Self { wishes: Vec::new(), items: Vec::new(), left: Vec::new() };

@@ -12,6 +12,7 @@ use watchkeeper_core::Micros;
 
 mod alerting;
 mod incident;
+mod pages;
 mod people;
 
 pub use alerting::{
@@ -19,6 +20,7 @@ pub use alerting::{
     MadeObject, Maintenance, Match, Mute, NewComment, NewSilence, Order, Recurs, Silence,
 };
 pub use incident::{Entry, Incident, MonitorRef, Notice};
+pub use pages::{PublicMessage, PublicMonitor, PublicPage, PublicUpdate};
 pub use people::{
     Audited, Code, Login, MadeToken, Me, NewMember, NewPassword, NewToken, NewUser, OwnPassword, Recovery, SecondFactor, SetUp, SignIn,
     SignedIn, Tenant, TenantInfo, TenantLimits, Token, User, UserPatch,

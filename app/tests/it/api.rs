@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use watchkeeper::spec::Channels;
+use watchkeeper::spec::{Channels, OwnedPage, Pages};
 use watchkeeper::store::{Beside, Decision, DetailRow, Mandate};
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper::web::{self, Readiness, ServeError};
@@ -94,6 +94,7 @@ async fn prepared(operation: &Operation, web: &mut TestWeb, incident: &str, nth:
         }
         (&Method::POST, "/api/v1/tokens") => r#"{"name":"more","role":"viewer"}"#.to_owned(),
         (&Method::PATCH, _) => r#"{"role":"operator"}"#.to_owned(),
+        (&Method::PUT, "/api/v1/status-pages/{name}/messages") => r#"{"messages":[]}"#.to_owned(),
         (&Method::PUT, "/api/v1/me/password") => format!(r#"{{"old":"{0}","new":"{0}"}}"#, users::PASSWORD),
         (&Method::PUT, "/api/v1/me/second-factor") => r#"{"code":"000000"}"#.to_owned(),
         (_, "/api/v1/me/second-factor" | "/api/v1/me/second-factor/remove") => format!(r#"{{"password":"{}"}}"#, users::PASSWORD),
@@ -121,7 +122,7 @@ fn of_a_status_page(path: &str) -> bool {
 /// program, in `documents.rs`.
 fn needs_the_whole_program(operation: &Operation) -> bool {
     let path = operation.path.as_str();
-    let objects = ["/api/v1/monitors", "/api/v1/alert-channels", "/api/v1/maintenance", "/api/v1/import"];
+    let objects = ["/api/v1/monitors", "/api/v1/alert-channels", "/api/v1/maintenance", "/api/v1/status-pages", "/api/v1/import"];
     let of_channels = ["/api/v1/alert-channels/{name}/test", "/api/v1/alert-channels/{name}/retry"];
     !operation.method.is_safe() && objects.iter().any(|objects| path.starts_with(objects)) && !of_channels.contains(&path)
 }
@@ -144,16 +145,12 @@ async fn status_of(web: &TestWeb, method: &Method, path: &str, who: &Who, body: 
     crate::support::web::open(web.address, method.clone(), path, token, &headers, body.clone()).await.status()
 }
 
-/// What a call that is meant for that tenant is answered.
-async fn answered_in(web: &TestWeb, tenant: &str, method: &Method, path: &str, who: &Who, body: &Bytes) -> (StatusCode, String) {
-    let (token, mut headers) = match who {
-        Who::Nobody => (None, vec![]),
-        Who::Token(token) => (Some(token.as_str()), vec![]),
-        Who::Session(page) => (None, vec![("cookie", page.cookie.as_str()), ("x-watchkeeper-page", "1")]),
-    };
-    headers.push(("x-tenant-id", tenant));
-    let answer = web.call(method.clone(), path, token, &headers, body.clone()).await;
-    (answer.status, answer.body)
+/// Gives acme a status page that is called `hook`, as its channel is.
+fn shows_a_page(web: &TestWeb) {
+    let texts = [("wk.yaml".to_owned(), b"status_pages: [ { name: hook } ]".to_vec())];
+    let config = watchkeeper::config::load_texts(&texts, &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+    let page = OwnedPage { tenant: web.world.acme().0, config: config.tenants[0].status_pages[0].clone() };
+    web.pages.send_replace(Pages(Some(Arc::new(vec![Arc::new(page)]))));
 }
 
 /// What each caller is answered, whoever asks by token or by session.
@@ -162,6 +159,7 @@ async fn walked(by_session: bool) {
     let hook = webhook::start(false).await;
     web.channels.send_replace(Channels(Arc::new(vec![owned_hook(&web, &hook.url)])));
     watches_with_rules(&web);
+    shows_a_page(&web);
     let (decision, _, incident) = web.world.opens(web.world.shop, "slow_response", world::T0);
     web.world.commit_decisions(vec![decision]).await;
     // A user of each role for each operation: an account has a limit of attempts, and some operations use theirs up.

@@ -1,72 +1,25 @@
 //! Monitors, channels and maintenance windows that are made over the API: over the whole program, as whoever uses it sees it.
 
 use crate::support::app::{TestApp, until};
+use crate::support::caller::{Caller, etag, problems};
 use crate::support::postgres;
 use crate::support::servers::Server;
-use crate::support::store::{TestStore, each_store};
-use crate::support::web::{Answer, call, open};
+use crate::support::store::TestStore;
+use crate::support::web::{Answer, open};
 use crate::support::webhook;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use watchkeeper::store::{self, Beside, DocumentWrite, Mandate, Store, TenantObjects, TenantScope};
-use watchkeeper::web::auth::{Role, create_token};
+use watchkeeper::store::{self, Beside, DocumentWrite, Mandate, Store, TenantObjects};
+use watchkeeper::web::auth::Role;
 use watchkeeper_core::Micros;
 
 /// What is made over the API may reach this machine, and is looked at often.
 const HEAD: &str = "server: { listen: 127.0.0.1:0, api_targets: private }\nagent: { name: test }\ndefaults: { every: 1s, recheck: 1s }\n";
 const WELL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
-/// Somebody with a token.
-#[derive(Clone)]
-struct Caller {
-    address: SocketAddr,
-    token: String,
-}
-
-impl Caller {
-    async fn of(app: &TestApp, tenant: &str, role: Role) -> Self {
-        let tenants = app.store.tenants().await.unwrap();
-        let scope = TenantScope(tenants.iter().find(|(_, slug)| slug == tenant).expect("the tenant is there").0);
-        let token = create_token(&*app.store, scope, role.as_str(), role, Micros(0)).await.unwrap();
-        Self { address: app.address, token: token.expose_secret().to_owned() }
-    }
-
-    async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
-        call(self.address, method, path, Some(&self.token), headers, body.into()).await
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.call(Method::GET, path, &[], "").await
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Answer {
-        self.call(Method::POST, path, &[], body.to_string()).await
-    }
-
-    async fn put(&self, path: &str, body: Value) -> Answer {
-        self.call(Method::PUT, path, &[], body.to_string()).await
-    }
-
-    async fn patch(&self, path: &str, body: Value) -> Answer {
-        self.call(Method::PATCH, path, &[], body.to_string()).await
-    }
-
-    async fn delete(&self, path: &str) -> Answer {
-        self.call(Method::DELETE, path, &[], "").await
-    }
-}
-
 fn http(name: &str, url: &str) -> Value {
     json!({ "name": name, "probe": { "http": { "url": url } } })
-}
-
-fn etag(answer: &Answer) -> String {
-    answer.headers["etag"].to_str().unwrap().to_owned()
 }
 
 /// Waits until `/ready` says how many objects are left out.
@@ -78,18 +31,6 @@ async fn warned(caller: &Caller, left_out: usize) {
     };
     let warning = json!([format!("{objects} left out; GET /api/v1/documents says why")]);
     until(&format!("{warning}"), async || (caller.get("/ready").await.json()["warnings"] == warning).then_some(())).await;
-}
-
-fn problems_of(answer: &Answer) -> Vec<String> {
-    problems(answer).into_iter().map(|(path, found)| format!("{path}: {found}")).collect()
-}
-
-/// What is wrong with which field.
-fn problems(answer: &Answer) -> Vec<(String, String)> {
-    assert_eq!((answer.status, answer.error_code().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "bad_object"), "{}", answer.body);
-    let json = answer.json();
-    let one = |problem: &Value| (problem["path"].as_str().unwrap().to_owned(), problem["found"].as_str().unwrap().to_owned());
-    json["problems"].as_array().unwrap().iter().map(one).collect()
 }
 
 #[tokio::test]
@@ -1008,9 +949,11 @@ async fn a_whole_configuration_is_given_out_and_taken_in() {
     let eve = Caller::of(&app, "acme", Role::Admin).await;
     let asked = json!({ "name": "job", "labels": { "price": "$$" }, "probe": { "http": { "url": "https://example.org/", "bearer_token": "t0ken" } }, "notify": ["ops"], "paused": true });
     assert_eq!(ann.post("/api/v1/monitors", asked).await.status, StatusCode::CREATED);
+    let page = json!({ "name": "public", "password": "pa55word", "groups": [{ "monitors": ["job"], "titles": { "job": "Nightly" } }] });
+    assert_eq!(ann.post("/api/v1/status-pages", page).await.status, StatusCode::CREATED);
     let given = ann.get("/api/v1/export").await;
     assert_eq!((given.status, given.headers["content-type"].to_str().unwrap()), (StatusCode::OK, "application/yaml"));
-    assert!(!given.body.contains("s3cret") && !given.body.contains("t0ken"), "{}", given.body);
+    assert!(!given.body.contains("s3cret") && !given.body.contains("t0ken") && !given.body.contains("pa55word"), "{}", given.body);
     let file = given.body;
 
     // The same again changes nothing, with the secrets that are there.
@@ -1018,17 +961,23 @@ async fn a_whole_configuration_is_given_out_and_taken_in() {
     let again = ann.call(Method::POST, "/api/v1/import", &yaml, file.clone()).await;
     assert_eq!(again.status, StatusCode::OK, "{}", again.body);
     let item = |kind: &str, name: &str, change: &str| json!({ "kind": kind, "name": name, "change": change });
-    let wanted = json!({ "applied": false, "items": [item("channel", "ops", "from_a_file"), item("monitor", "job", "unchanged")], "left": ["defaults"] });
+    let wanted = json!({ "applied": false, "items": [item("channel", "ops", "from_a_file"), item("monitor", "job", "unchanged"), item("status_page", "public", "unchanged")], "left": ["defaults"] });
     assert_eq!(again.json(), wanted);
 
     // Elsewhere its secrets must be given; a trial says what would be, and changes nothing.
     let lacking = eve.call(Method::POST, "/api/v1/import", &yaml, file.clone()).await;
     let mut paths: Vec<String> = problems(&lacking).into_iter().map(|(path, _)| path).collect();
     paths.sort();
-    assert_eq!(paths, ["channels[0].webhook.url", "monitors[0].probe.http.bearer_token"]);
-    let whole = format!("{file}secrets: {{ OPS_WEBHOOK_URL: 'https://hooks.example.org/other', JOB_HTTP_BEARER_TOKEN: other }}\n");
+    assert_eq!(paths, ["channels[0].webhook.url", "monitors[0].probe.http.bearer_token", "status_pages[0].password"]);
+    let secrets =
+        "OPS_WEBHOOK_URL: 'https://hooks.example.org/other', JOB_HTTP_BEARER_TOKEN: other, STATUS_PAGES_PUBLIC_PASSWORD: another one";
+    let whole = format!("{file}secrets: {{ {secrets} }}\n");
+    // The place of a page is one in the whole installation.
+    let taken = eve.call(Method::POST, "/api/v1/import?dry_run=true", &yaml, whole.clone()).await;
+    assert_eq!((taken.status, taken.error_code().as_str()), (StatusCode::CONFLICT, "name_taken"), "{}", taken.body);
+    let whole = whole.replace("name: public", "name: ours");
     let tried = eve.call(Method::POST, "/api/v1/import?dry_run=true", &yaml, whole.clone()).await;
-    let made = json!([item("channel", "ops", "made"), item("monitor", "job", "made")]);
+    let made = json!([item("channel", "ops", "made"), item("monitor", "job", "made"), item("status_page", "ours", "made")]);
     assert_eq!((&tried.json()["applied"], &tried.json()["items"]), (&json!(false), &made), "{}", tried.body);
     assert_eq!(eve.get("/api/v1/documents").await.json()["items"], json!([]));
     let done = eve.call(Method::POST, "/api/v1/import", &yaml, whole.clone()).await;
@@ -1039,7 +988,8 @@ async fn a_whole_configuration_is_given_out_and_taken_in() {
     assert_eq!((&stored["probe"]["http"]["bearer_token"], &stored["labels"]["price"]), (&json!("other"), &json!("$$")));
     let changed = whole.replace("paused: true", "paused: false").replace("hooks.example.org/other", "hooks.example.org/third");
     let changed = eve.call(Method::POST, "/api/v1/import?dry_run=true", &yaml, changed).await;
-    let mut wanted = json!([item("channel", "ops", "changed"), item("monitor", "job", "changed")]);
+    let mut wanted =
+        json!([item("channel", "ops", "changed"), item("monitor", "job", "changed"), item("status_page", "ours", "unchanged")]);
     let url = json!("https://hooks.example.org/***");
     wanted[0]["differences"] = json!([{ "path": "webhook.url", "before": url, "after": url }]);
     wanted[1]["differences"] = json!([{ "path": "paused", "before": true, "after": false }]);

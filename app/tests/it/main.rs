@@ -37,6 +37,7 @@ mod push;
 mod reports;
 mod status;
 mod status_pages;
+mod status_pages_api;
 mod store_contract;
 mod store_copy;
 mod stream;

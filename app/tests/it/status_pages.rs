@@ -4,7 +4,7 @@ use crate::support::app::{TestApp, until};
 use crate::support::scripted::{Script, ScriptedStore};
 use crate::support::servers::Server;
 use crate::support::store::TestStore;
-use crate::support::web::{Answer, TestWeb, call, open};
+use crate::support::web::{Answer, TestWeb, call, get_at, open};
 use base64::Engine as _;
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -118,18 +118,6 @@ impl Site {
     async fn stop(self) {
         self.web.stop().await;
     }
-}
-
-/// A request under a host name; the others go to `watchkeeper.test`.
-async fn get_at(site: &Site, host: &str, path: &str) -> Answer {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(site.web.address).await.unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, headers: http::HeaderMap::new(), body: body.to_owned() }
 }
 
 /// The text of a page without its markup.
@@ -490,21 +478,21 @@ async fn a_domain_of_its_own_shows_the_page_alone() {
     let mut site = Site::start(&format!("{ONE}    {pages}\n")).await;
     site.is("shop", Health::Up, ago(DAY)).await;
     for host in ["status.example.org", "STATUS.example.org:8470", "status.example.org."] {
-        let answer = get_at(&site, host, "/").await;
+        let answer = get_at(site.web.address, host, "/").await;
         assert!(answer.status == StatusCode::OK && answer.body.contains("All systems operational"), "{host}: {}", answer.body);
-        assert_eq!(get_at(&site, host, "/api/v2/status.json").await.json()["page"]["url"], "https://status.example.org/");
-        assert_eq!(get_at(&site, host, "/api/v2/summary.json").await.json()["page"]["id"], "public");
+        assert_eq!(get_at(site.web.address, host, "/api/v2/status.json").await.json()["page"]["url"], "https://status.example.org/");
+        assert_eq!(get_at(site.web.address, host, "/api/v2/summary.json").await.json()["page"]["id"], "public");
     }
     for host in ["example.org", "evil.status.example.org", "watchkeeper.test", "", "a b", "status.example.org@evil"] {
-        let answer = get_at(&site, host, "/").await;
+        let answer = get_at(site.web.address, host, "/").await;
         assert!(!answer.body.contains("All systems operational"), "{host}: {}", answer.body);
-        let status = get_at(&site, host, "/api/v2/status.json").await.status;
+        let status = get_at(site.web.address, host, "/api/v2/status.json").await.status;
         assert!(status.is_client_error(), "{host}: {status}");
     }
     // What a client writes into its request does not get into what others see.
-    let feed = get_at(&site, "evil.example", "/status/public/atom").await;
+    let feed = get_at(site.web.address, "evil.example", "/status/public/atom").await;
     assert!(!feed.body.contains("evil.example") && feed.body.contains("https://status.example.org/status/public/atom"), "{}", feed.body);
-    assert!(text(&get_at(&site, "status.example.org", "/status/second").await.body).contains("Nothing is shown here yet"));
+    assert!(text(&get_at(site.web.address, "status.example.org", "/status/second").await.body).contains("Nothing is shown here yet"));
     site.stop().await;
 }
 

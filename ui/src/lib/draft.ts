@@ -3,8 +3,8 @@ import type { Key } from './words.svelte';
 
 export type Tree = { [key: string]: unknown };
 
-/** How a field is written. `labels` are `a=b` by commas, `pairs` are `a: b` by lines, a `secret` is never shown. */
-export type Form = 'text' | 'number' | 'list' | 'labels' | 'pairs' | 'choice' | 'flag' | 'secret' | 'moment' | 'zone' | 'repeat';
+/** How a field is written. `labels` are `a=b` by commas, `pairs` are `a: b` by lines, `prose` may have several lines, a `secret` is never shown. */
+export type Form = 'text' | 'number' | 'list' | 'labels' | 'pairs' | 'prose' | 'choice' | 'flag' | 'secret' | 'moment' | 'zone' | 'repeat';
 
 export interface Field {
   /** Where it is: `probe.http.url`; in a shape below the kind. */
@@ -156,6 +156,7 @@ export function valueOf(form: Form, text: string): unknown {
     case 'flag':
       return text === 'true' || undefined;
     case 'text':
+    case 'prose':
     case 'choice':
     case 'secret':
     case 'moment':

@@ -252,9 +252,36 @@ export interface Maintenance {
   made?: Made;
 }
 
+/** What the owner of a status page says on it. */
+export interface PublicMessage {
+  /** Its place in `made.body.messages`. */
+  nth: number;
+  title: string;
+  text: string;
+  at: string;
+  until: string | null;
+  /** Newest first. */
+  updates: { at: string; text: string }[];
+}
+
+/** A public status page, as its owner sees it. */
+export interface PublicPage {
+  name: string;
+  title: string;
+  description: string | null;
+  language: 'en' | 'ru';
+  domain: string | null;
+  closed: boolean;
+  monitors: { uid: string; title: string }[];
+  /** Newest first. */
+  messages: PublicMessage[];
+  origin: string;
+  made?: Made;
+}
+
 export interface Document {
   uid: string;
-  kind: 'monitor' | 'channel' | 'maintenance';
+  kind: 'monitor' | 'channel' | 'maintenance' | 'status_page';
   name: string;
   made: Made;
   problems: Problem[];

@@ -51,6 +51,10 @@ fn entries(view: &View) -> Vec<Entry> {
     for message in view.messages.iter().chain(&view.past_messages) {
         let id = id_of(&[&view.slug, &message.title, &message.at.0.to_string()]);
         all.push(Entry { id, at: message.at, title: message.title.clone(), text: message.text.clone() });
+        for update in &message.updates {
+            let id = id_of(&[&view.slug, &message.title, &message.at.0.to_string(), &update.at.0.to_string(), &update.text]);
+            all.push(Entry { id, at: update.at, title: message.title.clone(), text: update.text.clone() });
+        }
     }
     for work in &view.work {
         // When it was announced is not on record: this is when it can have been at the earliest, and the same each time.

@@ -144,7 +144,11 @@ fn now(out: &mut Markup, view: &View, words: &Words) {
 fn message(out: &mut Markup, message: &PageMessage, words: &Words) {
     out.raw("<article class=\"note\"><h3>");
     form(out, "note");
-    out.raw("<bdi>").text(&message.title).raw("</bdi></h3><p class=\"t\">").text(&message.text).raw("</p><p class=\"m\">");
+    out.raw("<bdi>").text(&message.title).raw("</bdi></h3>");
+    for update in &message.updates {
+        out.raw("<p class=\"t\">").text(&update.text).raw("</p><p class=\"m\">").text(&words.time_utc(update.at)).raw("</p>");
+    }
+    out.raw("<p class=\"t\">").text(&message.text).raw("</p><p class=\"m\">");
     match message.until {
         Some(until) => from_to(out, message.at, until, words),
         None => _ = out.text(&words.time_utc(message.at)),

@@ -102,6 +102,15 @@ struct PageMessage {
     text: String,
     at: Time,
     until: Option<Time>,
+    /// What there was to say later, newest first.
+    updates: Vec<PageUpdate>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct PageUpdate {
+    at: Time,
+    text: String,
 }
 
 impl StatusPage {
@@ -130,7 +139,13 @@ impl StatusPage {
             messages: view
                 .messages
                 .iter()
-                .map(|one| PageMessage { title: one.title.clone(), text: one.text.clone(), at: Time(one.at), until: one.until.map(Time) })
+                .map(|one| PageMessage {
+                    title: one.title.clone(),
+                    text: one.text.clone(),
+                    at: Time(one.at),
+                    until: one.until.map(Time),
+                    updates: one.updates.iter().map(|later| PageUpdate { at: Time(later.at), text: later.text.clone() }).collect(),
+                })
                 .collect(),
         }
     }

@@ -168,10 +168,11 @@ fn said(message: &PageMessage) -> KumaIncident {
         id: 1,
         style: "info",
         title: message.title.clone(),
-        content: message.text.clone(),
+        // It has one text: the newest stands first in it.
+        content: message.updates.iter().map(|later| &later.text).chain([&message.text]).cloned().collect::<Vec<_>>().join("\n\n"),
         pin: true,
         created_date: time(message.at),
-        last_updated_date: None,
+        last_updated_date: message.updates.first().map(|later| time(later.at)),
     }
 }
 

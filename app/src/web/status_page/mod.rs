@@ -10,6 +10,7 @@ mod guard;
 mod html;
 mod json;
 mod kuma;
+pub(super) mod manage;
 mod markup;
 mod statuspage;
 mod view;

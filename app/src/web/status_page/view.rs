@@ -7,7 +7,7 @@ use super::super::periods::uptime_percent;
 pub(super) use super::super::uptime::Day;
 use super::super::uptime::{day, first_day};
 use crate::channel::Language;
-use crate::config::{PAGE_MONITORS_MAX, PageGroup, PageMessage, StatusPageConfig};
+use crate::config::{PAGE_MONITORS_MAX, PageGroup, PageMessage, PageUpdate, StatusPageConfig};
 use crate::foreign::on_one_line;
 use crate::mutes::{Announced, InForce};
 use crate::spec::{Fleet, MonitorSpec, OwnedPage};
@@ -228,10 +228,14 @@ impl View {
         past.truncate(LISTED_MAX);
         let lasts = |message: &&PageMessage| message.at <= now && message.until.is_none_or(|until| now < until);
         let passed = |message: &&PageMessage| message.until.is_some_and(|until| until <= now && now - Dur(DAY * PAST_DAYS) <= until);
-        let cleaned = |message: &PageMessage| PageMessage {
-            title: on_one_line(&message.title),
-            text: message.text.lines().map(on_one_line).collect::<Vec<_>>().join("\n"),
-            ..message.clone()
+        let cleaned = |message: &PageMessage| {
+            let said = message.updates.iter().filter(|update| update.at <= now);
+            PageMessage {
+                title: on_one_line(&message.title),
+                text: in_lines(&message.text),
+                updates: said.map(|update| PageUpdate { text: in_lines(&update.text), ..update.clone() }).collect(),
+                ..message.clone()
+            }
         };
         Self {
             slug: page.slug.clone(),
@@ -277,6 +281,11 @@ impl View {
         };
         self.lines().into_iter().filter(|line| line.state == state).collect()
     }
+}
+
+/// Words of several lines, each made harmless.
+fn in_lines(text: &str) -> String {
+    text.lines().map(on_one_line).collect::<Vec<_>>().join("\n")
 }
 
 /// What is known of all monitors of a page.

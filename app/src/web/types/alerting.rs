@@ -299,7 +299,7 @@ pub struct MadeObject {
 pub struct Document {
     /// Public id; a monitor has the same.
     pub uid: String,
-    /// `monitor`, `channel`, `maintenance`.
+    /// `monitor`, `channel`, `maintenance`, `status_page`.
     pub kind: String,
     /// Unique in the tenant among its kind.
     pub name: String,
@@ -325,7 +325,7 @@ pub struct Imported {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImportedItem {
-    /// `monitor`, `channel`, `maintenance`.
+    /// `monitor`, `channel`, `maintenance`, `status_page`.
     pub kind: String,
     /// Its name.
     pub name: String,

@@ -1,6 +1,7 @@
 //! What several tests share.
 
 pub mod app;
+pub mod caller;
 pub mod crash;
 pub mod discord;
 pub mod dump;

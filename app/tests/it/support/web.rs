@@ -268,3 +268,15 @@ pub async fn call(address: SocketAddr, method: Method, path: &str, token: Option
     let body = tokio::time::timeout(LONG, body.collect()).await.expect("a whole answer in time").unwrap().to_bytes();
     Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
 }
+
+/// A request under a host name; the others go to `watchkeeper.test`.
+pub async fn get_at(address: SocketAddr, host: &str, path: &str) -> Answer {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, headers: http::HeaderMap::new(), body: body.to_owned() }
+}
