@@ -35,6 +35,7 @@ pub mod spec;
 pub mod store;
 pub mod talk;
 pub mod telemetry;
+pub mod timeline;
 pub mod uptime_o;
 pub mod vantage;
 

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 
 const SHIPPED = ['0BSD', 'Apache-2.0', 'BSD-2-Clause', 'BSD-3-Clause', 'ISC', 'MIT'];
-/** Tools stay on the machine that builds; lightningcss and axe-core are under the MPL. */
-const TOOLS = [...SHIPPED, 'MPL-2.0'];
+/** Tools stay on the machine that builds; lightningcss and axe-core are under the MPL, and what makes types of the OpenAPI document needs argparse and type-fest. */
+const TOOLS = [...SHIPPED, 'MPL-2.0', 'Python-2.0', '(MIT OR CC0-1.0)'];
 const IN_PAGE = ['svelte', 'uplot', 'esm-env', 'clsx', 'devalue'];
 
 const { packages } = JSON.parse(readFileSync(new URL('../package-lock.json', import.meta.url), 'utf8'));

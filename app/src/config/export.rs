@@ -59,7 +59,7 @@ pub fn export(files: &[(String, Vec<u8>)], documents: &[Document], tenant: &str)
 }
 
 /// The mappings of a file that hold something of a tenant.
-fn parts<'n>(root: &'n Node, tenant: &str) -> Vec<&'n Node> {
+pub(super) fn parts<'n>(root: &'n Node, tenant: &str) -> Vec<&'n Node> {
     let own = |node: &&Node| named::child(node, "name").map(json_of).as_ref().and_then(Json::as_str) == Some(tenant);
     let listed = named::child(root, "tenants").map(named::listed).unwrap_or_default();
     let whole = (tenant == DEFAULT_TENANT).then_some(root);

@@ -23,6 +23,7 @@ mod reference;
 mod report;
 mod reports;
 mod routes;
+pub mod rules;
 mod sections;
 mod status_pages;
 pub mod tagged;

@@ -128,7 +128,7 @@ impl Step<'_> {
                 let Some(known) = open.iter_mut().find(|o| o.id == id) else { return };
                 known.acknowledged_by = actor.clone().filter(|_| on);
                 let event = if on { NoticeEvent::Acknowledged } else { NoticeEvent::Unacknowledged };
-                let summary = words::acknowledged(on).to_owned();
+                let summary = words::acknowledged(on);
                 let told = Told { actor: actor.clone(), comment, ..Told::about(known, event, severity, known.summary.clone()) };
                 self.tell(id, at, &told, said, verdict, decision);
                 decision.incidents.push(IncidentWrite::Acknowledge { id, at, on, actor, summary });

@@ -8,6 +8,7 @@ use crate::config::decode::show_duration;
 use crate::foreign::on_one_line;
 use crate::spec::MonitorSpec;
 use crate::store::{LiveWrite, OpenIncident, RetiredMonitor};
+use crate::timeline::Form;
 use crate::web::types::Time;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -76,13 +77,16 @@ pub fn opened(
             (None, None) => "it does not answer as expected".to_owned(),
         },
         Trigger::Above { what, limit, n, of } => {
-            let took = value.map_or_else(String::new, |v| format!("{} {}, ", what.as_str(), measured(what, v)));
-            format!("{took}limit {}; {n} of the last {of} attempts were above it", measured(what, limit))
+            let (limit, n, of) = (measured(what, limit), n.to_string(), of.to_string());
+            match value {
+                Some(took) => Form::Slow.say(&[what.as_str(), &measured(what, took), &limit, &n, &of]),
+                None => Form::SlowAtLeast.say(&[&limit, &n, &of]),
+            }
         }
         Trigger::AtMost { what: Measure::CertDaysLeft, .. } => match value {
-            Some(days) if days < 0 => format!("the certificate expired {} ago", days_of(-days)),
-            Some(0) => "the certificate expires within a day".to_owned(),
-            Some(days) => format!("the certificate expires in {}", days_of(days)),
+            Some(days) if days < 0 => Form::Expired.say(&[&days_of(-days)]),
+            Some(0) => Form::ExpiresToday.say(&[]),
+            Some(days) => Form::Expires.say(&[&days_of(days)]),
             None => "the certificate expires soon".to_owned(),
         },
         Trigger::AtMost { what, limit } => {
@@ -95,20 +99,19 @@ pub fn opened(
         }
         Trigger::Blind { hold } => {
             let why = blind.map_or("nobody could look", Blind::sentence);
-            format!("nothing is known of it for {}: {why}", show_duration(hold))
+            Form::Blind.say(&[&show_duration(hold), why])
         }
     }
 }
 
 /// That somebody has taken an incident on, or given it back, as its timeline says it beside the name.
-pub const fn acknowledged(on: bool) -> &'static str {
-    if on { "taken on" } else { "given back" }
+pub fn acknowledged(on: bool) -> String {
+    if on { Form::TakenOn } else { Form::GivenBack }.say(&[])
 }
 
 /// That an incident lasts. `was` is why it opened.
 pub fn lasts(lasted: Dur, settled: bool, was: &str) -> String {
-    let lasted = seconds(lasted);
-    if settled { format!("no longer flapping: it stays, {lasted} after it began: {was}") } else { format!("for {lasted} now: {was}") }
+    if settled { Form::Settled } else { Form::Lasts }.say(&[&seconds(lasted), was])
 }
 
 /// A length of time without fractions of seconds.
@@ -118,12 +121,12 @@ fn seconds(length: Dur) -> String {
 
 /// Why and after how long an incident ended.
 pub fn resolved(why: ResolvedWhy, lasted: Dur, actor: Option<&str>) -> String {
-    let lasted = seconds(lasted);
+    let lasted = &*seconds(lasted);
     match why {
-        ResolvedWhy::Recovered => format!("over after {lasted}"),
-        ResolvedWhy::RuleRemoved => format!("ended after {lasted} because its rule was taken out of the configuration"),
-        ResolvedWhy::Retired => format!("ended after {lasted} because the monitor is no longer watched"),
-        ResolvedWhy::Operator => format!("ended by {} after {lasted}", actor.unwrap_or("somebody")),
+        ResolvedWhy::Recovered => Form::Over.say(&[lasted]),
+        ResolvedWhy::RuleRemoved => Form::RuleRemoved.say(&[lasted]),
+        ResolvedWhy::Retired => Form::Retired.say(&[lasted]),
+        ResolvedWhy::Operator => Form::Ended.say(&[actor.unwrap_or("somebody"), lasted]),
     }
 }
 

@@ -150,7 +150,7 @@ pub struct Attempt {
     pub http: Option<HttpFacts>,
     /// The certificate chain of the last TLS handshake, also of a failed one if it was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
+    #[cfg_attr(test, schemars(with = "crate::web::types::schemas::CertificateForm"))]
     pub certificate: Option<crate::net::tls::CertificateFacts>,
     /// What only DNS knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,12 +13,16 @@
 use super::course::EntryOut;
 use super::flat::{Flat, IncidentOut, stale};
 use super::{Act, Batch, Decision, IncidentWrite, Late, LateEnd, NoticeWrite};
+use crate::timeline::Form;
 use std::collections::BTreeSet;
 use watchkeeper_core::verdict::NoticeEvent;
 use watchkeeper_core::{ChannelId, Micros};
 
 /// The kind of an entry about what a node has seen while it was cut off; its actor is the node.
 pub(super) const CUT_OFF: &str = "cut_off";
+
+/// What it says where others have found it too.
+const FOUND_TOO: [Form; 3] = [Form::TooUntold, Form::TooToldOne, Form::TooTold];
 
 /// A beginning or an end that a node decided while it was cut off, when another node decides by now.
 pub(super) struct Overtaken<'a> {
@@ -113,7 +117,7 @@ impl<'a> Overtaken<'a> {
         if let Some(found) = found {
             // A batch that is given back once more, by a later life, finds its own.
             if found.id != self.incident {
-                after.entries.push(self.entry(found.id, late, "found this too"));
+                after.entries.push(self.entry(found.id, late, FOUND_TOO));
             }
             return;
         }
@@ -121,7 +125,10 @@ impl<'a> Overtaken<'a> {
         let Some((end, mut past)) = self.end.zip(IncidentOut::of(self.decision, self.write)) else { return };
         let tenant = self.decision.tenant;
         flat.entries.extend(past.course.follow(self.write));
-        flat.entries.push(EntryOut { nth: past.course.rev, ..self.entry(self.incident, late, "alone found this") });
+        flat.entries.push(EntryOut {
+            nth: past.course.rev,
+            ..self.entry(self.incident, late, [Form::AloneUntold, Form::AloneToldOne, Form::AloneTold])
+        });
         past.course.rev += 1;
         flat.entries.extend(past.course.follow(&end.write));
         flat.opened.push(past);
@@ -145,7 +152,7 @@ impl<'a> Overtaken<'a> {
         if found.resolved && own && found.ends.is_empty() {
             return;
         }
-        after.entries.push(self.entry(found.id, late, "found this too"));
+        after.entries.push(self.entry(found.id, late, FOUND_TOO));
         if !found.resolved && self.words(NoticeEvent::Resolved).any(told) {
             after.acts.push(ActOut { incident: found.id, act: Act::SeenOver, actor: late.node.clone(), at: at.0 });
         }
@@ -156,8 +163,8 @@ impl<'a> Overtaken<'a> {
         self.decision.notices.iter().filter(move |word| word.incident.0 == incident && word.event == event)
     }
 
-    /// That the node that was cut off has seen it, and how many it told.
-    fn entry(&self, incident: i64, late: &'a Late, found: &str) -> EntryOut<'a> {
+    /// That the node that was cut off has seen it, and how many it told: nobody, one, or some.
+    fn entry(&self, incident: i64, late: &'a Late, forms: [Form; 3]) -> EntryOut<'a> {
         let (at, summary, event) = match self.write {
             IncidentWrite::Open { at, summary, .. } => (*at, summary, NoticeEvent::Opened),
             IncidentWrite::Resolve { at, summary, .. }
@@ -165,11 +172,12 @@ impl<'a> Overtaken<'a> {
             | IncidentWrite::Note { at, summary, .. } => (*at, summary, NoticeEvent::Resolved),
         };
         let told = late.told.iter().filter(|told| self.words(event).any(|word| told.is(word)));
-        let told = match told.count() {
-            0 => "told nobody".to_owned(),
-            told => format!("told {}", crate::counted(told, "channel")),
+        let [nobody, one, some] = forms;
+        let text = match told.count() {
+            0 => nobody.say(&[summary]),
+            1 => one.say(&[summary]),
+            told => some.say(&[&told.to_string(), summary]),
         };
-        let text = format!("{found}, cut off from the store ({told}): {summary}");
         EntryOut { actor: Some(&late.node), ..EntryOut::new(incident, at, CUT_OFF, text.into()) }
     }
 }

@@ -5,6 +5,7 @@ use super::course::{EntryOut, channels_failed};
 use super::rows::{self, Columns, Sql};
 use super::{Attempted, Deferred, DueNotice, LiveWrite};
 use crate::channel::content::Content;
+use crate::timeline::Form;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use watchkeeper_core::quorum::Health;
 use watchkeeper_core::{Dur, Micros, TenantId};
@@ -135,28 +136,28 @@ impl Changed {
 /// fill the timeline; its error stands on the notice.
 pub(super) fn entries(attempted: &Attempted, notices: &[Changed], channel: &str, at: Micros) -> Vec<EntryOut<'static>> {
     let (kind, text) = match attempted {
-        Attempted::Sent { .. } => ("told", format!("told {channel}{}", others(notices.len() - 1))),
-        Attempted::Dead { error } => ("not_told", format!("gave up telling {channel}: {error}")),
+        Attempted::Sent { .. } => ("told", was_told(channel, notices.len() - 1)),
+        Attempted::Dead { error } => ("not_told", Form::GaveUp.say(&[channel, error])),
         Attempted::Again { .. } => return Vec::new(),
     };
     let incidents: BTreeSet<i64> = notices.iter().filter_map(|notice| notice.incident).collect();
     incidents.into_iter().map(|incident| EntryOut::new(incident, at, kind, text.clone().into())).collect()
 }
 
-fn others(count: usize) -> String {
-    match count {
-        0 => String::new(),
-        1 => " (with 1 other)".to_owned(),
-        n => format!(" (with {n} others)"),
+fn was_told(channel: &str, others: usize) -> String {
+    match others {
+        0 => Form::Told.say(&[channel]),
+        1 => Form::ToldWithOne.say(&[channel]),
+        n => Form::ToldWith.say(&[channel, &n.to_string()]),
     }
 }
 
 /// What a deferral writes on the timeline. That a channel is busy is no event of the incident: it stands on the notice.
 pub(super) fn deferral(deferred: &Deferred, channel: &str) -> Option<(&'static str, String)> {
     match deferred {
-        Deferred::Held { why, mute: true, .. } => Some(("held", format!("held back from {channel}: {why}"))),
+        Deferred::Held { why, mute: true, .. } => Some(("held", Form::Held.say(&[channel, why]))),
         Deferred::Held { mute: false, .. } => None,
-        Deferred::Suppressed { why } => Some(("not_told", format!("not told {channel}: {why}"))),
+        Deferred::Suppressed { why } => Some(("not_told", Form::NotTold.say(&[channel, why]))),
     }
 }
 
@@ -192,7 +193,7 @@ pub(super) fn forsaken_entries(forsaken: &[Forsaken], at: Micros) -> Vec<EntryOu
         );
     }
     let entry = |notice: &Forsaken| {
-        let text = format!("not told {}: the channel is gone from the configuration ({})", notice.channel, notice.event);
+        let text = Form::Gone.say(&[&notice.channel, &notice.event]);
         Some(EntryOut::new(notice.incident?, at, "not_told", text.into()))
     };
     forsaken.iter().filter_map(entry).collect()
@@ -241,11 +242,9 @@ impl<'a> Failure<'a> {
     pub(super) fn entry(&self, at: Micros) -> Option<EntryOut<'static>> {
         let failed = self.failed.join(", ");
         let text = match (self.instead.join(", "), self.trying) {
-            (none, _) if none.is_empty() => format!("every channel has failed ({failed}), and there is no other to tell"),
-            (instead, false) => format!("every channel has failed ({failed}): telling {instead} as a last resort"),
-            (instead, true) => {
-                format!("no channel could be told so far ({failed}): telling {instead} too, as a last resort")
-            }
+            (none, _) if none.is_empty() => Form::AllFailed.say(&[&failed]),
+            (instead, false) => Form::LastResort.say(&[&failed, &instead]),
+            (instead, true) => Form::LastResortToo.say(&[&failed, &instead]),
         };
         Some(EntryOut::new(self.notice.incident?, at, "channels_failed", text.into()))
     }

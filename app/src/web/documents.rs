@@ -84,7 +84,7 @@ fn is_yaml(headers: &HeaderMap) -> bool {
 }
 
 /// `If-Match`: the version that a change is made on. None means whichever there is.
-fn seen(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
+pub(super) fn seen(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
     let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
@@ -101,7 +101,7 @@ pub(super) fn bad(faults: Vec<Fault>) -> ApiError {
 }
 
 /// Why not, for whoever asked.
-fn refused(why: NotChanged) -> ApiError {
+pub(super) fn refused(why: NotChanged) -> ApiError {
     match why {
         NotChanged::NotFound(kind) => ApiError::not_found(kind.what()),
         NotChanged::FromAFile(kind, at) => from_a_file(kind, &origin(&at)),
@@ -129,7 +129,7 @@ fn refused(why: NotChanged) -> ApiError {
     }
 }
 
-fn from_a_file(kind: DocumentKind, place: &str) -> ApiError {
+pub(super) fn from_a_file(kind: DocumentKind, place: &str) -> ApiError {
     ApiError::conflict("from_a_file", format!("the {} is in the configuration file, at {place}: change it there", kind.what()))
 }
 

@@ -19,11 +19,12 @@ mod tests {
     use super::super::auth::oidc;
     use super::super::error::ErrorBody;
     use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
+    use super::super::types::schemas::TriedForm;
     use super::super::types::{
         AlertChannel, AlertRule, Audited, Bars, ChannelNotice, ChannelTested, Code, DashboardStats, DeadLetter, Document, Done, HealthBody,
-        Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewComment, NewPassword,
-        NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, PublicPage, ReadyBody, Recovery, Reloaded, SecondFactor,
-        SetUp, SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
+        Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewAlertRule, NewComment,
+        NewPassword, NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, ReadyBody, Recovery, Reloaded, RuleTested,
+        SecondFactor, SetUp, SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
     };
     use super::super::{
         Access, api, audit, channels, dead_letters, documents, incidents, periods, push, routes, silences, stream, transfer, uptime,
@@ -36,6 +37,34 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     type Make = fn(&mut SchemaGenerator) -> Schema;
+
+    /// What makes schemas of types: of what is answered, where a field is there unless it may be left out; and of what is taken, where one that
+    /// has a default need not be.
+    struct Schemas {
+        given: SchemaGenerator,
+        taken: SchemaGenerator,
+    }
+
+    impl Schemas {
+        fn new() -> Self {
+            let made = SchemaSettings::draft2020_12().with(|settings| {
+                settings.definitions_path = "/components/schemas".into();
+                settings.meta_schema = None;
+            });
+            Self { given: made.clone().for_serialize().into_generator(), taken: made.for_deserialize().into_generator() }
+        }
+
+        /// All of them, by name. A type that is both given and taken has one form, or it would need two names.
+        fn definitions(mut self) -> Map<String, Value> {
+            let mut all = self.given.take_definitions(true);
+            for (name, taken) in self.taken.take_definitions(true) {
+                if let Some(given) = all.insert(name.clone(), taken.clone()) {
+                    assert_eq!(given, taken, "{name} is given in another form than it is taken");
+                }
+            }
+            all
+        }
+    }
 
     /// What an answer consists of.
     enum Form {
@@ -174,11 +203,11 @@ mod tests {
             json::<Page<Document>>(GET, "/api/v1/documents", 200, "What was made over the API, in force or not").query::<channels::NoQuery>(),
             json::<Monitor>(POST, "/api/v1/monitors", 201, "Makes a monitor: one item of the configuration file").body::<Value>().errors(&[409, 422]),
             json::<Monitor>(GET, "/api/v1/monitors/{id}", 200, "One, by public id or name"),
-            json::<Value>(POST, "/api/v1/monitors/{id}", 200, "With `test` as id: one attempt with the monitor that is sent; nothing is stored").body::<Value>().errors(&[409, 422]),
+            json::<TriedForm>(POST, "/api/v1/monitors/{id}", 200, "With `test` as id: one attempt with the monitor that is sent; nothing is stored").body::<Value>().errors(&[409, 422]),
             json::<Monitor>(PUT, "/api/v1/monitors/{id}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
             json::<Monitor>(PATCH, "/api/v1/monitors/{id}", 200, "Some of one different, as RFC 7396 has it").body::<Value>().errors(&[409, 412, 422]),
             json::<Done>(DELETE, "/api/v1/monitors/{id}", 200, "Removes one; its history stays").errors(&[409, 412]),
-            json::<Value>(POST, "/api/v1/monitors/{id}/test", 200, "One attempt with it as it is, or as the body says it would be; nothing is stored").body::<Value>().errors(&[409, 422]),
+            json::<TriedForm>(POST, "/api/v1/monitors/{id}/test", 200, "One attempt with it as it is, or as the body says it would be; nothing is stored").body::<Value>().errors(&[409, 422]),
             json::<Monitor>(POST, "/api/v1/monitors/{id}/pause", 200, "Does not watch it for now").errors(&[409, 412]),
             json::<Monitor>(POST, "/api/v1/monitors/{id}/resume", 200, "Watches it again").errors(&[409, 412]),
             json::<Page<Heartbeat>>(GET, "/api/v1/monitors/{id}/heartbeats", 200, "Its heartbeats, newest first").query::<api::HeartbeatsQuery>(),
@@ -196,7 +225,11 @@ mod tests {
             json::<Done>(POST, "/api/v1/dead-letters/{id}/retry", 202, "Makes one due again"),
             json::<DashboardStats>(GET, "/api/v1/dashboard/stats", 200, "Everything in six numbers").query::<channels::NoQuery>(),
             json::<Page<AlertRule>>(GET, "/api/v1/alert-rules", 200, "The rules of all monitors").query::<channels::NoQuery>(),
+            json::<AlertRule>(POST, "/api/v1/alert-rules", 201, "Makes a rule of a monitor that was made over the API").body::<NewAlertRule>().errors(&[404, 409, 412, 422]),
             json::<AlertRule>(GET, "/api/v1/alert-rules/{id}", 200, "One rule"),
+            json::<AlertRule>(PUT, "/api/v1/alert-rules/{id}", 200, "Another in its place; what is not given of it stays").body::<NewAlertRule>().errors(&[409, 412, 422]),
+            json::<Done>(DELETE, "/api/v1/alert-rules/{id}", 200, "Removes one").errors(&[409, 412, 422]),
+            json::<RuleTested>(POST, "/api/v1/alert-rules/{id}/test", 200, "Whether it would be told to anybody, without telling it"),
             json::<Page<AlertChannel>>(GET, "/api/v1/alert-channels", 200, "The channels of the configuration in force").query::<channels::NoQuery>(),
             json::<AlertChannel>(POST, "/api/v1/alert-channels", 201, "Makes a channel: one item of the configuration file").body::<Value>().errors(&[409, 422]),
             json::<AlertChannel>(PUT, "/api/v1/alert-channels/{name}", 200, "Another in the place of one that was made over the API").body::<Value>().errors(&[409, 412, 422]),
@@ -230,8 +263,8 @@ mod tests {
     }
 
     /// Parameters of a query, from the type that it is read into.
-    fn query_of(make: Make, schemas: &mut SchemaGenerator) -> Vec<Value> {
-        let schema = make(schemas).to_value();
+    fn query_of(make: Make, schemas: &mut Schemas) -> Vec<Value> {
+        let schema = make(&mut schemas.taken).to_value();
         let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let one = |(name, of): (&String, &Value)| {
             let mut of = of.clone();
@@ -277,7 +310,7 @@ mod tests {
         }
     }
 
-    fn operation_of(operation: &Operation, access: Access, schemas: &mut SchemaGenerator) -> Value {
+    fn operation_of(operation: &Operation, access: Access, schemas: &mut Schemas) -> Value {
         let mut taken: Vec<Value> = parameters(operation.path)
             .map(|name| json!({ "in": "path", "name": name, "required": true, "schema": { "type": "string" } }))
             .collect();
@@ -285,12 +318,14 @@ mod tests {
         let errors = errors_of(operation, access, !query.is_empty() || operation.query.is_some());
         taken.extend(query);
         let content = match operation.form {
-            Form::Json(make) => json!({ "application/json": { "schema": make(schemas) } }),
+            Form::Json(make) => json!({ "application/json": { "schema": make(&mut schemas.given) } }),
             // What is text on the wire and is read as what it says.
             Form::Text(kind @ "application/yaml") => json!({ kind: { "schema": { "type": "object" } } }),
             Form::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
             Form::Elsewhere => json!({}),
-            Form::Page(make) => json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": make(schemas) } }),
+            Form::Page(make) => {
+                json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": make(&mut schemas.given) } })
+            }
         };
         let mut answers = Map::new();
         answers.insert(operation.status.to_string(), json!({ "description": "Done", "content": content }));
@@ -299,7 +334,7 @@ mod tests {
             let own = matches!(operation.path, "/ready" | "/readyz") || access == Access::PushToken;
             let answer = json!({ "description": reason(status), "content": content });
             let shared = json!({ "$ref": format!("#/components/responses/{status}") });
-            let page = json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": schemas.subschema_for::<ErrorBody>() } });
+            let page = json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": schemas.given.subschema_for::<ErrorBody>() } });
             let refused = json!({ "description": reason(status), "content": page });
             let told = match operation.form {
                 _ if own => answer,
@@ -318,7 +353,7 @@ mod tests {
             whole["parameters"] = taken.into();
         }
         if let Some(body) = operation.body {
-            whole["requestBody"] = json!({ "content": { "application/json": { "schema": body(schemas) } } });
+            whole["requestBody"] = json!({ "content": { "application/json": { "schema": body(&mut schemas.taken) } } });
         }
         whole
     }
@@ -329,11 +364,7 @@ mod tests {
 
     /// The document of now.
     fn document() -> Value {
-        let settings = SchemaSettings::draft2020_12().with(|settings| {
-            settings.definitions_path = "/components/schemas".into();
-            settings.meta_schema = None;
-        });
-        let mut schemas = settings.into_generator();
+        let mut schemas = Schemas::new();
         let access: Vec<(Method, &str, Access)> =
             routes().iter().flat_map(|route| route.methods.iter().map(move |method| (method.clone(), route.path, route.access))).collect();
         let mut paths = Map::new();
@@ -344,7 +375,7 @@ mod tests {
             let whole = operation_of(&operation, *access, &mut schemas);
             paths.entry(operation.path).or_insert_with(|| json!({}))[operation.method.as_str().to_lowercase()] = whole;
         }
-        let error = schemas.subschema_for::<ErrorBody>();
+        let error = schemas.given.subschema_for::<ErrorBody>();
         let errors: Map<String, Value> = ERRORS
             .iter()
             .map(|status| {
@@ -364,7 +395,7 @@ mod tests {
             "paths": paths,
             "components": {
                 "responses": errors,
-                "schemas": schemas.take_definitions(true),
+                "schemas": schemas.definitions(),
                 "securitySchemes": {
                     "token": { "type": "http", "scheme": "bearer", "description": "An API token (`wk_…`), or a session's (`wks_…`)." },
                     "session": { "type": "apiKey", "in": "cookie", "name": "watchkeeper", "description": "Of whoever signed in in the page; \

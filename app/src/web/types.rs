@@ -14,10 +14,12 @@ mod alerting;
 mod incident;
 mod pages;
 mod people;
+#[cfg(test)]
+pub(crate) mod schemas;
 
 pub use alerting::{
     AlertChannel, AlertRule, ChannelNotice, ChannelTested, DeadLetter, Difference, Document, Done, Fall, Imported, ImportedItem,
-    MadeObject, Maintenance, Match, Mute, NewComment, NewSilence, Order, Recurs, Silence,
+    MadeObject, Maintenance, Match, Mute, NewAlertRule, NewComment, NewSilence, Order, Recurs, RuleTested, Silence,
 };
 pub use incident::{Entry, Incident, MonitorRef, Notice};
 pub use pages::{PublicMessage, PublicMonitor, PublicPage, PublicUpdate};
@@ -73,6 +75,7 @@ impl schemars::JsonSchema for Time {
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "{T}Page"))]
 pub struct Page<T> {
     /// The items; empty, never null.
     pub items: Vec<T>,
@@ -97,6 +100,7 @@ pub struct Monitor {
     /// Not watched for now; `health` is what was last true.
     pub paused: bool,
     /// `up`, `degraded`, `pending`, `down`, `unknown`.
+    #[cfg_attr(test, schemars(schema_with = "schemas::health"))]
     pub health: String,
     /// Since when.
     pub since: Option<Time>,
@@ -178,6 +182,7 @@ pub struct MonitorBrief {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
     /// `up`, `degraded`, `pending`, `down`, `unknown`.
+    #[cfg_attr(test, schemars(schema_with = "schemas::health"))]
     pub health: String,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,6 +217,7 @@ pub struct Heartbeat {
     /// The node that made it.
     pub agent_id: i64,
     /// `up`, `down`, `unknown`.
+    #[cfg_attr(test, schemars(schema_with = "schemas::outcome"))]
     pub outcome: String,
     /// Why it is not up.
     pub why: Option<String>,
@@ -543,8 +549,10 @@ pub struct Installation {
     /// The node that answers.
     pub node: String,
     /// Where everything is kept: `sqlite` or `postgresql`.
+    #[cfg_attr(test, schemars(schema_with = "schemas::store"))]
     pub store: String,
     /// What monitors and channels that were made over the API may reach: `public` or `private` addresses.
+    #[cfg_attr(test, schemars(schema_with = "schemas::api_targets"))]
     pub api_targets: String,
 }
 

@@ -79,12 +79,14 @@ async fn prepared(operation: &Operation, web: &mut TestWeb, incident: &str, nth:
             let tokens = web.world.store().accounts().tokens(web.world.acme()).await.unwrap();
             tokens.iter().find(|token| token.token.name == name).unwrap().id.to_string()
         }
-        "/api/v1/alert-rules/{id}" => "uid-987654:down".to_owned(),
+        _ if changes_a_rule(operation) => "shop:down".to_owned(),
+        path if path.starts_with("/api/v1/alert-rules/{id}") => "uid-987654:down".to_owned(),
         _ if operation.is(&Method::POST, "/api/v1/monitors/{id}") => "test".to_owned(),
         _ => "shop".to_owned(),
     };
     let body = match (&operation.method, path) {
         (&Method::POST, path) if path.ends_with("/comments") => r#"{"text":"x"}"#.to_owned(),
+        _ if changes_a_rule(operation) => r#"{"monitor_id":"shop","trigger_type":"down"}"#.to_owned(),
         (&Method::POST, "/api/v1/silences") => r#"{"all":true,"for":"1h","comment":"x"}"#.to_owned(),
         (&Method::POST, "/api/v1/users") => format!(r#"{{"name":"{}","role":"viewer","password":"{}"}}"#, fresh("new"), users::PASSWORD),
         (&Method::POST, "/api/v1/members") => {
@@ -125,6 +127,11 @@ fn needs_the_whole_program(operation: &Operation) -> bool {
     let objects = ["/api/v1/monitors", "/api/v1/alert-channels", "/api/v1/maintenance", "/api/v1/status-pages", "/api/v1/import"];
     let of_channels = ["/api/v1/alert-channels/{name}/test", "/api/v1/alert-channels/{name}/retry"];
     !operation.method.is_safe() && objects.iter().any(|objects| path.starts_with(objects)) && !of_channels.contains(&path)
+}
+
+/// Whether it changes a rule. Here the monitors of both tenants are in files, and so are their rules: whoever may is told so.
+fn changes_a_rule(operation: &Operation) -> bool {
+    !operation.method.is_safe() && operation.path.starts_with("/api/v1/alert-rules") && !operation.path.ends_with("/test")
 }
 
 /// Who calls.
@@ -220,8 +227,7 @@ async fn walked(by_session: bool) {
                 assert_eq!(foreign.is_success(), by_session && !operation.is(&Method::PUT, "/api/v1/me/second-factor"));
             }
             _ if needs_the_whole_program(&operation) => assert_eq!(foreign, StatusCode::SERVICE_UNAVAILABLE, "{method} {path}"),
-            // It is that tenant's own account.
-            "/api/v1/members" => assert_eq!(foreign, StatusCode::CONFLICT, "{method} {path}"),
+            _ if changes_a_rule(&operation) => assert_eq!(foreign, StatusCode::CONFLICT, "{method} {path} of its own"),
             // Lists and things of its own; and zenith has a `shop` of its own.
             path if own_things => assert!(foreign.is_success(), "{method} {path} of another tenant: {foreign}"),
             path => assert_eq!(foreign, StatusCode::NOT_FOUND, "{method} {path} of another tenant"),
@@ -239,6 +245,8 @@ async fn walked(by_session: bool) {
                 assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} as {role:?}");
             } else if needs_the_whole_program(&operation) {
                 assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{method} {path} as {role:?}");
+            } else if changes_a_rule(&operation) {
+                assert_eq!(status, StatusCode::CONFLICT, "{method} {path} as {role:?}");
             } else if operation.is(&Method::PUT, "/api/v1/me/second-factor") {
                 assert!(status.is_client_error(), "nothing was begun: {status}");
             } else {

@@ -191,6 +191,134 @@ async fn a_bad_body_changes_nothing_and_every_problem_names_its_field() {
     app.stop().await;
 }
 
+/// The rules of a monitor, in its order.
+async fn rules_of(caller: &Caller, monitor: &str) -> Vec<Value> {
+    let all = caller.get("/api/v1/alert-rules").await.json();
+    let own = all["items"].as_array().unwrap().iter().filter(|rule| rule["monitor_name"] == monitor);
+    own.cloned().collect()
+}
+
+#[tokio::test]
+async fn a_rule_is_made_changed_and_removed_with_its_monitor() {
+    let target = Server::http(WELL).await;
+    let store = TestStore::sqlite().await;
+    let app = TestApp::start_whole(HEAD, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    ann.post("/api/v1/alert-channels", json!({ "name": "ops", "webhook": { "url": target.url("/hook") } })).await;
+    let made = ann.post("/api/v1/monitors", http("shop", &target.url("/"))).await;
+    let uid = made.json()["uid"].as_str().unwrap().to_owned();
+
+    // The rules that it had inherited stay beside the new one. It is in the form that V-Insight's clients send.
+    let asked = json!({ "monitor_id": uid, "name": "too slow", "trigger_type": "slow_response", "threshold_value": 800, "enabled": true, "channel_ids": ["ops"] });
+    let slow = ann.post("/api/v1/alert-rules", asked).await;
+    assert_eq!(slow.status, StatusCode::CREATED, "{}", slow.body);
+    let expected = json!({
+        "id": format!("{uid}:too slow"), "monitor_id": uid, "monitor_name": "shop", "name": "too slow", "trigger_type": "slow_response",
+        "threshold_value": 800, "enabled": true, "severity": "warning", "channel_ids": ["ops"],
+    });
+    assert_eq!(slow.json(), expected);
+    let down = rules_of(&ann, "shop").await.remove(0);
+    assert_eq!((&down["trigger_type"], &down["threshold_value"], &down["channel_ids"]), (&json!("down"), &json!(3), &json!(["ops"])));
+    let monitor = ann.get("/api/v1/monitors/shop").await;
+    assert_eq!(etag(&monitor), etag(&slow), "it is a version of the monitor");
+    let alerts = json!([{ "down": {} }, { "slow_response": { "above": "800ms", "for": "1 of 1" }, "notify": ["ops"], "name": "too slow" }]);
+    assert_eq!(monitor.json()["made"]["body"]["alerts"], alerts);
+
+    // Whether it would be told.
+    let tested = ann.post(&format!("/api/v1/alert-rules/{uid}:too%20slow/test"), json!({})).await.json();
+    assert_eq!((&tested["valid"], &tested["issues"]), (&json!(true), &json!([])));
+    let silent = ann.put(&format!("/api/v1/alert-rules/{uid}:down"), json!({ "trigger_type": "down", "channel_ids": [] })).await;
+    assert_eq!((silent.status, &silent.json()["channel_ids"]), (StatusCode::OK, &json!([])), "{}", silent.body);
+    let tested = ann.post(&format!("/api/v1/alert-rules/{uid}:down/test"), json!({})).await.json();
+    assert_eq!((&tested["valid"], tested["issues"].as_array().unwrap().len()), (&json!(false), 1), "{tested}");
+
+    // What is not given of it stays, and so does what this form has no room for.
+    let mut more = alerts.clone();
+    more[1]["remind"] = json!("1h");
+    ann.patch("/api/v1/monitors/shop", json!({ "alerts": more })).await;
+    let path = format!("/api/v1/alert-rules/{uid}:too%20slow");
+    let changed = ann.put(&path, json!({ "trigger_type": "slow_response", "threshold_value": 500, "severity": "critical" })).await;
+    assert_eq!((changed.status, &changed.json()["threshold_value"]), (StatusCode::OK, &json!(500)), "{}", changed.body);
+    more[1]["slow_response"]["above"] = json!("500ms");
+    more[1]["severity"] = json!("critical");
+    assert_eq!(ann.get("/api/v1/monitors/shop").await.json()["made"]["body"]["alerts"], more);
+    // Failures are counted by the monitor.
+    let twice = ann.put(&format!("/api/v1/alert-rules/{uid}:down"), json!({ "trigger_type": "down", "threshold_value": 2 })).await;
+    assert_eq!(
+        (&twice.json()["threshold_value"], &ann.get("/api/v1/monitors/shop").await.json()["made"]["body"]["down_after"]),
+        (&json!(2), &json!(2))
+    );
+
+    // Over what somebody else has made of it nothing is written.
+    let seen = [("if-match", etag(&changed))];
+    let late = ann.call(Method::DELETE, &path, &[(seen[0].0, &seen[0].1)], "").await;
+    assert_eq!((late.status, late.error_code().as_str()), (StatusCode::PRECONDITION_FAILED, "changed_meanwhile"));
+    assert_eq!(ann.delete(&path).await.status, StatusCode::OK);
+    assert_eq!(ann.delete(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(rules_of(&ann, "shop").await.len(), 1);
+    let audited = ann.get("/api/v1/audit").await.json()["items"].to_string();
+    assert!(audited.contains("POST /api/v1/alert-rules") && audited.contains("monitor shop, version"), "{audited}");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_rule_that_cannot_be_changes_nothing_and_says_why() {
+    let target = Server::http(WELL).await;
+    let store = TestStore::sqlite().await;
+    let file = format!("{HEAD}monitors:\n  - name: filed\n    probe: {{ http: {{ url: \"{}\" }} }}\n", target.url("/"));
+    let app = TestApp::start_whole(&file, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let uid = ann.post("/api/v1/monitors", http("shop", &target.url("/"))).await.json()["uid"].as_str().unwrap().to_owned();
+    let before = ann.get("/api/v1/monitors/shop").await.json()["made"].clone();
+    for (rule, path) in [
+        (json!({ "monitor_id": uid, "trigger_type": "docker", "threshold_value": 1 }), "trigger_type"),
+        (json!({ "monitor_id": uid, "trigger_type": "down" }), "trigger_type"),
+        (json!({ "monitor_id": uid, "trigger_type": "slow_response" }), "threshold_value"),
+        (json!({ "monitor_id": uid, "trigger_type": "slow_response", "threshold_value": 0 }), "threshold_value"),
+        (json!({ "monitor_id": uid, "trigger_type": "ssl_expiry", "threshold_value": 9000 }), "threshold_value"),
+        (json!({ "monitor_id": uid, "name": " x", "trigger_type": "blind", "threshold_value": 60 }), "name"),
+        (json!({ "monitor_id": uid, "trigger_type": "blind", "severity": "grave" }), "severity"),
+        (json!({ "monitor_id": uid, "trigger_type": "blind", "channel_ids": ["nobody"] }), "channel_ids[0]"),
+        (json!({ "monitor_id": uid, "trigger_type": "blind", "enabled": false }), "enabled"),
+        (json!({ "trigger_type": "blind" }), "monitor_id"),
+    ] {
+        let answer = ann.post("/api/v1/alert-rules", rule.clone()).await;
+        assert_eq!(problems(&answer)[0].0, path, "{rule}: {}", answer.body);
+    }
+    let misspelt = ann.post("/api/v1/alert-rules", json!({ "monitor_id": uid, "trigger_type": "blind", "treshold": 1 })).await;
+    assert_eq!((misspelt.status, misspelt.error_code().as_str()), (StatusCode::BAD_REQUEST, "bad_request"));
+    let moved = ann.put(&format!("/api/v1/alert-rules/{uid}:down"), json!({ "monitor_id": "filed", "trigger_type": "down" })).await;
+    assert_eq!(problems(&moved)[0].0, "monitor_id");
+    assert_eq!(ann.get("/api/v1/monitors/shop").await.json()["made"], before);
+
+    // Those of a monitor in a file are changed there.
+    let of_file = ann.post("/api/v1/alert-rules", json!({ "monitor_id": "filed", "trigger_type": "blind" })).await;
+    assert_eq!((of_file.status, of_file.error_code().as_str()), (StatusCode::CONFLICT, "from_a_file"));
+    assert!(of_file.body.contains("test.yaml:5"), "{}", of_file.body);
+    assert_eq!(ann.delete("/api/v1/alert-rules/filed:down").await.error_code(), "from_a_file");
+    assert_eq!(
+        ann.post("/api/v1/alert-rules", json!({ "monitor_id": "none", "trigger_type": "blind" })).await.status,
+        StatusCode::NOT_FOUND
+    );
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn rules_of_the_files_defaults_become_a_monitors_own_when_one_is_added() {
+    let target = Server::http(WELL).await;
+    let store = TestStore::sqlite().await;
+    let head = HEAD.replace("recheck: 1s }", "recheck: 1s, alerts: [ { down: { }, severity: warning }, { blind: { for: 5m } } ] }");
+    let app = TestApp::start_whole(&head, store.store.clone()).await;
+    let ann = Caller::of(&app, "default", Role::Admin).await;
+    let uid = ann.post("/api/v1/monitors", http("shop", &target.url("/"))).await.json()["uid"].as_str().unwrap().to_owned();
+    let before = rules_of(&ann, "shop").await;
+    let added =
+        ann.post("/api/v1/alert-rules", json!({ "monitor_id": uid, "trigger_type": "slow_response", "threshold_value": 900 })).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{}", added.body);
+    assert_eq!((&rules_of(&ann, "shop").await[..2], before.len()), (&before[..], 2));
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn yaml_and_v_insights_flat_form_are_taken_too() {
     let store = TestStore::sqlite().await;

@@ -1,3 +1,4 @@
+import type { paths } from '../../openapi';
 import type { Problem } from './types';
 
 const KEY = 'watchkeeper.token';
@@ -63,18 +64,48 @@ function asBytes(name: string) {
   return Array.from(new TextEncoder().encode(name), (byte) => String.fromCharCode(byte)).join('');
 }
 
-async function answered(method: string, path: string, body?: unknown, seen?: number): Promise<Response> {
-  const said = headers();
-  if (method !== 'GET' && token.get() && person.get()) said['x-watchkeeper-as'] = asBytes(person.get());
-  if (seen !== undefined) said['if-match'] = `"${seen}"`;
-  const request: RequestInit = { method, headers: said, cache: 'no-store', signal: AbortSignal.timeout(20_000) };
+type Method = 'get' | 'post' | 'put' | 'patch' | 'delete';
+
+/** The paths below `/api/v1/` that have a method, as the OpenAPI document has them. */
+type Path<M extends Method> = { [P in keyof paths]: P extends `/api/v1/${infer Rest}` ? (paths[P] extends Record<M, object> ? Rest : never) : never }[keyof paths];
+type Operation<M extends Method, P extends string> = `/api/v1/${P}` extends keyof paths ? paths[`/api/v1/${P}`][M] : never;
+
+/** A part of a request: not there where the document has none, and left out where nothing of it is needed. */
+type Part<Name extends string, T> = [T] extends [undefined] ? unknown : Record<never, never> extends T ? { [N in Name]?: T } : { [N in Name]: T };
+type Said<O> = O extends { parameters: { path?: infer Names; query?: infer Query }; requestBody?: infer Sent }
+  ? Part<'path', Names> & Part<'query', Query> & Part<'body', Sent extends { content: { 'application/json': infer Body } } ? Body : undefined> & { seen?: number | undefined }
+  : never;
+type Answer<O> = O extends { responses: infer All } ? { [S in keyof All]: S extends 200 | 201 | 202 ? (All[S] extends { content: { 'application/json': infer A } } ? A : never) : never }[keyof All] : never;
+
+/** What is said beside the path, before its types are forgotten. */
+interface Loose {
+  path?: Record<string, string | number>;
+  query?: Record<string, string | number | boolean | null | undefined>;
+  body?: unknown;
+  /** Only if it still has this version. */
+  seen?: number | undefined;
+}
+
+/** A path with its names filled in. */
+function address(path: string, { path: names = {}, query = {} }: Loose) {
+  const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(names[name])));
+  const asked = Object.entries(query).flatMap(([name, value]) => (value === null || value === undefined ? [] : [[name, String(value)]]));
+  return asked.length === 0 ? filled : `${filled}?${new URLSearchParams(asked)}`;
+}
+
+async function answered(method: Method, path: string, said: Loose): Promise<Response> {
+  const { body, seen } = said;
+  const about = headers();
+  if (method !== 'get' && token.get() && person.get()) about['x-watchkeeper-as'] = asBytes(person.get());
+  if (seen !== undefined) about['if-match'] = `"${seen}"`;
+  const request: RequestInit = { method: method.toUpperCase(), headers: about, cache: 'no-store', signal: AbortSignal.timeout(20_000) };
   if (isYaml(body)) {
-    said['content-type'] = 'application/yaml';
+    about['content-type'] = 'application/yaml';
     request.body = body.yaml;
   } else if (body !== undefined) request.body = JSON.stringify(body);
   let response: Response;
   try {
-    response = await fetch(`api/v1/${path}`, request);
+    response = await fetch(`api/v1/${address(path, said)}`, request);
   } catch {
     throw new ApiError(0, 'unreachable', 'Watchkeeper does not answer');
   }
@@ -88,22 +119,21 @@ async function answered(method: string, path: string, body?: unknown, seen?: num
   return response;
 }
 
-const ask = async <T>(method: string, path: string, body?: unknown, seen?: number) => (await (await answered(method, path, body, seen)).json().catch(() => ({}))) as T;
-
 /** An object as it is written in a file. */
 const isYaml = (body: unknown): body is { yaml: string } => typeof body === 'object' && body !== null && 'yaml' in body && typeof body.yaml === 'string';
 
-/** Makes or changes an object; with `seen` only if it still has that version. */
-export const send = <T>(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown, seen?: number) => ask<T>(method, path, body, seen);
+/** What the document says of a path decides what may be said to it, and what it answers. */
+const calls = <M extends Method>(method: M) =>
+  async <P extends Path<M>>(path: P, ...[said]: Record<never, never> extends Said<Operation<M, P>> ? [Said<Operation<M, P>>?] : [Said<Operation<M, P>>]) =>
+    (await (await answered(method, path, said ?? {})).json().catch(() => ({}))) as Answer<Operation<M, P>>;
+
+export const get = calls('get');
+export const post = calls('post');
+export const put = calls('put');
+export const patch = calls('patch');
+export const end = calls('delete');
 
 /** What is no JSON. */
-export const text = async (path: string) => (await answered('GET', path)).text();
-/** The same, made of an object that is sent. */
-export const drawn = async (path: string, body: unknown) => (await answered('POST', path, body)).text();
-export const get = <T>(path: string) => ask<T>('GET', path);
-export const post = <T>(path: string, body: unknown = {}) => ask<T>('POST', path, body);
-export const put = <T>(path: string, body: unknown) => ask<T>('PUT', path, body);
-export const patch = <T>(path: string, body: unknown) => ask<T>('PATCH', path, body);
-export const end = <T>(path: string) => ask<T>('DELETE', path);
+export const text = async (path: Path<'get'>) => (await answered('get', path, {})).text();
 
 export const say = (error: unknown) => (error instanceof Error ? error.message : String(error));

@@ -1,6 +1,6 @@
 import { get } from './api';
 import { live, type LiveEvent } from './live.svelte';
-import type { Bars, Brief, Health, Incident, Metrics, MonitorBars, Overview, Page, Ready } from './types';
+import type { Bars, Brief, Health, Incident, Metrics, MonitorBars, Ready } from './types';
 
 /** While the stream is gone, lists are read this often instead. */
 const POLL_MS = 10_000;
@@ -97,12 +97,12 @@ class Fleet {
   async #read() {
     this.#heard.clear();
     try {
-      const [, , overview] = await Promise.all([this.readOpen(), this.#readReady(), get<Overview>('overview')]);
+      const [, , overview] = await Promise.all([this.readOpen(), this.#readReady(), get('overview')]);
       const nothing = { labels: {}, paused: false, since: null, why: null, flapping: [], mutes: [] };
       this.#set(overview.items.map((brief) => ({ ...nothing, ...brief })));
       this.loaded = true;
       this.asOf = Date.now();
-      const bars = await get<Bars>('bars');
+      const bars = await get('bars');
       this.days = new Map(bars.items.map((one) => [one.name, one]));
       this.bars = bars;
     } catch {
@@ -131,7 +131,7 @@ class Fleet {
   async readOpen() {
     // One answer of one moment: two would name an incident twice that somebody takes on between them.
     const turn = (this.#openTurn += 1);
-    const page = await get<Page<Incident>>(`incidents?status=unresolved&limit=${OPEN_MAX}`);
+    const page = await get('incidents', { query: { status: 'unresolved', limit: OPEN_MAX } });
     if (turn !== this.#openTurn) return;
     this.more = page.next !== null;
     const rank = { critical: 0, warning: 1, info: 2 };
@@ -169,7 +169,7 @@ class Fleet {
     for (let begin = 0; begin < stale.length && !gone(); begin += 6) {
       const found = await Promise.all(
         stale.slice(begin, begin + 6).map(async (uid) => {
-          const metrics = await get<Metrics>(`monitors/${uid}/metrics?period=1h`).catch(() => null);
+          const metrics = await get('monitors/{id}/metrics', { path: { id: uid }, query: { period: '1h' } }).catch(() => null);
           return [uid, { metrics, at: Date.now() }] as const;
         }),
       );

@@ -19,7 +19,7 @@ class Session {
     // A token that opened before is shown what was there before, also while the server is away.
     if (token.get() !== null) this.in = true;
     try {
-      this.me = await get<Me>('me');
+      this.me = await get('me');
       this.in = true;
       this.#readTenants();
     } catch (error) {
@@ -44,7 +44,7 @@ class Session {
 
   async #outside() {
     this.in = false;
-    this.about = await get<SignIn>('auth').catch(() => null);
+    this.about = await get('auth').catch(() => null);
   }
 
   /** Signs in with a token. */
@@ -58,14 +58,14 @@ class Session {
     }
   }
 
-  /** Signs in by name, or becomes the first user: `path` says which. The answer has set the cookie. */
-  async signIn(path: 'login' | 'setup', body: Record<string, string>) {
-    await post(`auth/${path}`, body);
+  /** Signs in by name, or becomes the first user: `enter` asks for it. The answer sets the cookie. */
+  async signIn(enter: () => Promise<unknown>) {
+    await enter();
     await this.#entered();
   }
 
   async #entered() {
-    this.me = await get<Me>('me');
+    this.me = await get('me');
     this.refused = false;
     this.in = true;
     this.#readTenants();

@@ -1,6 +1,6 @@
 // How numbers and times are shown.
-import { noted, t, words } from './words.svelte';
-import type { Match, ReadyNote } from './types';
+import { counted, noted, t, words } from './words.svelte';
+import type { Entry, Match, ReadyNote } from './types';
 
 /** A duration in its two largest units. */
 export function duration(seconds: number) {
@@ -24,8 +24,19 @@ export function ago(at: string, now: number) {
 export const subject = (match: Match) =>
   [...(match.monitors ?? []), ...Object.entries(match.labels ?? {}).map(([name, value]) => `${name}=${value}`), ...(match.kinds ?? []), ...(match.rules ?? []), ...(match.severities ?? [])].join(', ') || t('everything');
 
-/** What the server says of itself. */
-export const noteText = (note: ReadyNote) => noted(note, (value) => (/^\d{4}-\d\d-\d\dT/.test(value) ? moment(value) : value));
+/** What the server says of itself, or on a timeline. */
+export const noteText = (note: ReadyNote) => noted(note, 'notes', shownValue);
+export const entryText = (entry: Entry) => noted(entry, 'said', shownValue);
+
+const SECONDS = { d: 86_400, h: 3_600, m: 60, s: 1 };
+
+/** A value that the server has put into words: a time, a length of time (`1h30m`), days, or whatever else it is. */
+function shownValue(value: string) {
+  if (/^\d{4}-\d\d-\d\dT/.test(value)) return moment(value);
+  if (/^(\d+[dhms])+$/.test(value)) return duration([...value.matchAll(/(\d+)([dhms])/g)].reduce((sum, [, n, unit]) => sum + Number(n) * SECONDS[unit as keyof typeof SECONDS], 0));
+  const [, days] = /^(\d+) days?$/.exec(value) ?? [];
+  return days === undefined ? value : counted('daysCount', Number(days));
+}
 
 /** A latency: three digits that matter. */
 export function latency(us: number | null | undefined) {

@@ -1,5 +1,7 @@
 // Every word of the page, in two languages. A key that one of them lacks does not compile.
-import type { ReadyNote } from './types';
+import type { Entry, ReadyNote } from './types';
+
+type Noted = Pick<ReadyNote | Entry, 'code' | 'values' | 'text'>;
 
 const en = {
   now: 'Now',
@@ -545,6 +547,8 @@ const en = {
     more_channels: { one: '{0} more channel takes nothing', other: '{0} more channels take nothing' },
     dead_man: 'The dead-man’s ping did not come through: {0}',
   } as Record<string, string | Plural>,
+  /** What a timeline says, by its code. The server's own sentences are English. */
+  said: {} as Record<string, string | Plural>,
 };
 
 type Plural = { one: string; few?: string; many?: string; other: string };
@@ -1074,6 +1078,23 @@ const ru: typeof en = {
     'a batch could not be committed': 'запись не удалась',
     'the leases ran out': 'права истекли',
     'still starting': 'ещё запускается',
+    'over before it could be told': 'закончился раньше, чем можно было сообщить',
+    'its beginning was not told here': 'о начале здесь не сообщали',
+    "told before, within the rule's cooldown": 'об этом недавно сообщали, у правила пауза',
+    'another word about the incident had just been told': 'только что сообщили о нём другое',
+    somebody: 'кто-то',
+    'nobody could look': 'посмотреть было некому',
+    "this node has no route to the target's network": 'у узла нет пути в сеть цели',
+    'this node may not open the socket it needs': 'узлу не разрешён нужный сокет',
+    'this node is out of sockets, ports or memory': 'у узла кончились сокеты, порты или память',
+    'this node has no name server to ask': 'узлу некого спросить об имени',
+    'the address is one that probes may not reach': 'на этот адрес проверкам нельзя',
+    'this node was too late for the window': 'узел опоздал',
+    'this node could not reach its own store': 'у узла не было связи с хранилищем',
+    'no node was there to receive the push': 'сигнал было некому принять',
+    'the attempt failed inside the node': 'ошибка внутри узла',
+    'this node has lost its own network': 'у узла пропала своя сеть',
+    'a file or key the attempt needs could not be read': 'не прочитан нужный файл или ключ',
     client: 'отказ',
     auth: 'неверные учётные данные',
     rate_limited: 'слишком много сообщений',
@@ -1106,6 +1127,42 @@ const ru: typeof en = {
     channel: 'Канал {0} ничего не принимает с {1} ({2}); попытки продолжаются',
     more_channels: { one: 'Ещё {0} канал ничего не принимает', few: 'Ещё {0} канала ничего не принимают', many: 'Ещё {0} каналов ничего не принимают', other: 'Ещё {0} канала ничего не принимают' },
     dead_man: 'Сигнал жизни не дошёл: {0}',
+  },
+  said: {
+    slow: '{0}: {1}, предел {2}; выше него {3} из последних {4} попыток',
+    slow_at_least: 'Предел {0}; выше него {1} из последних {2} попыток',
+    expired: 'Срок сертификата истёк {0} назад',
+    expires_today: 'Срок сертификата истекает в течение суток',
+    expires: 'До конца срока сертификата {0}',
+    blind: 'О нём ничего не известно уже {0}: {1}',
+    lasts: 'Длится уже {0}',
+    settled: 'Больше не скачет: остаётся открытым, с начала прошло {0}',
+    taken_on: 'Взят в работу',
+    given_back: 'Возвращён',
+    over: 'Закончился через {0}',
+    rule_removed: 'Закрыт через {0}: его правило убрано из конфигурации',
+    retired: 'Закрыт через {0}: за монитором больше не следят',
+    ended: 'Закрыт через {1}, закрыл(а) {0}',
+    told: 'Сообщено в {0}',
+    told_with_one: 'Сообщено в {0} (вместе с ещё одним)',
+    told_with: 'Сообщено в {0} (вместе с другими: {1})',
+    held_by_silence: 'Придержано для {0}: тишина {1}',
+    held_by_maintenance: 'Придержано для {0}: работы {1}',
+    held_by_down: 'Придержано для {0}: не работает {1}, от которого он зависит',
+    held_by_failing: 'Придержано для {0}: сбоит {1}, от которого он зависит',
+    held: 'Придержано для {0}: {1}',
+    gave_up: 'В {0} сообщить не удалось: {1}',
+    gone: 'В {0} не сообщено: канала больше нет в конфигурации ({1})',
+    not_told: 'В {0} не сообщено: {1}',
+    all_failed: 'Все каналы отказали ({0}), больше сообщить некуда',
+    last_resort: 'Все каналы отказали ({0}): сообщаем в запасной {1}',
+    last_resort_too: 'Пока не принял ни один канал ({0}): сообщаем и в запасной {1}',
+    alone_untold: 'Видел только этот узел, без связи с хранилищем, и никому не сообщил: {0}',
+    alone_told_one: 'Видел только этот узел, без связи с хранилищем, и сообщил в один канал: {0}',
+    alone_told: 'Видел только этот узел, без связи с хранилищем, и сообщил; каналов: {0}. {1}',
+    too_untold: 'Видел и этот узел, без связи с хранилищем, и никому не сообщил: {0}',
+    too_told_one: 'Видел и этот узел, без связи с хранилищем, и сообщил в один канал: {0}',
+    too_told: 'Видел и этот узел, без связи с хранилищем, и сообщил; каналов: {0}. {1}',
   },
 };
 
@@ -1156,9 +1213,9 @@ function plural(forms: Plural, n: number) {
   return (form in forms ? forms[form as keyof Plural] : undefined) ?? forms.other;
 }
 
-/** What the server says of itself, in the reader's language where that is known; `show` says how a value is shown. */
-export function noted({ code, values, text }: ReadyNote, show: (value: string) => string) {
-  const form = words.all.notes[code];
+/** What the server says, in the reader's language where that is known: `show` says how a value is shown. */
+export function noted({ code, values, text }: Noted, forms: 'notes' | 'said', show: (value: string) => string) {
+  const form = code ? words.all[forms][code] : undefined;
   if (form === undefined) return text;
   return fill(typeof form === 'string' ? form : plural(form, Number(values[0])), values.map((value) => words.all.api[value] ?? show(value)));
 }

@@ -19,7 +19,7 @@ fn ago(seconds: i64) -> Time {
 }
 
 fn entry(nth: i32, at: Time, kind: &str, actor: Option<&str>, text: &str) -> Entry {
-    Entry { nth, at, kind: kind.into(), actor: actor.map(str::to_owned), text: text.into(), evidence: None }
+    Entry { nth, at, kind: kind.into(), actor: actor.map(str::to_owned), text: text.into(), code: None, values: Vec::new(), evidence: None }
 }
 
 fn notice(channel: &str, event: &str, state: &str, at: Time) -> Notice {

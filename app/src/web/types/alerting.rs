@@ -61,6 +61,7 @@ pub struct Match {
     pub rules: Vec<String>,
     /// Any of `info`, `warning`, `critical`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::severities"))]
     pub severities: Vec<String>,
 }
 
@@ -128,6 +129,7 @@ impl Silence {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Mute {
     /// `silence` or `maintenance`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::mute"))]
     pub by: String,
     /// The silence's public id, or the maintenance window's name.
     pub id: String,
@@ -199,6 +201,7 @@ pub struct ChannelNotice {
     /// What it says, in one line.
     pub summary: String,
     /// `sent`, `due`, `held`, `dead`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::notice_state"))]
     pub state: String,
     /// Attempts begun.
     pub attempts: u32,
@@ -290,6 +293,7 @@ pub struct MadeObject {
     /// When.
     pub changed_at: Time,
     /// It, in the form of the configuration file, with secrets replaced by `***`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::object"))]
     pub body: serde_json::Value,
 }
 
@@ -299,7 +303,8 @@ pub struct MadeObject {
 pub struct Document {
     /// Public id; a monitor has the same.
     pub uid: String,
-    /// `monitor`, `channel`, `maintenance`, `status_page`.
+    /// `monitor`, `channel`, `maintenance`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::document_kind"))]
     pub kind: String,
     /// Unique in the tenant among its kind.
     pub name: String,
@@ -325,11 +330,13 @@ pub struct Imported {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImportedItem {
-    /// `monitor`, `channel`, `maintenance`, `status_page`.
+    /// `monitor`, `channel`, `maintenance`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::document_kind"))]
     pub kind: String,
     /// Its name.
     pub name: String,
     /// `made`, `changed`, `unchanged`; `from_a_file` if a file has it, which stays as it is.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::change"))]
     pub change: String,
     /// Which fields of one that is `changed` are different; a secret is `***` before and after.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -449,15 +456,59 @@ pub struct AlertRule {
     /// Unique in the monitor: its kind, or the name that it was given.
     pub name: String,
     /// `down`, `missed_push`, `slow_response`, `ssl_expiry` or `blind`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::trigger"))]
     pub trigger_type: String,
     /// Failed attempts in a row (`down`), milliseconds (`slow_response`), days (`ssl_expiry`) or seconds (`blind`); null where there is none.
     pub threshold_value: Option<i64>,
     /// Whether it is watched for now: not while its monitor is paused.
     pub enabled: bool,
     /// `info`, `warning`, `critical`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::severity"))]
     pub severity: String,
     /// The channels over which it is told first, by name.
     pub channel_ids: Vec<String>,
+}
+
+/// A rule as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewAlertRule {
+    /// The public id or name of its monitor, which was made over the API; needed where one is made, and not changed after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor_id: Option<String>,
+    /// Unique in the monitor; the kind if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `down`, `missed_push`, `slow_response`, `ssl_expiry` or `blind`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::trigger"))]
+    pub trigger_type: String,
+    /// Failed attempts in a row (`down`; it is the monitor that counts them), milliseconds (`slow_response`), days (`ssl_expiry`) or seconds
+    /// (`blind`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold_value: Option<i64>,
+    /// Nothing but true: a rule that is there is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// `info`, `warning`, `critical`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::severity_or_null"))]
+    pub severity: Option<String>,
+    /// The names of the channels over which it is told; those of its monitor if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_ids: Option<Vec<String>>,
+}
+
+/// Whether a rule would be told to anybody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RuleTested {
+    /// Whether it would.
+    pub valid: bool,
+    /// Why not; empty if it would.
+    pub issues: Vec<String>,
+    /// The same in one sentence.
+    pub message: String,
 }
 
 impl AlertRule {

@@ -2,6 +2,7 @@
 
 use super::Time;
 use crate::store::{IncidentView, NoticeView, TimelineEntry};
+use crate::timeline;
 use serde::{Deserialize, Serialize};
 
 /// A monitor, named.
@@ -25,8 +26,10 @@ pub struct Incident {
     /// Which rule: `down`, `slow_response/first_byte`, …
     pub rule: String,
     /// `open`, `acknowledged`, `resolved`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::status"))]
     pub status: String,
     /// `info`, `warning`, `critical`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::severity"))]
     pub severity: String,
     /// One sentence.
     pub summary: String,
@@ -39,6 +42,7 @@ pub struct Incident {
     /// When it ended.
     pub resolved_at: Option<Time>,
     /// Why it ended: `recovered`, `rule_removed`, `retired`, `operator`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::resolved_why"))]
     pub resolved_why: Option<String>,
     /// Who took it on, if somebody has: the name of a token, with that of a person before it if one was given, or a person in a chat.
     pub acknowledged_by: Option<String>,
@@ -114,6 +118,13 @@ pub struct Entry {
     pub actor: Option<String>,
     /// What, for a person.
     pub text: String,
+    /// What the text says, for whoever says it in words of their own: `told`, `held_by_silence`, `over`, …; null for what a person or a probe
+    /// says, and for what this version does not know.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// What stands in it, in its order: names, counts, lengths of time, reasons.
+    #[serde(default)]
+    pub values: Vec<String>,
     /// What was seen.
     pub evidence: Option<serde_json::Value>,
 }
@@ -121,7 +132,8 @@ pub struct Entry {
 impl Entry {
     fn of(entry: TimelineEntry) -> Self {
         let TimelineEntry { nth, at, kind, actor, text, evidence } = entry;
-        Self { nth, at: Time(at), kind, actor, text, evidence }
+        let (code, values) = timeline::read(&kind, &text).map(|(form, values)| (form.code().to_owned(), values)).unzip();
+        Self { nth, at: Time(at), kind, actor, text, code, values: values.unwrap_or_default(), evidence }
     }
 }
 
@@ -132,8 +144,10 @@ pub struct Notice {
     /// The channel's name.
     pub channel: String,
     /// `opened`, `reminded`, `escalated`, `acknowledged`, `unacknowledged`, `resolved`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::event"))]
     pub event: String,
     /// `due`, `held`, `sending`, `sent`, `dead`, `suppressed`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::notice_state"))]
     pub state: String,
     /// Attempts begun.
     pub attempts: u32,

@@ -12,6 +12,7 @@ pub struct Me {
     /// The user's name, or the token's.
     pub name: String,
     /// `viewer`, `operator`, `admin`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::role"))]
     pub role: String,
     /// The tenant.
     pub tenant: String,
@@ -74,6 +75,7 @@ pub struct SignedIn {
     /// Who signed in.
     pub name: String,
     /// `viewer`, `operator`, `admin`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::role"))]
     pub role: String,
     /// The tenant.
     pub tenant: String,
@@ -138,6 +140,7 @@ pub struct User {
     /// Name.
     pub name: String,
     /// `viewer`, `operator`, `admin`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::role"))]
     pub role: String,
     /// Whether the account belongs to this tenant; if not, its password and second factor are another's to look after.
     pub own: bool,
@@ -170,6 +173,7 @@ pub struct NewUser {
     /// The name to sign in with; case does not matter.
     pub name: String,
     /// `viewer`, `operator`, `admin`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::role"))]
     pub role: String,
     /// The first password, to be changed by the user.
     pub password: Hidden,
@@ -237,6 +241,7 @@ pub struct TenantLimits {
 pub struct UserPatch {
     /// `viewer`, `operator`, `admin`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::role_or_null"))]
     pub role: Option<String>,
     /// Another password; ends all of the user's sessions.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -255,6 +260,7 @@ pub struct Token {
     /// What it is for.
     pub name: String,
     /// `viewer`, `operator`, `admin`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::role"))]
     pub role: String,
     /// Its first characters.
     pub prefix: String,
@@ -283,6 +289,7 @@ pub struct NewToken {
     /// What it is for.
     pub name: String,
     /// `viewer`, `operator`, `admin`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::role"))]
     pub role: String,
     /// For how long from now: `90d`. For ever if not given.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
@@ -298,6 +305,7 @@ pub struct MadeToken {
     /// What it is for.
     pub name: String,
     /// `viewer`, `operator`, `admin`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::role"))]
     pub role: String,
     /// Until when; null for ever.
     pub expires_at: Option<Time>,

@@ -163,6 +163,8 @@ fn the_form_of_an_incident_does_not_change_unseen() {
           "kind": "opened",
           "actor": null,
           "text": "it began",
+          "code": null,
+          "values": [],
           "evidence": null
         }
       ],
