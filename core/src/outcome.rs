@@ -141,6 +141,9 @@ closed! {
         IcmpJitter = 83, "icmp_jitter", "the round trip varies more than allowed";
         PushMissed = 90, "push_missed", "the expected push did not come";
         PushFailed = 91, "push_failed", "the push reported a failure";
+        WorkerStuck = 100, "worker_stuck", "a request of the worker has been in flight for too long";
+        WorkerNotDraining = 101, "worker_not_draining", "the worker has been draining for longer than its grace period";
+        WorkerNotReady = 102, "worker_not_ready", "the worker is not ready to take work";
     }
 }
 

@@ -111,7 +111,10 @@ pub const fn says(outcome: Outcome) -> Says {
             | Reason::HttpJson
             | Reason::HttpHeader
             | Reason::IcmpLoss
-            | Reason::IcmpJitter => Says::Answered,
+            | Reason::IcmpJitter
+            | Reason::WorkerStuck
+            | Reason::WorkerNotDraining
+            | Reason::WorkerNotReady => Says::Answered,
         },
     }
 }

@@ -27,6 +27,8 @@ struct Activity {
 struct Status {
     state: &'static str,
     draining_since: Option<String>,
+    /// The same by this clock, so that nobody needs to compare it with another.
+    draining_for_seconds: Option<f64>,
     grace_period_seconds: f64,
     #[serde(flatten)]
     activity: Activity,
@@ -83,6 +85,7 @@ pub fn status(state: &State, draining_since: Option<Micros>, grace: Dur, now: Mi
     json(&Status {
         state: if draining_since.is_some() { "draining" } else { "serving" },
         draining_since: draining_since.map(rfc3339),
+        draining_for_seconds: draining_since.map(|since| seconds(now - since)),
         grace_period_seconds: seconds(grace),
         activity: activity(&state.counts, now),
         in_flight,

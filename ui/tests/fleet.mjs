@@ -4,7 +4,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** Nothing on loopback takes this long; what has not come by then does not come. */
 export const LONG_MS = 30_000;
@@ -62,6 +62,16 @@ async function issuer() {
   return { server, url };
 }
 
+/** The sidecar of a worker that does nothing by itself, as it is built beside the program. @param {string} program */
+async function sidecar(program) {
+  const child = spawn(join(dirname(program), 'watchkeeper-sidecar'), { env: { PORT: '0', METRICS_PORT: '0', LISTEN_ADDRESS: '127.0.0.1' }, stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.once('error', (error) => (said += error.message));
+  child.stderr.on('data', (more) => (said += more));
+  const port = await until(() => /listening on [^ ]*:(\d+)/.exec(said)?.[1], `a sidecar; it said: ${said}`);
+  return { child, url: `http://127.0.0.1:${port}/` };
+}
+
 /** Starts everything. @param {string} program @param {number} more how many further monitors there are, all of them well; without any, nothing is configured at all. */
 export async function start(program, more = 12) {
   const folder = mkdtempSync(join(tmpdir(), 'watchkeeper-page-'));
@@ -79,6 +89,7 @@ export async function start(program, more = 12) {
     request.resume().on('end', () => answer.writeHead(request.url === '/refuses' ? 400 : 200).end());
   });
   const { server: issuerServer, url: issuerUrl } = await issuer();
+  const worker = await sidecar(program);
   const { server: free, port } = await listening(() => {});
   await new Promise((done) => free.close(() => done(null)));
   const others = Array.from({ length: more }, (_, nth) => `  - { name: service-${String(nth).padStart(4, '0')}, labels: { team: ${nth % 2 ? 'web' : 'data'} }, probe: { http: { url: "http://127.0.0.1:${goodPort}/${nth}" } } }`);
@@ -103,6 +114,8 @@ monitors:
     alerts: [ { down: {}, severity: critical, notify: [ops, pager] } ]
   - { name: legacy-import, probe: { tcp: { address: "127.0.0.1:1" } }, alerts: [ { down: {}, severity: warning } ] }
   - { name: queue, probe: { tcp: { address: "127.0.0.1:${goodPort}" } } }
+  # The page asks every three seconds: it must see it at work before it is stuck.
+  - { name: bot-1, probe: { worker: { url: "${worker.url}", stuck_after: 10s } }, alerts: [ { blind: {} } ] }
   - { name: nightly-backup, probe: { push: { expect_every: 24h, grace: 1h } } }
 ${others.join('\n')}
 tenants:
@@ -139,6 +152,7 @@ status_pages:
   };
   const stop = async () => {
     await finish('SIGTERM');
+    worker.child.kill('SIGKILL');
     for (const server of [shopServer, goodServer, hookServer, issuerServer]) {
       server.closeAllConnections();
       server.close();
@@ -161,5 +175,5 @@ status_pages:
     const answer = await fetch(`${url}api/v1/${path}`, { ...request, headers: { authorization: `Bearer ${token}` } });
     return await answer.json();
   };
-  return { url, token, code, shop, api, heard, hook: `http://127.0.0.1:${hookPort}/`, good: `http://127.0.0.1:${goodPort}/`, stop, crash: () => finish('SIGKILL'), again: begin, command: (/** @type {string[]} */ ...args) => execFileSync(program, [...args, '--config', file], { cwd: folder, encoding: 'utf8' }) };
+  return { url, token, code, shop, api, heard, hook: `http://127.0.0.1:${hookPort}/`, good: `http://127.0.0.1:${goodPort}/`, worker: worker.url, stop, crash: () => finish('SIGKILL'), again: begin };
 }

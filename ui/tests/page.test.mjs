@@ -461,61 +461,24 @@ test('the history is zoomed by keyboard and mouse, and incidents lie on its axis
   await history.getByRole('button', { name: 'Whole period', disabled: true }).waitFor();
 });
 
-test('two fingers pull the history apart and together, and one does not', async () => {
-  const context = await browser.newContext({ locale: 'en-GB', hasTouch: true, isMobile: true, viewport: { width: 390, height: 844 }, storageState: await page.context().storageState() });
-  context.setDefaultTimeout(LONG_MS);
-  const phone = await context.newPage();
-  const asked = /** @type {URL[]} */ ([]);
-  phone.on('request', (request) => request.url().includes('/metrics?from=') && asked.push(new URL(request.url())));
-  const hours = () => {
-    const query = asked.at(-1)?.searchParams;
-    return (Date.parse(query?.get('to') ?? '') - Date.parse(query?.get('from') ?? '')) / 3_600_000;
-  };
-  await phone.goto(`${fleet.url}#/monitors/${(await fleet.api('monitors/shop')).uid}`);
-  const over = phone.getByRole('region', { name: 'History' }).locator('.u-over');
-  await over.waitFor();
-  await over.evaluate((one) => one.scrollIntoView({ block: 'center' }));
-  const cdp = await context.newCDPSession(phone);
-  /** Fingers at these shares of the axis. @param {'touchStart' | 'touchMove' | 'touchEnd' | 'touchCancel'} type @param {number[]} shares */
-  const touch = async (type, shares) => {
-    const box = await over.boundingBox();
-    assert.ok(box);
-    await cdp.send('Input.dispatchTouchEvent', { type, touchPoints: shares.map((share, id) => ({ id, x: box.x + box.width * share, y: box.y + 60 })) });
-  };
-  /** @param {[number, number]} from @param {[number, number]} to @param {'touchEnd' | 'touchCancel'} end */
-  const pull = async (from, to, end = 'touchEnd') => {
-    await touch('touchStart', from);
-    for (const part of [0.25, 0.5, 0.75, 1]) await touch('touchMove', from.map((begin, nth) => begin + ((to[nth] ?? 0) - begin) * part));
-    await touch(end, []);
-  };
-  /** Pulls, and waits until what was asked for is drawn. @param {[number, number]} from @param {[number, number]} to */
-  const zoomed = async (from, to) => {
-    const [answer] = await Promise.all([phone.waitForResponse((response) => response.url().includes('/metrics?from=')), pull(from, to)]);
-    await answer.finished();
-    await phone.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-    return hours();
-  };
-  // What was between the fingers is three times as wide: a third of a day and its first hour.
-  const apart = await zoomed([0.4, 0.6], [0.2, 0.8]);
-  assert.ok(Math.abs(apart - 25 / 3) < 0.7, `${apart} h`);
-  await phone.getByRole('button', { name: 'Whole period', disabled: false }).waitFor();
-  const together = await zoomed([0.25, 0.75], [0.375, 0.625]);
-  assert.ok(Math.abs(together / apart - 2) < 0.15, `${together} h after ${apart} h`);
-  // Nothing is asked for by fingers that were taken away, nor by one.
-  await pull([0.4, 0.6], [0.1, 0.9], 'touchCancel');
-  await touch('touchStart', [0.3]);
-  await touch('touchMove', [0.7]);
-  await touch('touchEnd', []);
-  const half = await zoomed([0.4, 0.6], [0.3, 0.7]);
-  assert.ok(Math.abs(half / together - 0.5) < 0.05, `half of what was shown before the fingers were taken away, not ${half} h`);
-  assert.equal(new Set(asked.map(String)).size, 3);
-  await context.close();
+test('a worker is shown by what it does, not by where the time went', async () => {
+  await page.goto(`${fleet.url}#/monitors/${(await fleet.api('monitors/bot-1')).uid}`);
+  const does = (/** @type {string} */ what) => page.getByRole('list', { name: 'What the worker does' }).locator('[aria-current]', { hasText: what }).waitFor();
+  const call = (/** @type {string} */ path) => fetch(`${fleet.worker}${path}`, { method: 'POST' });
+  await does('Idle');
+  await call('start-request?id=update-4711');
+  await does('Active');
+  await does('Stuck');
+  await page.getByRole('listitem').filter({ hasText: 'update-4711' }).waitFor();
+  assert.equal(await page.locator('li.phase').count(), 0, 'no waterfall');
+  await call('end-request?id=update-4711&duration=3s');
+  await does('Idle');
 });
 
 test('nothing on any page keeps anybody out, in light and dark, wide and narrow', async () => {
   const incident = (await fleet.api('incidents?limit=1')).items[0].uid;
-  const monitor = (await fleet.api('monitors/shop')).uid;
-  for (const place of ['', `monitors/${monitor}`, 'incidents', `incidents/${incident}`, 'messages', 'channels', 'channels/new', 'silences', 'maintenance', 'maintenance/new', 'status-pages', 'status-pages/new', 'status-pages/strangers/edit', 'nodes', 'people', 'settings', 'new']) {
+  const [monitor, worker] = [(await fleet.api('monitors/shop')).uid, (await fleet.api('monitors/bot-1')).uid];
+  for (const place of ['', `monitors/${monitor}`, `monitors/${worker}`, 'incidents', `incidents/${incident}`, 'messages', 'channels', 'channels/new', 'silences', 'maintenance', 'maintenance/new', 'nodes', 'people', 'settings', 'new']) {
     for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
       for (const width of [1280, 390]) {
         await page.emulateMedia({ colorScheme });

@@ -125,6 +125,17 @@ fn facts(out: &mut String, attempt: &Attempt, term: Term) {
         );
         labelled(out, "echo", &text, term);
     }
+    if let Some(worker) = &attempt.worker {
+        line(out, "");
+        let mut parts = vec![worker.state.as_str().to_owned(), format!("{} in flight", worker.active), format!("{} so far", worker.total)];
+        parts.extend(worker.oldest_us.map(|us| format!("the longest for {}", time(us))));
+        parts.extend(worker.draining_us.map(|us| format!("draining for {}", time(us))));
+        labelled(out, "worker", &parts.join(", "), term);
+        for stuck in &worker.stuck {
+            let what = stuck.id.as_deref().map_or_else(|| format!("{} without an id", stuck.count), safe);
+            labelled(out, "", &format!("{what} for {}", time(stuck.for_us)), term);
+        }
+    }
 }
 
 /// The certificates, leaf first, with the days each has left.

@@ -360,9 +360,12 @@ fn labels(node: &Node, problems: &mut Problems) -> Option<BTreeMap<String, Strin
 fn inherited_down_after(defaults: &Shared, probe: &ProbeConfig) -> u16 {
     match probe {
         ProbeConfig::Push(_) => 1,
-        ProbeConfig::Http(_) | ProbeConfig::Tcp(_) | ProbeConfig::Tls(_) | ProbeConfig::Dns(_) | ProbeConfig::Icmp(_) => {
-            defaults.down_after.unwrap_or(3)
-        }
+        ProbeConfig::Http(_)
+        | ProbeConfig::Tcp(_)
+        | ProbeConfig::Tls(_)
+        | ProbeConfig::Dns(_)
+        | ProbeConfig::Icmp(_)
+        | ProbeConfig::Worker(_) => defaults.down_after.unwrap_or(3),
     }
 }
 

@@ -327,10 +327,11 @@ impl Engine {
 
     fn beat_row(&self, spec: &MonitorSpec, scheduled: Micros, at: Micros, attempt: &Attempt) -> BeatRow {
         let code = attempt.hops.last().and_then(|h| h.status).map_or(-1, i32::from);
-        let value = match (&attempt.certificate, &attempt.icmp) {
-            (Some(certificate), _) if !certificate.chain.is_empty() => certificate.days_left,
-            (_, Some(icmp)) => i64::from(icmp.loss_permille),
-            (_, None) => -1,
+        let value = match (&attempt.worker, &attempt.certificate, &attempt.icmp) {
+            (Some(worker), ..) => i64::try_from(worker.active).unwrap_or(i64::MAX),
+            (None, Some(certificate), _) if !certificate.chain.is_empty() => certificate.days_left,
+            (None, _, Some(icmp)) => i64::from(icmp.loss_permille),
+            (None, _, None) => -1,
         };
         BeatRow {
             monitor: spec.id,

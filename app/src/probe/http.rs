@@ -50,9 +50,14 @@ pub struct HttpProbe {
 impl Config {
     /// Ready to make attempts.
     pub fn build(&self) -> Box<dyn Probe> {
+        Box::new(self.probe())
+    }
+
+    /// The same for a probe that reads more out of a response.
+    pub(super) fn probe(&self) -> HttpProbe {
         let mut first_headers = self.headers.clone();
         complete(&mut first_headers, &self.place, self);
-        Box::new(HttpProbe { config: self.clone(), first_headers, settings: LazySettings::new(self.tls.clone()) })
+        HttpProbe { config: self.clone(), first_headers, settings: LazySettings::new(self.tls.clone()) }
     }
 }
 
@@ -72,6 +77,13 @@ fn complete(headers: &mut HeaderMap, place: &Place, config: &Config) {
 #[async_trait]
 impl Probe for HttpProbe {
     async fn attempt(&self, cx: &ProbeContext) -> Attempt {
+        self.read(cx).await.0
+    }
+}
+
+impl HttpProbe {
+    /// One attempt, and the response that it judged, or what came of one.
+    pub(super) async fn read(&self, cx: &ProbeContext) -> (Attempt, Option<Exchange>) {
         let mut run = Run {
             probe: self,
             cx,
@@ -333,7 +345,7 @@ impl Run<'_> {
         }
     }
 
-    fn finish(self, fault: Option<Fault>) -> Attempt {
+    fn finish(self, fault: Option<Fault>) -> (Attempt, Option<Exchange>) {
         let detailed = fault.is_some() || self.cx.want_detail;
         let (outcome, error) = match fault {
             None => (Outcome::Up, None),
@@ -347,7 +359,8 @@ impl Run<'_> {
             .last
             .as_ref()
             .and_then(|e| e.head.as_ref().map(|head| facts(head, e, &self.ask, detailed.then_some(self.probe.config.keep_body))));
-        Attempt { outcome, error, hops: self.hops, total_us, http, certificate, dns: None, icmp: None, first_path: None }
+        let attempt = Attempt { hops: self.hops, total_us, http, certificate, ..Attempt::ended(outcome, error) };
+        (attempt, self.last)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod icmp;
 pub mod push;
 pub mod tcp;
 pub mod tls;
+pub mod worker;
 
 use crate::config::tagged::{Family, Kind};
 use crate::net::{By, Found, Guard, Net, Path};
@@ -29,10 +30,10 @@ use watchkeeper_core::{Measure, Outcome};
 
 /// The kinds of probes as the file names them.
 pub const FAMILY: Family<ProbeConfig> =
-    Family { what: "probe", common: &[], kinds: KINDS, later_kinds: &["docker", "vm", "worker"], later_keys: &[] };
+    Family { what: "probe", common: &[], kinds: KINDS, later_kinds: &["docker", "vm"], later_keys: &[] };
 
 /// One line per kind, in the order in which they are shown.
-const KINDS: &[Kind<ProbeConfig>] = &[http::KIND, tcp::KIND, icmp::KIND, dns::KIND, tls::KIND, push::KIND];
+const KINDS: &[Kind<ProbeConfig>] = &[http::KIND, tcp::KIND, icmp::KIND, dns::KIND, tls::KIND, push::KIND, worker::KIND];
 
 /// A probe's configuration: a closed enum, so that the compiler names what a new kind lacks.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub enum ProbeConfig {
     Tls(tls::Config),
     /// Facts are pushed to us.
     Push(push::Config),
+    /// What a worker's sidecar says.
+    Worker(Box<worker::Config>),
 }
 
 impl ProbeConfig {
@@ -61,6 +64,7 @@ impl ProbeConfig {
             Self::Dns(_) => "dns",
             Self::Tls(_) => "tls",
             Self::Push(_) => "push",
+            Self::Worker(_) => "worker",
         }
     }
 
@@ -73,6 +77,7 @@ impl ProbeConfig {
             Self::Dns(config) => config.target(),
             Self::Tls(config) => config.target(),
             Self::Push(_) => String::new(),
+            Self::Worker(config) => config.target(),
         }
     }
 
@@ -85,13 +90,14 @@ impl ProbeConfig {
             Self::Dns(config) => Source::Probe(config.build()),
             Self::Tls(config) => Source::Probe(config.build()),
             Self::Push(config) => Source::Push { expect_every: config.expect_every, grace: config.grace },
+            Self::Worker(config) => Source::Probe(config.build()),
         }
     }
 
     /// What attempts of this kind measure: what rules may name.
     pub const fn measures(&self) -> &'static [Measure] {
         match self {
-            Self::Http(_) => http::MEASURES,
+            Self::Http(_) | Self::Worker(_) => http::MEASURES,
             Self::Tcp(_) => &[
                 Measure::Total,
                 Measure::Dns,
@@ -141,7 +147,7 @@ pub struct Attempt {
     /// What exactly went wrong, for a person: names the place and the values, never a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// One per request of an HTTP redirect chain; one for tcp, tls, dns and icmp.
+    /// One per request of an HTTP redirect chain or to a worker's sidecar; one for tcp, tls, dns and icmp.
     pub hops: Vec<Hop>,
     /// The whole attempt in µs: the sum of all phases of all hops.
     pub total_us: u64,
@@ -158,6 +164,9 @@ pub struct Attempt {
     /// What only ICMP knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<IcmpFacts>,
+    /// What a worker's sidecar said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Box<worker::WorkerFacts>>,
     /// How the first path to the target failed, when a second one was tried: `first path: …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_path: Option<String>,
@@ -304,10 +313,21 @@ pub struct IcmpFacts {
 impl Attempt {
     /// An attempt that ended before anything was measured.
     pub fn ended(outcome: Outcome, error: Option<String>) -> Self {
-        Self { outcome, error, hops: Vec::new(), total_us: 0, http: None, certificate: None, dns: None, icmp: None, first_path: None }
+        Self {
+            outcome,
+            error,
+            hops: Vec::new(),
+            total_us: 0,
+            http: None,
+            certificate: None,
+            dns: None,
+            icmp: None,
+            worker: None,
+            first_path: None,
+        }
     }
 
-    /// The one object of `probe --json`: `{outcome, error_kind?, error?, hops, total_us, certificate?}`, with plain words
+    /// The one object of `probe --json`: `{outcome, error_kind?, error?, hops, total_us, certificate?, worker?}`, with plain words
     /// for the outcome and its reason, and `null` in a hop for what is not known.
     pub fn to_json(&self) -> serde_json::Value {
         let hops: Vec<serde_json::Value> = self.hops.iter().map(Hop::to_json).collect();
@@ -320,6 +340,9 @@ impl Attempt {
         }
         if let Some(certificate) = &self.certificate {
             object["certificate"] = serde_json::json!(certificate);
+        }
+        if let Some(worker) = &self.worker {
+            object["worker"] = serde_json::json!(worker);
         }
         object
     }

@@ -134,7 +134,8 @@ pub struct BeatRow {
     pub code: i32,
     /// Body bytes.
     pub size: i64,
-    /// The kind's own number: certificate days left for http and tls, loss in thousandths for icmp, exit code for push.
+    /// The kind's own number: certificate days left for http and tls, loss in thousandths for icmp, exit code for push,
+    /// requests in flight for worker.
     pub value: i64,
     /// Bit 0: it came by push. Others: zero.
     pub flags: i32,

@@ -334,6 +334,15 @@ const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "watchkeeper_probe_worker_active_requests",
+        help: "What the worker has in flight",
+        samples: |row, out| {
+            if row.spec.kind == WORKER && row.latest.beat.value >= 0 {
+                out.one(row.latest.beat.value as f64);
+            }
+        },
+    },
+    Family {
         name: "probe_dns_duration_seconds",
         help: "How long each phase of the DNS question took",
         samples: |row, out| {
@@ -350,6 +359,7 @@ const HTTP: &str = "http";
 const ICMP: &str = "icmp";
 const DNS: &str = "dns";
 const PUSH: &str = "push";
+const WORKER: &str = "worker";
 
 fn health_number(health: Health) -> f64 {
     f64::from(health.code())

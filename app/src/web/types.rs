@@ -239,7 +239,8 @@ pub struct Heartbeat {
     pub code: Option<i32>,
     /// Body bytes.
     pub size: Option<i64>,
-    /// The kind's own number: certificate days left for http and tls, loss in thousandths for icmp, exit code for push.
+    /// The kind's own number: certificate days left for http and tls, loss in thousandths for icmp, exit code for push,
+    /// requests in flight for worker.
     pub value: Option<i64>,
     /// Whether it was pushed to us.
     pub pushed: bool,

@@ -33,6 +33,7 @@ mod page;
 mod phases;
 mod probe_icmp;
 mod probe_tcp;
+mod probe_worker;
 mod push;
 mod reports;
 mod status;

@@ -1,6 +1,6 @@
 //! What a bot is made of on Kubernetes, and that the manager makes it so whatever happens on the way.
 
-use crate::support::cluster::{Cluster, NAMESPACE};
+use crate::support::cluster::{Cluster, NAMESPACE, rights};
 use crate::support::{bot, token};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -110,6 +110,8 @@ async fn a_bot_is_made_applied_again_and_removed() {
     secrets.remove(&bot.id).await.expect("removed again");
     assert!(cluster.names().is_empty());
     assert_eq!(runtime.ready(&bot.id).await.expect("answered"), 0);
+    // A whole life needs every right that the example's Role gives.
+    assert_eq!(cluster.used(), rights());
 }
 
 #[tokio::test(flavor = "multi_thread")]

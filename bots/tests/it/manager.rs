@@ -11,6 +11,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -285,5 +286,103 @@ async fn what_cannot_be_is_refused_and_what_can_never_be_made_leaves_nothing_beh
     assert!(words.starts_with("its workers end at once (exit status: 1), "), "{words}");
     assert_eq!(ask("DELETE", &path, "").await.0, 200);
     until("it is gone", async || (ask("GET", &path, "").await.0 == 404).then_some(())).await;
+    manager.end().await;
+}
+
+/// Answers what the tour asks of a cluster, from the gateway and the manager that run here; anything else is a fault.
+const KUBECTL: &str = r#"#!/usr/bin/env bash
+set -euo pipefail
+printf '%s\n' "$*" >>"$CALLS"
+case "$*" in
+  '--namespace telegram-serverless rollout status deployment/manager --timeout 300s') ;;
+  '--namespace telegram-serverless rollout status deployment/tg-gateway --timeout 300s') ;;
+  '--namespace telegram-serverless get secret watchkeeper-bots --output jsonpath={.data.MANAGER_TOKEN}') printf %s "$MANAGER_TOKEN" | base64 -w0 ;;
+  '--namespace telegram-serverless get secret watchkeeper-bots --output jsonpath={.data.WEBHOOK_KEY}') printf %s "$WEBHOOK_KEY" | base64 -w0 ;;
+  '--namespace telegram-serverless port-forward service/manager :8080') echo "Forwarding from 127.0.0.1:$MANAGER_PORT -> 8080"; exec sleep 600 ;;
+  '--namespace telegram-serverless port-forward service/tg-gateway :8080') echo "Forwarding from 127.0.0.1:$GATEWAY_PORT -> 8080"; exec sleep 600 ;;
+  '--namespace telegram-serverless get pods --selector app=tg-gateway --output jsonpath={.items[*].metadata.name}')
+    if [[ -n $NO_PODS ]]; then echo 'no rights' >&2; exit 1; fi
+    printf tg-gateway-1 ;;
+  'get --raw /api/v1/namespaces/telegram-serverless/pods/tg-gateway-1:9090/proxy/metrics') curl -sS "http://127.0.0.1:$METRICS_PORT/metrics" ;;
+  '--namespace telegram-serverless get deployment bot-'*' --output jsonpath={.status.readyReplicas}')
+    id=${5#bot-}
+    [[ $id =~ ^[0-9a-f]+$ && $6 == --output ]]
+    curl -sS -H "Authorization: Bearer $MANAGER_TOKEN" "http://127.0.0.1:$MANAGER_PORT/bots/$id" | sed 's/.*"current":\([0-9]*\).*/\1/' ;;
+  *) echo "kubectl is not asked for this: $*" >&2; exit 1 ;;
+esac
+"#;
+
+const MANAGER_TOKEN: &str = "a-token-of-the-tests-0123456789";
+
+/// Runs the example's tour with that `kubectl`.
+async fn tour(folder: &Path, variables: &[(&str, String)]) -> Output {
+    let (programs, calls) = (folder.join("programs"), folder.join("calls"));
+    std::fs::create_dir_all(&programs).expect("a folder");
+    let kubectl = programs.join("kubectl");
+    std::fs::write(&kubectl, KUBECTL).expect("written");
+    std::fs::set_permissions(&kubectl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("may be run");
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/echo-bot/tour"));
+    command.env_clear().env("PATH", format!("{}:/usr/bin:/bin", programs.display())).env("CALLS", calls);
+    command.env("MANAGER_TOKEN", MANAGER_TOKEN).env("WEBHOOK_KEY", KEY).envs(variables.iter().map(|(name, value)| (name, value)));
+    tokio::task::spawn_blocking(move || command.output().expect("the tour runs")).await.expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tour_of_the_example_goes_all_the_way_and_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (broker, telegram, gateway) = world(folder.path()).await;
+    let manager = Manager::start(&broker, &telegram, &gateway.url, folder.path(), &[("MANAGER_TOKEN", MANAGER_TOKEN)]).await;
+    let variables = |no_pods: &str| {
+        [
+            ("BOT_TOKEN", TOKEN.to_owned()),
+            ("CHAT_ID", "7".to_owned()),
+            ("BOT_IMAGE", "echo".to_owned()),
+            ("BOT_API_URL", telegram.url.clone()),
+            ("MANAGER_PORT", manager.url.rsplit(':').next().expect("a port").to_owned()),
+            ("GATEWAY_PORT", gateway.port.to_string()),
+            ("METRICS_PORT", gateway.metrics_port.to_string()),
+            ("NO_PODS", no_pods.to_owned()),
+        ]
+    };
+    let bots = async || manager.ask("GET", "/bots", None, Some(MANAGER_TOKEN)).await.expect("answered");
+
+    let done = tour(folder.path(), &variables("")).await;
+    let (said, complained) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{said}\n{complained}");
+    let sent = telegram.taken("sendMessage");
+    assert_eq!(sent.iter().map(crate::support::telegram::Call::text).collect::<Vec<_>>(), ["The tour begins.", "Echo: the tour"]);
+    for words in ["Telegram has taken it: look into the chat 7", "\"replicas\":{\"current\":1,\"min\":1,\"max\":3}", "That was all of it"] {
+        assert!(said.contains(words), "{words}: {said}\n{complained}");
+    }
+    assert_eq!((bots().await, telegram.webhook()["url"].as_str()), ((200, json!([])), Some("")));
+    for secret in [TOKEN, MANAGER_TOKEN, KEY] {
+        assert!(!said.contains(secret) && !complained.contains(secret), "{said}\n{complained}");
+    }
+    let calls = std::fs::read_to_string(folder.path().join("calls")).expect("calls");
+    assert!(
+        ["rollout", "get secret", "port-forward", "get pods", "get --raw", "get deployment"].iter().all(|what| calls.contains(what)),
+        "{calls}"
+    );
+
+    // Where it cannot go on, what it made is removed.
+    let stopped = tour(folder.path(), &variables("yes")).await;
+    let complained = String::from_utf8_lossy(&stopped.stderr);
+    assert!(!stopped.status.success() && complained.contains("removing the bot"), "{complained}");
+    until("the bot is gone", async || (bots().await == (200, json!([]))).then_some(())).await;
+
+    // What is missing or cannot be is said before anything is asked.
+    let calls = std::fs::read_to_string(folder.path().join("calls")).expect("calls");
+    for (name, value, problem) in [
+        ("BOT_TOKEN", "", "BOT_TOKEN is not set"),
+        ("BOT_TOKEN", "12\"", "BOT_TOKEN must be as BotFather gives it"),
+        ("CHAT_ID", "@ops", "CHAT_ID must be a number"),
+        ("BOT_IMAGE", "a b", "BOT_IMAGE must be the name of an image"),
+    ] {
+        let mut variables = variables("");
+        variables.iter_mut().filter(|(known, _)| *known == name).for_each(|(_, set)| value.clone_into(set));
+        let refused = tour(folder.path(), &variables).await;
+        assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(problem), "{problem}: {refused:?}");
+    }
+    assert_eq!(std::fs::read_to_string(folder.path().join("calls")).expect("calls"), calls);
     manager.end().await;
 }

@@ -54,6 +54,10 @@ export const MONITOR: Shape = {
       { at: 'expect_every', word: 'field_expect_every', form: 'text', needed: true, sample: '24h' },
       { at: 'grace', word: 'field_grace', form: 'text', sample: '1h' },
     ],
+    worker: [
+      { ...url, sample: 'http://127.0.0.1:8081' },
+      { at: 'stuck_after', word: 'field_stuck_after', form: 'text', sample: '5m' },
+    ],
   },
 };
 

@@ -1,6 +1,7 @@
 //! A stand-in for the API server of Kubernetes over HTTP: Secrets, Deployments and ScaledObjects of one namespace; create, read, list,
 //! server-side apply, merge patch, delete in the foreground, owners. What it is sent must be of the published form: the typed values of
-//! k8s-openapi are generated from Kubernetes' own, and the fields of a ScaledObject are those of KEDA's definition.
+//! k8s-openapi are generated from Kubernetes' own, and the fields of a ScaledObject are those of KEDA's definition. And whoever asks has the
+//! rights that the example's Role gives, and no others.
 //! Sources: <https://kubernetes.io/docs/reference/using-api/server-side-apply/>, `keda.sh_scaledobjects.yaml` of kedacore/keda.
 
 use axum::Router;
@@ -12,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
 
@@ -32,6 +33,40 @@ struct Inner {
     script: Option<Script>,
     faults: Vec<String>,
     calls: Vec<String>,
+    /// The rights that were used: `get secrets`.
+    used: BTreeSet<String>,
+}
+
+/// The rights of the Role in `examples/echo-bot/kubernetes.yaml`: `get secrets`.
+pub fn rights() -> BTreeSet<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/echo-bot/kubernetes.yaml");
+    let text = std::fs::read_to_string(path).expect("the example");
+    let role = text.split("\n---\n").find(|part| part.contains("\nkind: Role\n")).expect("a Role");
+    let role: Value = serde_saphyr::from_str(role).expect("YAML");
+    let texts =
+        |value: &Value| value.as_array().expect("a list").iter().map(|one| one.as_str().expect("a text").to_owned()).collect::<Vec<_>>();
+    let rules = role["rules"].as_array().expect("rules");
+    rules
+        .iter()
+        .flat_map(|rule| {
+            let (verbs, resources) = (texts(&rule["verbs"]), texts(&rule["resources"]));
+            resources.into_iter().flat_map(move |kind| verbs.clone().into_iter().map(move |verb| format!("{verb} {kind}")))
+        })
+        .collect()
+}
+
+/// What Kubernetes asks of whoever makes such a request; an apply may make the object.
+fn needed(method: &Method, kind: &str, name: &str, headers: &HeaderMap) -> Vec<String> {
+    let verbs: &[&str] = match method.as_str() {
+        "GET" if name.is_empty() => &["list"],
+        "GET" => &["get"],
+        "POST" => &["create"],
+        "PATCH" if headers.get("content-type").is_some_and(|kind| kind == "application/apply-patch+yaml") => &["patch", "create"],
+        "PATCH" => &["patch"],
+        "DELETE" => &["delete"],
+        other => return vec![other.to_owned()],
+    };
+    verbs.iter().map(|verb| format!("{verb} {kind}")).collect()
 }
 
 /// A running stand-in; it ends when dropped.
@@ -80,6 +115,11 @@ impl Cluster {
 
     pub fn calls(&self) -> Vec<String> {
         self.inner.lock().expect("no panic").calls.clone()
+    }
+
+    /// The rights that were used.
+    pub fn used(&self) -> BTreeSet<String> {
+        self.inner.lock().expect("no panic").used.clone()
     }
 
     /// Somebody else changes an object.
@@ -158,6 +198,13 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, method: Method, uri: Uri
     };
     let object = format!("{kind}{name}");
     inner.calls.push(format!("{method} {object}"));
+    for right in needed(&method, kind, name, &headers) {
+        if !rights().contains(&right) {
+            inner.faults.push(format!("{method} {uri}: the example's Role does not allow `{right}`"));
+            return bad(403, "Forbidden", &right);
+        }
+        inner.used.insert(right);
+    }
     if let Some((status, reason)) = inner.script.as_mut().and_then(|script| script(method.as_str(), &object)) {
         return bad(status, reason, "as the test asked for");
     }
