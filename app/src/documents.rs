@@ -9,6 +9,7 @@ use crate::config::documents::{
     Body, Document, DocumentKind, Fault, LeftOut, forbidden, kept_for_another, of_v_insight, patched, place_in_files, with_secrets,
     without_secrets,
 };
+use crate::config::limits::Limits;
 use crate::config::{Config, MonitorConfig, Pos, StatusPageConfig};
 use crate::net::Guard;
 use crate::seal::Keys;
@@ -452,6 +453,15 @@ impl Planned {
             .collect();
         if broken.is_empty() { Ok(()) } else { Err(NotChanged::InUse(broken)) }
     }
+}
+
+fn refuse(faults: Vec<Fault>) -> Result<(), NotChanged> {
+    if faults.is_empty() { Ok(()) } else { Err(NotChanged::Bad(faults)) }
+}
+
+/// Whether it may lead where it says.
+fn permitted(kind: DocumentKind, body: &Body, before: Option<&Body>, made: &Made) -> Result<(), NotChanged> {
+    refuse(forbidden(kind, body, before, made.reach))
 }
 
 fn unreadable() -> NotChanged {

@@ -175,5 +175,5 @@ status_pages:
     const answer = await fetch(`${url}api/v1/${path}`, { ...request, headers: { authorization: `Bearer ${token}` } });
     return await answer.json();
   };
-  return { url, token, code, shop, api, heard, hook: `http://127.0.0.1:${hookPort}/`, good: `http://127.0.0.1:${goodPort}/`, worker: worker.url, stop, crash: () => finish('SIGKILL'), again: begin };
+  return { url, token, code, shop, api, heard, hook: `http://127.0.0.1:${hookPort}/`, good: `http://127.0.0.1:${goodPort}/`, worker: worker.url, stop, crash: () => finish('SIGKILL'), again: begin, command: (/** @type {string[]} */ ...args) => execFileSync(program, [...args, '--config', file], { cwd: folder, encoding: 'utf8' }) };
 }

@@ -461,6 +461,170 @@ test('the history is zoomed by keyboard and mouse, and incidents lie on its axis
   await history.getByRole('button', { name: 'Whole period', disabled: true }).waitFor();
 });
 
+test('whoever belongs to several tenants changes between them, and the stream follows', async () => {
+  const chosen = page.getByRole('combobox', { name: 'Tenant' });
+  assert.equal(await chosen.count(), 0, 'there is nothing to choose');
+  await fleet.crash();
+  fleet.command('user', 'role', 'ann', 'operator', '--tenant', 'acme');
+  await fleet.again();
+  await page.goto(fleet.url);
+  await page.reload();
+  await chosen.waitFor();
+  assert.equal(await chosen.inputValue(), 'default');
+  await chosen.selectOption('acme');
+  const till = page.locator('[data-monitor=till]');
+  await till.waitFor();
+  await page.getByText('Live', { exact: true }).waitFor();
+  assert.equal(await row().count(), 0, 'nothing of the other tenant is left');
+  // No list is read anew so soon: what happens there comes by the stream.
+  await page.evaluate(async () => {
+    const answer = await fetch('api/v1/monitors/till', { headers: { 'x-tenant-id': 'acme' } });
+    await fetch(`api/push/${(await answer.json()).push_token}`);
+  });
+  await till.getByText('up', { exact: true }).waitFor();
+  await page.reload();
+  await till.waitFor();
+  assert.equal(await chosen.inputValue(), 'acme', 'the tab stays there');
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('switch tenant default');
+  await page.getByRole('option', { selected: true }).filter({ hasText: 'default' }).waitFor();
+  await page.keyboard.press('Enter');
+  await row().waitFor();
+  assert.equal(await chosen.inputValue(), 'default');
+});
+
+test('a status page is made in the page, strangers see it, and it says what is wrong after two clicks', async () => {
+  const outside = await browser.newContext({ javaScriptEnabled: false });
+  outside.setDefaultTimeout(LONG_MS);
+  const stranger = await outside.newPage();
+  const visit = async (/** @type {string} */ text) => {
+    await stranger.goto(`${fleet.url}status/strangers`);
+    return until(async () => (await stranger.getByText(text).count()) > 0 || (await stranger.reload(), false), `“${text}” on the page`);
+  };
+  await page.goto(fleet.url);
+  await page.getByRole('heading', { level: 1 }).first().waitFor();
+  await page.keyboard.press('g');
+  await page.keyboard.press('u');
+  const file = page.getByRole('region', { name: 'Example', exact: true });
+  await file.getByText('watchkeeper.yaml:').waitFor();
+  assert.equal(await file.getByRole('button').count(), 0, 'what is in a file is changed there');
+  await page.getByRole('link', { name: 'New status page' }).click();
+  await page.getByLabel('Place').fill('public');
+  await page.getByLabel('Heading', { exact: true }).fill('For everybody');
+  await page.getByLabel('Add a monitor').selectOption('legacy-import');
+  await page.getByLabel('Name on the page: legacy-import').fill('Imports');
+  await page.getByLabel('Add a monitor').selectOption('queue');
+  await page.getByRole('button', { name: 'queue further up' }).click();
+  await page.getByRole('button', { name: 'New group' }).click();
+  await page.getByLabel('Heading of group 2').fill('Behind it');
+  await page.getByLabel('And every monitor with these labels').nth(1).fill('team=web');
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await page.getByText('the status page `public` is in the configuration file').waitFor();
+  await page.getByLabel('Place').fill('strangers');
+
+  // It is seen before it is there, as strangers would see it.
+  await page.getByRole('button', { name: 'Preview' }).click();
+  const frame = page.frameLocator('iframe');
+  await frame.getByRole('heading', { name: 'For everybody' }).waitFor();
+  assert.notEqual(await frame.locator('body').evaluate((body) => getComputedStyle(body).backgroundColor), 'rgba(0, 0, 0, 0)', 'in its own style');
+  assert.equal((await stranger.goto(`${fleet.url}status/strangers`))?.status(), 404);
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  const ours = page.getByRole('region', { name: 'For everybody' });
+  assert.match((await ours.getByRole('link', { name: '/status/strangers' }).getAttribute('href')) ?? '', /status\/strangers$/);
+  await visit('Imports');
+  const names = await stranger.locator('li h3').allTextContents();
+  assert.deepEqual(names.slice(0, 2), ['queue', 'Imports'], 'in its order, under the names that it gives');
+  assert.ok(names.includes('shop') && !names.includes('service-0000'), 'by label too, and nothing else');
+
+  // At three in the morning.
+  const incident = (await fleet.api('incidents?limit=50')).items.find((/** @type {any} */ one) => one.monitor.name === 'legacy-import');
+  await page.goto(`${fleet.url}#/incidents/${incident.uid}`);
+  await page.getByRole('link', { name: 'Say it on a status page' }).click();
+  await page.getByRole('button', { name: 'Publish on For everybody' }).click();
+  await page.getByRole('button', { name: 'Update: Imports: we are looking into it' }).click();
+  await visit('Imports does not work as it should.');
+  await page.getByLabel('What is new').fill('The disk was full.\nIt is being emptied.');
+  await page.getByRole('button', { name: 'Publish on For everybody' }).click();
+  await ours.getByText('The disk was full.').waitFor();
+  await visit('It is being emptied.');
+  await page.getByRole('button', { name: 'Change: Imports: we are looking into it' }).click();
+  await page.getByLabel('Heading', { exact: true }).fill('Imports are late');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await visit('Imports are late');
+  await page.getByRole('button', { name: 'New message: For everybody' }).click();
+  await page.getByLabel('Heading', { exact: true }).fill('A second one');
+  await page.getByLabel('What strangers should know').fill('Nothing more.');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: 'It is over: A second one' }).click();
+  await ours.getByText(/on the page since .*, until /).waitFor();
+  await page.getByRole('button', { name: 'Remove: A second one' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await ours.getByText('A second one').waitFor({ state: 'detached' });
+  assert.equal((await fleet.api('status-pages/strangers')).messages.length, 1);
+
+  // A password goes in and does not come out.
+  await ours.getByRole('link', { name: 'Change: For everybody' }).click();
+  await page.getByLabel('Password').fill('correct horse');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await ours.getByText('asks for a password').waitFor();
+  // A browser may show for 10 s what it has.
+  assert.equal((await fetch(`${fleet.url}status/strangers`)).status, 401);
+  assert.ok(!JSON.stringify(await fleet.api('status-pages')).includes('correct horse'));
+  await outside.close();
+});
+
+test('two fingers pull the history apart and together, and one does not', async () => {
+  const context = await browser.newContext({ locale: 'en-GB', hasTouch: true, isMobile: true, viewport: { width: 390, height: 844 }, storageState: await page.context().storageState() });
+  context.setDefaultTimeout(LONG_MS);
+  const phone = await context.newPage();
+  const asked = /** @type {URL[]} */ ([]);
+  phone.on('request', (request) => request.url().includes('/metrics?from=') && asked.push(new URL(request.url())));
+  const hours = () => {
+    const query = asked.at(-1)?.searchParams;
+    return (Date.parse(query?.get('to') ?? '') - Date.parse(query?.get('from') ?? '')) / 3_600_000;
+  };
+  await phone.goto(`${fleet.url}#/monitors/${(await fleet.api('monitors/shop')).uid}`);
+  const over = phone.getByRole('region', { name: 'History' }).locator('.u-over');
+  await over.waitFor();
+  await over.evaluate((one) => one.scrollIntoView({ block: 'center' }));
+  const cdp = await context.newCDPSession(phone);
+  /** Fingers at these shares of the axis. @param {'touchStart' | 'touchMove' | 'touchEnd' | 'touchCancel'} type @param {number[]} shares */
+  const touch = async (type, shares) => {
+    const box = await over.boundingBox();
+    assert.ok(box);
+    await cdp.send('Input.dispatchTouchEvent', { type, touchPoints: shares.map((share, id) => ({ id, x: box.x + box.width * share, y: box.y + 60 })) });
+  };
+  /** @param {[number, number]} from @param {[number, number]} to @param {'touchEnd' | 'touchCancel'} end */
+  const pull = async (from, to, end = 'touchEnd') => {
+    await touch('touchStart', from);
+    for (const part of [0.25, 0.5, 0.75, 1]) await touch('touchMove', from.map((begin, nth) => begin + ((to[nth] ?? 0) - begin) * part));
+    await touch(end, []);
+  };
+  /** Pulls, and waits until what was asked for is drawn. @param {[number, number]} from @param {[number, number]} to */
+  const zoomed = async (from, to) => {
+    const [answer] = await Promise.all([phone.waitForResponse((response) => response.url().includes('/metrics?from=')), pull(from, to)]);
+    await answer.finished();
+    await phone.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+    return hours();
+  };
+  // What was between the fingers is three times as wide: a third of a day and its first hour.
+  const apart = await zoomed([0.4, 0.6], [0.2, 0.8]);
+  assert.ok(Math.abs(apart - 25 / 3) < 0.7, `${apart} h`);
+  await phone.getByRole('button', { name: 'Whole period', disabled: false }).waitFor();
+  const together = await zoomed([0.25, 0.75], [0.375, 0.625]);
+  assert.ok(Math.abs(together / apart - 2) < 0.15, `${together} h after ${apart} h`);
+  // Nothing is asked for by fingers that were taken away, nor by one.
+  await pull([0.4, 0.6], [0.1, 0.9], 'touchCancel');
+  await touch('touchStart', [0.3]);
+  await touch('touchMove', [0.7]);
+  await touch('touchEnd', []);
+  const half = await zoomed([0.4, 0.6], [0.3, 0.7]);
+  assert.ok(Math.abs(half / together - 0.5) < 0.05, `half of what was shown before the fingers were taken away, not ${half} h`);
+  assert.equal(new Set(asked.map(String)).size, 3);
+  await context.close();
+});
+
 test('a worker is shown by what it does, not by where the time went', async () => {
   await page.goto(`${fleet.url}#/monitors/${(await fleet.api('monitors/bot-1')).uid}`);
   const does = (/** @type {string} */ what) => page.getByRole('list', { name: 'What the worker does' }).locator('[aria-current]', { hasText: what }).waitFor();
@@ -478,7 +642,7 @@ test('a worker is shown by what it does, not by where the time went', async () =
 test('nothing on any page keeps anybody out, in light and dark, wide and narrow', async () => {
   const incident = (await fleet.api('incidents?limit=1')).items[0].uid;
   const [monitor, worker] = [(await fleet.api('monitors/shop')).uid, (await fleet.api('monitors/bot-1')).uid];
-  for (const place of ['', `monitors/${monitor}`, `monitors/${worker}`, 'incidents', `incidents/${incident}`, 'messages', 'channels', 'channels/new', 'silences', 'maintenance', 'maintenance/new', 'nodes', 'people', 'settings', 'new']) {
+  for (const place of ['', `monitors/${monitor}`, `monitors/${worker}`, 'incidents', `incidents/${incident}`, 'messages', 'channels', 'channels/new', 'silences', 'maintenance', 'maintenance/new', 'status-pages', 'status-pages/new', 'status-pages/strangers/edit', 'nodes', 'people', 'settings', 'new']) {
     for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
       for (const width of [1280, 390]) {
         await page.emulateMedia({ colorScheme });

@@ -31,7 +31,7 @@ impl<'b> Leading<'b> {
         match kind {
             DocumentKind::Monitor => found("/probe", crate::probe::FAMILY.kinds, body.get("probe")?.as_object()?),
             DocumentKind::Channel => found("", crate::channel::FAMILY.kinds, body),
-            DocumentKind::Maintenance => None,
+            DocumentKind::Maintenance | DocumentKind::StatusPage => None,
         }
     }
 

@@ -74,6 +74,7 @@ impl Limits {
         match kind {
             DocumentKind::Monitor => Some((self.monitors, "limits.monitors")),
             DocumentKind::Channel => Some((self.channels, "limits.channels")),
+            DocumentKind::StatusPage => Some((self.status_pages, "limits.status_pages")),
             DocumentKind::Maintenance => None,
         }
     }

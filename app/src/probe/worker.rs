@@ -54,6 +54,7 @@ pub const KIND: Kind<ProbeConfig> = Kind {
     doc: "What a worker's sidecar says: requests in flight, stuck ones, a drain that does not end.",
     keys: KEYS,
     sections: &[],
+    address: &["url"],
     examples: &[("url", "http://127.0.0.1:8081")],
     decode: |node, problems| Config::decode(node, problems).map(|c| ProbeConfig::Worker(Box::new(c))),
 };

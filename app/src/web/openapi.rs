@@ -23,8 +23,8 @@ mod tests {
     use super::super::types::{
         AlertChannel, AlertRule, Audited, Bars, ChannelNotice, ChannelTested, Code, DashboardStats, DeadLetter, Document, Done, HealthBody,
         Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewAlertRule, NewComment,
-        NewPassword, NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, ReadyBody, Recovery, Reloaded, RuleTested,
-        SecondFactor, SetUp, SignIn, SignedIn, Silence, Token, Uptime, User, UserPatch,
+        NewMember, NewPassword, NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, PublicPage, ReadyBody, Recovery,
+        Reloaded, RuleTested, SecondFactor, SetUp, SignIn, SignedIn, Silence, Tenant, TenantInfo, Token, Uptime, User, UserPatch,
     };
     use super::super::{
         Access, api, audit, channels, dead_letters, documents, incidents, periods, push, routes, silences, stream, transfer, uptime,

@@ -152,6 +152,18 @@ async fn status_of(web: &TestWeb, method: &Method, path: &str, who: &Who, body: 
     crate::support::web::open(web.address, method.clone(), path, token, &headers, body.clone()).await.status()
 }
 
+/// What a call that is meant for that tenant is answered.
+async fn answered_in(web: &TestWeb, tenant: &str, method: &Method, path: &str, who: &Who, body: &Bytes) -> (StatusCode, String) {
+    let (token, mut headers) = match who {
+        Who::Nobody => (None, vec![]),
+        Who::Token(token) => (Some(token.as_str()), vec![]),
+        Who::Session(page) => (None, vec![("cookie", page.cookie.as_str()), ("x-watchkeeper-page", "1")]),
+    };
+    headers.push(("x-tenant-id", tenant));
+    let answer = web.call(method.clone(), path, token, &headers, body.clone()).await;
+    (answer.status, answer.body)
+}
+
 /// Gives acme a status page that is called `hook`, as its channel is.
 fn shows_a_page(web: &TestWeb) {
     let texts = [("wk.yaml".to_owned(), b"status_pages: [ { name: hook } ]".to_vec())];
@@ -227,6 +239,8 @@ async fn walked(by_session: bool) {
                 assert_eq!(foreign.is_success(), by_session && !operation.is(&Method::PUT, "/api/v1/me/second-factor"));
             }
             _ if needs_the_whole_program(&operation) => assert_eq!(foreign, StatusCode::SERVICE_UNAVAILABLE, "{method} {path}"),
+            // It is that tenant's own account.
+            "/api/v1/members" => assert_eq!(foreign, StatusCode::CONFLICT, "{method} {path}"),
             _ if changes_a_rule(&operation) => assert_eq!(foreign, StatusCode::CONFLICT, "{method} {path} of its own"),
             // Lists and things of its own; and zenith has a `shop` of its own.
             path if own_things => assert!(foreign.is_success(), "{method} {path} of another tenant: {foreign}"),

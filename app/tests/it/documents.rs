@@ -4,12 +4,14 @@ use crate::support::app::{TestApp, until};
 use crate::support::caller::{Caller, etag, problems};
 use crate::support::postgres;
 use crate::support::servers::Server;
-use crate::support::store::TestStore;
+use crate::support::store::{TestStore, each_store};
 use crate::support::web::{Answer, open};
 use crate::support::webhook;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use watchkeeper::store::{self, Beside, DocumentWrite, Mandate, Store, TenantObjects};
 use watchkeeper::web::auth::Role;
 use watchkeeper_core::Micros;
@@ -31,6 +33,10 @@ async fn warned(caller: &Caller, left_out: usize) {
     };
     let warning = json!([format!("{objects} left out; GET /api/v1/documents says why")]);
     until(&format!("{warning}"), async || (caller.get("/ready").await.json()["warnings"] == warning).then_some(())).await;
+}
+
+fn problems_of(answer: &Answer) -> Vec<String> {
+    problems(answer).into_iter().map(|(path, found)| format!("{path}: {found}")).collect()
 }
 
 #[tokio::test]

@@ -135,5 +135,7 @@ export const end = calls('delete');
 
 /** What is no JSON. */
 export const text = async (path: Path<'get'>) => (await answered('get', path, {})).text();
+/** The same, made of an object that is sent. */
+export const drawn = async <P extends Path<'post'>>(path: P, said: Said<Operation<'post', P>>) => (await answered('post', path, said)).text();
 
 export const say = (error: unknown) => (error instanceof Error ? error.message : String(error));

@@ -1,6 +1,6 @@
 import { ApiError, get, post, tenant, token } from './api';
 import { fleet } from './fleet.svelte';
-import type { Me, Page, SignIn, Tenant } from './types';
+import type { Me, SignIn, Tenant } from './types';
 
 class Session {
   me = $state.raw<Me | null>(null);
@@ -39,7 +39,7 @@ class Session {
 
   #readTenants() {
     // Without an answer there is nothing to choose from.
-    get<Page<Tenant>>('tenants').then((page) => (this.tenants = page.items)).catch(() => {});
+    get('tenants').then((page) => (this.tenants = page.items)).catch(() => {});
   }
 
   async #outside() {

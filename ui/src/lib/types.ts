@@ -2,119 +2,7 @@
 
 import type { components } from '../../openapi';
 
-export interface Page<T> {
-  items: T[];
-  next: string | null;
-}
-
-export interface Mute {
-  by: 'silence' | 'maintenance';
-  id: string;
-  until: string;
-  author: string | null;
-  comment: string | null;
-}
-
-export interface Hop {
-  url: string;
-  address?: string;
-  dns_us: number;
-  connect_us: number;
-  tls_us: number;
-  first_byte_us: number;
-  transfer_us: number;
-  status?: number;
-}
-
-export interface Certificate {
-  subject: string;
-  issuer: string;
-  names: string[];
-  not_before: number;
-  not_after: number;
-  days_left: number;
-  sha256: string;
-}
-
-/** What a worker's sidecar said; ages by its own clock. */
-export interface Worker {
-  state: 'idle' | 'active' | 'stuck' | 'draining' | 'not_ready';
-  active: number;
-  total: number;
-  idle_us: number;
-  oldest_us?: number;
-  draining_us?: number;
-  grace_us?: number;
-  ready: boolean;
-  last_request?: string;
-  since: string;
-  stuck?: { id?: string; count: number; for_us: number }[];
-}
-
-export interface Attempt {
-  error?: string;
-  worker?: Worker;
-  hops: Hop[];
-  total_us: number;
-  certificate?: { protocol?: string; cipher?: string; valid: boolean; chain: Certificate[]; not_after: number; days_left: number };
-}
-
-export interface Heartbeat {
-  at: string;
-  datacenter_id: number;
-  outcome: 'up' | 'down' | 'unknown';
-  why: string | null;
-  lag_us: number;
-  dns_us: number;
-  connect_us: number;
-  tls_us: number;
-  first_byte_us: number;
-  transfer_us: number;
-  total_us: number;
-  code: number | null;
-  size: number | null;
-  value: number | null;
-  pushed: boolean;
-  detail?: Attempt;
-}
-
-/** What the list of all monitors knows of one. */
-export interface Brief {
-  uid: string;
-  name: string;
-  kind: string;
-  target: string;
-  labels: Record<string, string>;
-  paused: boolean;
-  health: Health;
-  since: string | null;
-  why: string | null;
-  flapping: string[];
-  mutes: Mute[];
-}
-
-/** All of them; what is not there is empty, false, or not known. */
-export interface Overview {
-  items: (Pick<Brief, 'uid' | 'name' | 'kind' | 'target' | 'health'> & Partial<Brief>)[];
-}
-
-export interface Monitor extends Brief {
-  last: Heartbeat | null;
-  origin: string;
-  created_at: string;
-  config?: unknown;
-  push_token?: string;
-  /** If it was made over the API, and only when one is asked for. */
-  made?: Made;
-}
-
-export interface Made {
-  version: number;
-  made_by: string;
-  changed_by: string;
-  changed_at: string;
-  body: { [key: string]: unknown };
-}
+type Forms = components['schemas'];
 
 /** What the list of all monitors knows of one: what is not there is empty, false, or not known. */
 export type Brief = Required<Forms['MonitorBrief']>;
@@ -122,7 +10,7 @@ export type Health = Brief['health'];
 export type Mute = Forms['Mute'];
 export type Heartbeat = Forms['Heartbeat'];
 /** What a waterfall is drawn of: a heartbeat, or an attempt that is none. */
-export type Drawn = Pick<Heartbeat, 'dns_us' | 'connect_us' | 'tls_us' | 'first_byte_us' | 'transfer_us' | 'total_us'> & { detail?: Pick<Forms['Attempt'], 'hops' | 'error'> | null };
+export type Drawn = Pick<Heartbeat, 'dns_us' | 'connect_us' | 'tls_us' | 'first_byte_us' | 'transfer_us' | 'total_us'> & { detail?: Pick<Forms['Attempt'], 'hops' | 'error' | 'worker'> | null };
 export type Monitor = Forms['Monitor'];
 /** What is wrong with a field of what was sent. */
 export type Problem = Forms['Fault'];
@@ -151,3 +39,9 @@ export type Deed = Forms['Audited'];
 export type Node = Forms['Node'];
 export type Ready = Forms['ReadyBody'];
 export type ReadyNote = Forms['ReadyNote'];
+export type PublicPage = Forms['PublicPage'];
+export type PublicMessage = PublicPage['messages'][number];
+export type Tenant = Forms['Tenant'];
+export type Made = Forms['MadeObject'];
+export type Attempt = Forms['Attempt'];
+export type Worker = NonNullable<Attempt['worker']>;

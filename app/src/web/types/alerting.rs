@@ -303,7 +303,7 @@ pub struct MadeObject {
 pub struct Document {
     /// Public id; a monitor has the same.
     pub uid: String,
-    /// `monitor`, `channel`, `maintenance`.
+    /// `monitor`, `channel`, `maintenance`, `status_page`.
     #[cfg_attr(test, schemars(schema_with = "super::schemas::document_kind"))]
     pub kind: String,
     /// Unique in the tenant among its kind.
@@ -330,7 +330,7 @@ pub struct Imported {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImportedItem {
-    /// `monitor`, `channel`, `maintenance`.
+    /// `monitor`, `channel`, `maintenance`, `status_page`.
     #[cfg_attr(test, schemars(schema_with = "super::schemas::document_kind"))]
     pub kind: String,
     /// Its name.

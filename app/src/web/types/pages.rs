@@ -16,6 +16,7 @@ pub struct PublicPage {
     /// Sentences below it.
     pub description: Option<String>,
     /// `en` or `ru`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::language"))]
     pub language: String,
     /// So many days stand beside each monitor.
     pub history_days: i64,

@@ -2,6 +2,7 @@
 //! which are made from it. Nothing of this is in the program.
 
 use crate::config::documents::DocumentKind;
+use crate::probe::worker::WorkerFacts;
 use crate::web::auth::Role;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use watchkeeper_core::Severity;
@@ -75,6 +76,10 @@ pub(in crate::web) fn document_kind(_: &mut Schemas) -> Schema {
 
 pub(in crate::web) fn change(_: &mut Schemas) -> Schema {
     one_of(["made", "changed", "unchanged", "from_a_file"])
+}
+
+pub(in crate::web) fn language(_: &mut Schemas) -> Schema {
+    one_of(["en", "ru"])
 }
 
 pub(in crate::web) fn store(_: &mut Schemas) -> Schema {
@@ -158,6 +163,9 @@ pub(in crate::web) struct TriedForm {
     /// The certificate chain of the last TLS handshake, also of a failed one if it was seen.
     #[schemars(with = "CertificateForm", skip_serializing_if = "Option::is_none")]
     certificate: Option<CertificateForm>,
+    /// What a worker's sidecar said.
+    #[schemars(with = "WorkerFacts", skip_serializing_if = "Option::is_none")]
+    worker: Option<WorkerFacts>,
 }
 
 /// One connection of it.
@@ -185,6 +193,7 @@ struct TriedHop {
 mod tests {
     use super::*;
     use crate::net::tls::{Certificate, CertificateFacts};
+    use crate::probe::worker::WorkerState;
     use crate::probe::{Attempt, Hop};
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
@@ -212,7 +221,20 @@ mod tests {
         same_keys::<CertificateForm>(&json!(facts));
         same_keys::<OneForm>(&json!(facts)["chain"][0]);
         let ended = Attempt::ended(Outcome::Down(Reason::TcpRefused), Some("refused".into()));
-        let tried = Attempt { hops: vec![Hop::default()], certificate: Some(facts), ..ended }.to_json();
+        let worker = WorkerFacts {
+            state: WorkerState::Idle,
+            active: 0,
+            total: 0,
+            idle_us: 0,
+            oldest_us: None,
+            draining_us: None,
+            grace_us: None,
+            ready: true,
+            last_request: None,
+            since: String::new(),
+            stuck: Vec::new(),
+        };
+        let tried = Attempt { hops: vec![Hop::default()], certificate: Some(facts), worker: Some(Box::new(worker)), ..ended }.to_json();
         same_keys::<TriedForm>(&tried);
         same_keys::<TriedHop>(&tried["hops"][0]);
     }
