@@ -7,16 +7,18 @@
 //! in it names a file of the server. The files stand on their own, and come first where both say something: a document that cannot be
 //! taken beside them is left out with what is wrong, and changes nothing about the rest.
 
-use super::addresses;
+mod bodies;
+mod secrets;
+
 pub use super::addresses::forbidden;
-use super::canonical::cover;
 use super::decode::{Node, Pos, Problem, Problems, Value, shown};
 use super::fleet::DEFAULT_TENANT;
 use super::tree::{self, DEPTH_MAX, Env, SCALAR_MAX};
 use super::{BadConfig, Config};
-use crate::channel::MASK;
+pub use bodies::{json_of, of_v_insight, of_yaml, patched};
+pub use secrets::{escaped, kept_for_another, path_of, secrets_of, with_given, with_secrets, without_secrets};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -361,294 +363,12 @@ impl Builder {
     }
 }
 
-/// A body as it may be shown: without its secrets.
-pub fn without_secrets(kind: DocumentKind, body: &Body) -> Body {
-    fn shown(kind: DocumentKind, parent: &str, key: &str, value: &Json) -> Json {
-        match value {
-            Json::Array(items) => Json::Array(items.iter().map(|item| shown(kind, parent, key, item)).collect()),
-            Json::Object(map) => Json::Object(map.iter().map(|(name, value)| (name.clone(), shown(kind, key, name, value))).collect()),
-            leaf @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_)) => cover(kind, parent, key, leaf),
-        }
-    }
-    body.iter().map(|(name, value)| (name.clone(), shown(kind, "", name, value))).collect()
-}
-
-/// Takes the secrets out of a body, each with its place as a JSON pointer; nothing is left there.
-pub fn secrets_of(kind: DocumentKind, body: &mut Body) -> Vec<(String, Json)> {
-    fn take(kind: DocumentKind, parent: &str, key: &str, at: &str, value: &mut Json, found: &mut Vec<(String, Json)>) {
-        match value {
-            Json::Array(items) => {
-                items.iter_mut().enumerate().for_each(|(nth, item)| take(kind, parent, key, &format!("{at}/{nth}"), item, found));
-            }
-            Json::Object(map) => {
-                map.iter_mut().for_each(|(name, value)| take(kind, key, name, &format!("{at}/{}", escaped(name)), value, found));
-            }
-            leaf @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_)) => {
-                if cover(kind, parent, key, leaf) != *leaf {
-                    found.push((at.to_owned(), std::mem::take(leaf)));
-                }
-            }
-        }
-    }
-    let mut found = Vec::new();
-    body.iter_mut().for_each(|(name, value)| take(kind, "", name, &format!("/{}", escaped(name)), value, &mut found));
-    found
-}
-
-/// A key as a part of a JSON pointer.
-pub fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
-}
-
-/// A JSON pointer as faults name a field.
-pub fn path_of(pointer: &str) -> String {
-    let parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
-    parts.fold(String::new(), |path, part| match part.parse::<usize>() {
-        Ok(nth) => format!("{path}[{nth}]"),
-        Err(_) => below(&path, &part),
-    })
-}
-
-/// Secrets that a change of `stored` into `whole` would keep although it changes where they are sent: those that `sent` does not give.
-pub fn kept_for_another(kind: DocumentKind, sent: &Body, stored: &Body, whole: &Body) -> Vec<Fault> {
-    elsewhere(kind, sent, stored, whole, None)
-}
-
-fn elsewhere(kind: DocumentKind, sent: &Body, stored: &Body, whole: &Body, given: Option<&BTreeMap<String, String>>) -> Vec<Fault> {
-    let secrets = secrets_of(kind, &mut whole.clone());
-    let sent = Json::Object(sent.clone());
-    let is_given = |pointer: &str, secret: &Json| match (sent.pointer(pointer), given) {
-        (Some(Json::String(text)), Some(given)) => {
-            tree::replaced(text, &|name| given.get(name).cloned()).is_ok_and(|text| Some(text.as_str()) == secret.as_str())
-        }
-        (Some(value), _) => value == secret,
-        (None, _) => false,
-    };
-    addresses::kept_for_another(kind, stored, whole, &secrets, is_given)
-}
-
-/// A body that was sent with what stands for a secret replaced by what is stored at the same place.
-pub fn with_secrets(kind: DocumentKind, sent: &Body, stored: Option<&Body>) -> Result<Body, Vec<Fault>> {
-    filled(kind, sent, stored, None)
-}
-
-/// The same for a body that stands in a file: `${NAME}` is replaced by what is given for it or, in the place of a secret, by the stored one.
-pub fn with_given(kind: DocumentKind, sent: &Body, stored: Option<&Body>, given: &BTreeMap<String, String>) -> Result<Body, Vec<Fault>> {
-    filled(kind, sent, stored, Some(given))
-}
-
-fn filled(kind: DocumentKind, sent: &Body, stored: Option<&Body>, given: Option<&BTreeMap<String, String>>) -> Result<Body, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let body: Body = sent
-        .iter()
-        .map(|(name, value)| {
-            let at = Place { kind, given, parent: "", key: name, path: name.clone() };
-            (name.clone(), at.filled(value, stored.and_then(|stored| stored.get(name)), &mut faults))
-        })
-        .collect();
-    if let Some(stored) = stored {
-        faults.extend(elsewhere(kind, sent, stored, &body, given));
-    }
-    if faults.is_empty() { Ok(body) } else { Err(faults) }
-}
-
-/// A place of a body.
-struct Place<'a> {
-    kind: DocumentKind,
-    /// What is put for variables, where there are any.
-    given: Option<&'a BTreeMap<String, String>>,
-    parent: &'a str,
-    key: &'a str,
-    path: String,
-}
-
-impl Place<'_> {
-    fn filled(&self, sent: &Json, stored: Option<&Json>, faults: &mut Vec<Fault>) -> Json {
-        let Self { kind, given, parent, key, path } = self;
-        match sent {
-            Json::Array(items) => {
-                let one = |(nth, item): (usize, &Json)| {
-                    let at = Place { kind: *kind, given: *given, parent, key, path: format!("{path}[{nth}]") };
-                    at.filled(item, stored.and_then(|stored| stored.get(nth)), faults)
-                };
-                Json::Array(items.iter().enumerate().map(one).collect())
-            }
-            Json::Object(map) => {
-                let one = |(name, value): (&String, &Json)| {
-                    let at = Place { kind: *kind, given: *given, parent: key, key: name, path: below(path, name) };
-                    (name.clone(), at.filled(value, stored.and_then(|stored| stored.get(name)), faults))
-                };
-                Json::Object(map.iter().map(one).collect())
-            }
-            leaf @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_)) => {
-                if let (Some(given), Some(text)) = (given, leaf.as_str()) {
-                    return self.replaced(text, given, stored, faults);
-                }
-                if let Some(stored) = stored
-                    && cover(*kind, parent, key, stored) == *leaf
-                {
-                    return stored.clone();
-                }
-                if stands_for_a_secret(*kind, parent, key, leaf) {
-                    let found = format!("`{MASK}`, which stands for a secret that is stored, and here none is");
-                    faults.push(Fault::new(path.clone(), found, "the secret itself".to_owned()));
-                }
-                leaf.clone()
-            }
-        }
-    }
-}
-
-impl Place<'_> {
-    /// A text of a file with its variables replaced.
-    fn replaced(&self, text: &str, given: &BTreeMap<String, String>, stored: Option<&Json>, faults: &mut Vec<Fault>) -> Json {
-        let Self { kind, given: _, parent, key, path } = self;
-        let alone = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        if let (Some(name), Some(stored)) = (alone, stored)
-            && !given.contains_key(name)
-            && cover(*kind, parent, key, stored) != *stored
-        {
-            return stored.clone();
-        }
-        match tree::replaced(text, &|name| given.get(name).cloned()) {
-            Ok(text) => Json::from(text),
-            Err((found, _)) => {
-                faults.push(Fault::new(
-                    path.clone(),
-                    found,
-                    "`secrets: { NAME: value }` beside the sections, or the value itself".to_owned(),
-                ));
-                Json::Null
-            }
-        }
-    }
-}
-
-/// Whether a value is what is shown in place of a secret.
-fn stands_for_a_secret(kind: DocumentKind, parent: &str, key: &str, leaf: &Json) -> bool {
-    let Some(text) = leaf.as_str().filter(|text| text.contains(MASK)) else { return false };
-    let always = cover(kind, parent, key, &json!("x")) == MASK;
-    if always { text == MASK } else { text.contains("://") && cover(kind, parent, key, leaf) == *leaf }
-}
-
-/// A body with changes, as RFC 7396 has them: what is null goes away, what is not given stays.
-pub fn patched(body: &Body, patch: &Body) -> Body {
-    let mut whole = body.clone();
-    for (key, change) in patch {
-        match change {
-            Json::Null => _ = whole.remove(key),
-            Json::Object(inner) => {
-                let old = whole.get(key).and_then(Json::as_object).cloned().unwrap_or_default();
-                whole.insert(key.clone(), Json::Object(patched(&old, inner)));
-            }
-            value @ (Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_)) => _ = whole.insert(key.clone(), value.clone()),
-        }
-    }
-    whole
-}
-
-/// A body that is written in YAML.
-pub fn of_yaml(bytes: &[u8]) -> Result<Body, Vec<Fault>> {
-    let mut problems = Problems::default();
-    // A `${…}` stays as it is written, for whoever judges documents to find; `$$` stays too.
-    let root = tree::parse_literally("the body", bytes, &mut problems);
-    let faults: Vec<Fault> = problems
-        .kept()
-        .iter()
-        .map(|problem| {
-            let Problem { at, found, accepted, nearest } = problem;
-            let found = format!("line {}, column {}: {found}", at.line, at.column);
-            Fault { path: String::new(), found, accepted: accepted.clone(), nearest: nearest.clone() }
-        })
-        .collect();
-    match root.map(|root| json_of(&root)) {
-        _ if !faults.is_empty() => Err(faults),
-        None => Ok(Body::new()),
-        Some(Json::Object(body)) => Ok(body),
-        Some(_) => Err(vec![Fault::new("", "a body that is not a mapping", "`key: value`".to_owned())]),
-    }
-}
-
-/// A node's value: plain words that JSON has too become those, if they are written alike there.
-pub fn json_of(node: &Node) -> Json {
-    match &node.value {
-        Value::Null | Value::Broken => Json::Null,
-        Value::Scalar { text, quoted: false, .. } => match text.as_str() {
-            "true" => Json::Bool(true),
-            "false" => Json::Bool(false),
-            text => serde_json::from_str::<serde_json::Number>(text)
-                .ok()
-                .filter(|number| number.to_string() == text)
-                .map_or_else(|| Json::from(text), Json::Number),
-        },
-        Value::Scalar { text, .. } => Json::from(text.as_str()),
-        Value::Seq(items) => Json::Array(items.iter().map(json_of).collect()),
-        Value::Map(entries) => Json::Object(entries.iter().map(|(key, _, value)| (key.clone(), json_of(value))).collect()),
-    }
-}
-
-/// A monitor in V-Insight's flat form as a document; `None` if it is not in that form.
-pub fn of_v_insight(sent: &Body) -> Option<Result<Body, Vec<Fault>>> {
-    if !sent.contains_key("url") || sent.contains_key("probe") {
-        return None;
-    }
-    Some(v_insight(sent))
-}
-
-fn v_insight(sent: &Body) -> Result<Body, Vec<Fault>> {
-    const KEYS: [&str; 7] = ["check_interval", "check_ssl", "enabled", "name", "ssl_alert_days", "timeout", "url"];
-    let mut faults = Vec::new();
-    for key in sent.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-        faults.push(Fault::new(
-            key.clone(),
-            format!("unknown key `{}`", shown(key)),
-            format!("{}; or a monitor with `probe`", KEYS.join(", ")),
-        ));
-    }
-    let mut number = |key: &str, default: i64| match sent.get(key) {
-        None | Some(Json::Null) => default,
-        Some(value) => value.as_i64().unwrap_or_else(|| {
-            faults.push(Fault::new(key, format!("found `{value}`"), "a whole number".to_owned()));
-            default
-        }),
-    };
-    let (every, timeout, days) = (number("check_interval", 300), number("timeout", 30), number("ssl_alert_days", 30));
-    let mut flag = |key: &str| match sent.get(key) {
-        None | Some(Json::Null) => true,
-        Some(value) => value.as_bool().unwrap_or_else(|| {
-            faults.push(Fault::new(key, format!("found `{value}`"), "true or false".to_owned()));
-            true
-        }),
-    };
-    let (enabled, check_ssl) = (flag("enabled"), flag("check_ssl"));
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let mut alerts = vec![json!({ "down": {} })];
-    let https = sent.get("url").and_then(Json::as_str).is_some_and(|url| url.starts_with("https://"));
-    if check_ssl && https {
-        alerts.push(json!({ "ssl_expiry": { "within": format!("{days}d") } }));
-    }
-    let mut body = Body::new();
-    if let Some(name) = sent.get("name") {
-        body.insert("name".to_owned(), name.clone());
-    }
-    body.insert("probe".to_owned(), json!({ "http": { "url": sent.get("url") } }));
-    body.insert("every".to_owned(), json!(format!("{every}s")));
-    // An attempt never lasts longer than the pause to the next.
-    body.insert("timeout".to_owned(), json!(format!("{}s", timeout.min(every))));
-    body.insert("alerts".to_owned(), Json::Array(alerts));
-    if !enabled {
-        body.insert("paused".to_owned(), json!(true));
-    }
-    Ok(body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::decode::Key;
     use crate::config::load_texts;
+    use serde_json::json;
 
     fn body(value: Json) -> Body {
         let Json::Object(body) = value else { panic!("{value} is no mapping") };
@@ -717,63 +437,6 @@ mod tests {
                 faults(DocumentKind::Channel, json!({ "name": "c", "webhook": { "url": "https://x/", "headers": { "X-A": hidden } } }));
             assert_eq!(found.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), ["webhook.headers.X-A"]);
         }
-    }
-
-    #[test]
-    fn secrets_are_covered_and_filled_in_again() {
-        let stored = body(json!({
-            "name": "a", "probe": { "http": {
-                "url": "https://u:p@x/?token=t&a=b", "bearer_token": "s", "headers": { "X-Key": "k", "X-Team": "web" }, "body": "{}",
-                "basic_auth": { "username": "u", "password": "p" },
-            } },
-        }));
-        let shown = without_secrets(DocumentKind::Monitor, &stored);
-        assert_eq!(
-            Json::Object(shown.clone()),
-            json!({ "name": "a", "probe": { "http": {
-                "url": "https://***@x/?token=***&a=b", "bearer_token": "***", "headers": { "X-Key": "***", "X-Team": "web" }, "body": "***",
-                "basic_auth": { "username": "u", "password": "***" },
-            } } })
-        );
-        assert_eq!(with_secrets(DocumentKind::Monitor, &shown, Some(&stored)).unwrap(), stored);
-        let mut changed = shown.clone();
-        changed["probe"]["http"]["bearer_token"] = json!("new");
-        changed["probe"]["http"]["headers"] = json!({ "X-Key": "***", "X-Other-Key": "***" });
-        changed["probe"]["http"]["url"] = json!("https://***@y/");
-        let paths: Vec<String> =
-            with_secrets(DocumentKind::Monitor, &changed, Some(&stored)).unwrap_err().into_iter().map(|fault| fault.path).collect();
-        let nothing = ["probe.http.headers.X-Other-Key", "probe.http.url"];
-        let elsewhere = ["probe.http.basic_auth.password", "probe.http.body", "probe.http.headers.X-Key"];
-        assert_eq!(paths, [&nothing[..], &elsewhere].concat(), "what stands for nothing that is stored there, and what would go elsewhere");
-        let channel = body(
-            json!({ "name": "c", "webhook": { "url": "https://hooks.example.org/T0/B0?x=y", "headers": { "X-A": "1" }, "secret": "s" } }),
-        );
-        let shown = without_secrets(DocumentKind::Channel, &channel);
-        assert_eq!(
-            Json::Object(shown.clone()),
-            json!({ "name": "c", "webhook": { "url": "https://hooks.example.org/***", "headers": { "X-A": "***" }, "secret": "***" } })
-        );
-        assert_eq!(with_secrets(DocumentKind::Channel, &shown, Some(&channel)).unwrap(), channel);
-    }
-
-    #[test]
-    fn of_a_status_page_only_the_password_is_a_secret() {
-        let stored = body(json!({
-            "name": "public", "password": "correct horse", "groups": [{ "titles": { "password": "Passwords", "token": "Tokens" } }],
-            "messages": [{ "title": "T", "text": "See https://u@example.org/?token=t", "at": "2026-12-01 02:00" }],
-        }));
-        let shown = without_secrets(DocumentKind::StatusPage, &stored);
-        let mut wanted = stored.clone();
-        wanted["password"] = json!("***");
-        assert_eq!(Json::Object(shown.clone()), Json::Object(wanted));
-        assert_eq!(with_secrets(DocumentKind::StatusPage, &shown, Some(&stored)).unwrap(), stored);
-    }
-
-    #[test]
-    fn a_patch_is_merged_as_rfc_7396_has_it() {
-        let whole = body(json!({ "a": "b", "c": { "d": "e", "f": "g" }, "l": [1, 2] }));
-        let patch = body(json!({ "a": "z", "c": { "f": null, "n": { "x": null, "y": 1 } }, "l": [3], "none": null }));
-        assert_eq!(Json::Object(patched(&whole, &patch)), json!({ "a": "z", "c": { "d": "e", "n": { "y": 1 } }, "l": [3] }));
     }
 
     #[test]
