@@ -99,10 +99,14 @@ impl Source {
         }
     }
 
-    /// A configuration of this source with the documents beside it.
+    /// A configuration of this source with the documents beside it. Documents that do not open here are no reason to end what they
+    /// describe: without a word to the contrary there is no configuration then.
     pub fn with(&self, files: &Config, mut documents: Documents) -> Result<(Config, Made), BadConfig> {
         let keys = files.server.keys.clone();
         let locked = sealed::open_all(&mut documents.rows, keys.as_ref());
+        if !files.server.leave_out_sealed {
+            sealed::all_opened(&locked)?;
+        }
         let (readable, unread) = documents::read(&documents.rows);
         let own = |name: &str| std::env::var(name).ok();
         let (whole, mut left_out) = match self {

@@ -6,6 +6,7 @@
 //! store, all of them go back, or it stays as it lies: then it is no document that anybody can use, it is left out with the reason, and
 //! nothing writes it.
 
+use crate::config::BadConfig;
 use crate::config::documents::{Body, DocumentKind, Fault, LeftOut, secrets_of};
 use crate::seal::{self, Keys, NotOpened};
 use crate::store::{DocumentRow, DocumentWrite, Result, Store, StoreError, TOTP_BYTES, UserId};
@@ -53,6 +54,15 @@ pub fn open_all(rows: &mut [DocumentRow], keys: Option<&Keys>) -> LeftOut {
         }
     }
     left_out
+}
+
+/// Whether nothing stayed locked; else how much did, and why the first of it.
+pub fn all_opened(locked: &LeftOut) -> std::result::Result<(), BadConfig> {
+    let Some(first) = locked.values().flatten().next() else { return Ok(()) };
+    let objects = if locked.len() == 1 { "1 object that was" } else { &format!("{} objects that were", locked.len()) };
+    let found = format!("{objects} made over the API cannot be opened: {}", first.found);
+    let accepted = "the key that sealed it; `server.leave_out_sealed: true` goes on without, if it is lost for good";
+    Err(BadConfig::about("server.secret_key_file", found, accepted.to_owned()))
 }
 
 fn opened(tenant: TenantId, uid: &str, lying: Lying, keys: Option<&Keys>) -> std::result::Result<Body, (String, NotOpened)> {

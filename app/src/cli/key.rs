@@ -47,6 +47,8 @@ fn create(file: &Path) -> Result<(), Ended> {
 }
 
 fn rotate(file: &Path) -> Result<(), Ended> {
+    // A link stays one: the file that it leads to is replaced.
+    let file = &file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let unusable = |why: String| Ended::Usage(anyhow!("{} {why}", file.display()));
     let before = seal::content_of(file).map_err(unusable)?;
     let keys = Keys::read(&before).map_err(unusable)?.ids().count();
@@ -60,7 +62,10 @@ fn rotate(file: &Path) -> Result<(), Ended> {
     beside.push(".new");
     let beside = PathBuf::from(beside);
     write(&beside, &text)
-        .with_context(|| format!("{} could not be written", beside.display()))
+        .with_context(|| match beside.exists() {
+            true => format!("{} is in the way; if no rotation is running, one was cut off: remove it", beside.display()),
+            false => format!("{} could not be written", beside.display()),
+        })
         .and_then(|()| std::fs::rename(&beside, file).with_context(|| format!("{} could not be replaced", file.display())))?;
     say(&format!(
         "{} has a new key in front. Give the file to every node and reload: the server seals everything anew, and says so in its log. \

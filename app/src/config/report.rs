@@ -1,6 +1,6 @@
 //! How problems are shown: one line each, in the order of the files; with the source line for a person; as JSON for a machine.
 
-use super::decode::{Problem, Problems};
+use super::decode::{Pos, Problem, Problems};
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
@@ -36,6 +36,12 @@ impl BadConfig {
             }
         }
         Self { problems, more, lines }
+    }
+
+    /// One thing, which is wrong with what a key says and not with how it is written.
+    pub fn about(key: &str, found: String, accepted: String) -> Self {
+        let at = Pos { file: key.into(), line: 0, column: 0 };
+        Self { problems: vec![Problem { at, found, accepted: Some(accepted), nearest: None }], more: 0, lines: HashMap::new() }
     }
 
     /// How many things are wrong.

@@ -40,6 +40,12 @@ pub const SERVER: &[Key] = &[
         doc: "A file with the key that seals the secrets of what was made over the API in the store, the same on all nodes; `watchkeeper key create FILE` makes one. Without it they lie there as they are.",
     },
     Key {
+        name: "leave_out_sealed",
+        form: "true or false",
+        default: "false",
+        doc: "When that key is lost for good: what it sealed is left out, and the incidents of those monitors end. If false, a node without the key does not start, and one that runs goes on with what it had.",
+    },
+    Key {
         name: "proxies",
         form: "a list of addresses and networks",
         default: "",
@@ -180,6 +186,8 @@ pub struct Server {
     pub api_targets: Guard,
     /// What seals secrets in the store, if anything does.
     pub keys: Option<Keys>,
+    /// Whether what those do not open is left out.
+    pub leave_out_sealed: bool,
     /// Which proxies are believed, and in what.
     pub trust: Trust,
     /// Where people sign in who have accounts elsewhere.
@@ -259,11 +267,12 @@ impl Server {
         let words = [("public", Guard::PublicOnly), ("private", Guard::NoLinkLocal)];
         let api_targets = fields.get("api_targets").map_or(Some(Guard::PublicOnly), |n| decode::one_of(n, &words, problems));
         let keys = fields.get("secret_key_file").map_or(Some(None), |n| key_file(n, problems));
+        let leave_out_sealed = fields.get("leave_out_sealed").map_or(Some(false), |n| decode::boolean(n, problems));
         let trust = Self::trust(&fields, problems);
         let oidc = fields.get("oidc").map_or(Some(None), |n| oidc(n, problems).map(Some));
         let dead_man = fields.get("dead_man").map_or(Some(None), |n| dead_man(n, problems));
-        let (listen, api_targets, keys) = (listen?, api_targets?, keys?);
-        Some(Self { listen, metrics_token, api_targets, keys, trust: trust?, oidc: oidc?, dead_man: dead_man? })
+        let (listen, api_targets, keys, leave_out_sealed) = (listen?, api_targets?, keys?, leave_out_sealed?);
+        Some(Self { listen, metrics_token, api_targets, keys, leave_out_sealed, trust: trust?, oidc: oidc?, dead_man: dead_man? })
     }
 
     fn trust(fields: &Fields<'_>, problems: &mut Problems) -> Option<Trust> {

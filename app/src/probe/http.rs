@@ -163,7 +163,7 @@ impl Run<'_> {
                 return Err(Fault::down(Reason::HttpRedirectLoop, format!("the redirects lead back to {}", secret::shown_url(&next))));
             }
             let place = Place::of(&next).ok_or_else(|| bad_redirect(&next))?;
-            self.turn_to(&place, seen.last().map(|(_, url)| url), &next);
+            self.turn_to(&place, seen.last().map(|(_, url)| url), &next)?;
             self.hop(&place).await?;
             let after = self.redirect(&next)?;
             seen.push((self.ask.method.clone(), next));
@@ -207,8 +207,12 @@ impl Run<'_> {
         Ok(Some(url))
     }
 
-    /// Fits the headers to the next place. Another origin gets no secrets and not the Host that was configured.
-    fn turn_to(&mut self, place: &Place, from: Option<&Url>, to: &Url) {
+    /// Fits the headers to the next place. Another origin gets no secrets, no body, and not the Host that was configured.
+    fn turn_to(&mut self, place: &Place, from: Option<&Url>, to: &Url) -> Result<(), Fault> {
+        if !self.ask.body.is_empty() && !from.is_some_and(|from| from.origin() == to.origin() || is_upgrade(from, to)) {
+            let text = format!("the redirect leads to another origin, which is not sent the body: {}", secret::shown_url(to));
+            return Err(Fault::down(Reason::HttpBadRedirect, text));
+        }
         let config = &self.probe.config;
         let headers = self.ask.headers.to_mut();
         if from.is_none_or(|from| from.origin() != to.origin()) {
@@ -217,6 +221,7 @@ impl Run<'_> {
         }
         headers.remove(PROXY_AUTHORIZATION);
         complete(headers, place, config);
+        Ok(())
     }
 
     async fn hop(&mut self, place: &Place) -> Result<(), Fault> {
@@ -367,6 +372,11 @@ impl Run<'_> {
 /// Whether a response sends its reader elsewhere (RFC 9110 section 15.4).
 fn leads_on(head: &Parts) -> bool {
     matches!(head.status.as_u16(), 301 | 302 | 303 | 307 | 308) && head.headers.contains_key(LOCATION)
+}
+
+/// Whether the same host is asked over TLS now, each by its scheme's own port.
+fn is_upgrade(from: &Url, to: &Url) -> bool {
+    from.host() == to.host() && (from.scheme(), to.scheme()) == ("http", "https") && (from.port(), to.port()) == (None, None)
 }
 
 fn bad_redirect(url: &Url) -> Fault {

@@ -790,10 +790,16 @@ async fn secrets_are_sealed_in_the_store_and_open_with_a_key_of_the_file_alone()
         let first = texts(&*app.store).await;
         app.stop().await;
 
-        // Without its key, and with another: what cannot be opened is left out with the reason, and lies as it lay.
+        // Without its key, and with another, there is no start. If the key is lost, what cannot be opened is left out with the reason, and
+        // lies as it lay.
         for (yaml, why) in [(HEAD, "and this node has no `server.secret_key_file`"), (&sealed, "which is not in this node's")] {
             key_file(folder.path(), &[0xb2]);
             t.reopen().await;
+            let refused = TestApp::not_started(yaml, t.store.clone()).await;
+            assert!(refused.contains("2 objects that were made over the API cannot be opened") && refused.contains(why), "{refused}");
+            assert_eq!(texts(&*t.store).await, first, "nothing was touched");
+            t.reopen().await;
+            let yaml = &yaml.replace("api_targets", "leave_out_sealed: true, api_targets");
             let app = TestApp::start_whole(yaml, t.store.clone()).await;
             let ann = Caller { address: app.address, ..ann.clone() };
             takes_part(&ann).await;
@@ -852,32 +858,52 @@ async fn what_is_sealed_moves_to_another_store_as_it_is_and_opens_there() {
     database.drop_it().await;
 }
 
-/// A node with another key file has another configuration: the two never decide side by side.
+/// A node with another key file cannot read what the others made, and says so in the place of working beside them.
 #[tokio::test]
-async fn nodes_with_different_keys_do_not_work_side_by_side() {
+async fn a_node_with_another_key_does_not_start_beside_the_others() {
     let Some(database) = postgres::fresh_database().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let node = async |name: &str, key: u8| {
+    let yaml = |name: &str, key: u8| {
         let own = folder.path().join(name);
         std::fs::create_dir(&own).unwrap();
         let file = key_file(&own, &[key]);
-        let yaml = HEAD
-            .replace("name: test", &format!("name: {name}"))
-            .replace("api_targets", &format!("secret_key_file: {}, api_targets", file.display()));
-        TestApp::start_whole(&yaml, store::open(&database.url).await.unwrap()).await
+        HEAD.replace("name: test", &format!("name: {name}"))
+            .replace("api_targets", &format!("secret_key_file: {}, api_targets", file.display()))
     };
-    let a = node("a", 0xa1).await;
+    let a = TestApp::start_whole(&yaml("a", 0xa1), store::open(&database.url).await.unwrap()).await;
     let ann = Caller::of(&a, "default", Role::Admin).await;
     let channel = json!({ "name": "ops", "webhook": { "url": "http://127.0.0.1:9/s3cret" } });
-    assert_eq!(ann.post("/api/v1/alert-channels", channel.clone()).await.status, StatusCode::CREATED);
-    let b = node("b", 0xb2).await;
-    let at_b = Caller { address: b.address, ..ann.clone() };
-    let refused = at_b.post("/api/v1/alert-channels", channel).await;
-    assert_eq!((refused.status, refused.error_code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "stands_by"), "{}", refused.body);
+    assert_eq!(ann.post("/api/v1/alert-channels", channel).await.status, StatusCode::CREATED);
+    let refused = TestApp::not_started(&yaml("b", 0xb2), store::open(&database.url).await.unwrap()).await;
+    assert!(refused.contains("1 object that was made over the API cannot be opened"), "{refused}");
     assert_eq!(ann.get("/api/v1/alert-channels").await.json()["items"].as_array().unwrap().len(), 1);
-    b.stop().await;
     a.stop().await;
     database.drop_it().await;
+}
+
+/// A wrong key file ends nothing: what ran goes on, and with the key the reload comes through.
+#[tokio::test]
+async fn a_reload_with_another_key_is_refused_and_changes_nothing() {
+    each_store(|t| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let file = key_file(folder.path(), &[0xa1]);
+        let path = folder.path().join("wk.yaml");
+        std::fs::write(&path, HEAD.replace("api_targets", &format!("secret_key_file: {}, api_targets", file.display()))).unwrap();
+        let app = TestApp::start_on(&path, t.store.clone()).await;
+        let ann = Caller::of(&app, "default", Role::Admin).await;
+        let monitor = json!({ "name": "shop", "probe": { "http": { "url": "http://192.0.2.1/", "bearer_token": "s3cret" } } });
+        assert_eq!(ann.post("/api/v1/monitors", monitor).await.status, StatusCode::CREATED);
+        key_file(folder.path(), &[0xb2]);
+        let refused = ann.post("/-/reload", json!({})).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.body);
+        assert!(refused.body.contains("leave_out_sealed"), "{}", refused.body);
+        let there = ann.get("/api/v1/monitors/shop").await;
+        assert_eq!((there.status, there.json()["made"]["body"]["probe"]["http"]["bearer_token"].as_str()), (StatusCode::OK, Some("***")));
+        key_file(folder.path(), &[0xa1]);
+        assert_eq!(ann.post("/-/reload", json!({})).await.status, StatusCode::OK);
+        app.stop().await;
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use crate::support::zoo::{PLENTY, SCARCE, always, attempt, attempt_guarded, net,
 use hickory_resolver::proto::op::ResponseCode;
 use http_body_util::{BodyExt as _, Full};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use watchkeeper::net::Guard;
@@ -253,6 +255,24 @@ async fn redirects_that_lead_nowhere() {
         let server = Server::http(format!("HTTP/1.1 301 Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")).await;
         always(&get(&server.url("/")), &net(), PLENTY, Outcome::Down(Reason::HttpBadRedirect)).await;
     }
+}
+
+#[tokio::test]
+async fn a_body_is_not_sent_to_another_origin() {
+    let reached = Arc::new(AtomicUsize::new(0));
+    let counted = reached.clone();
+    let other = Server::tcp(move |mut stream| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async move { drain(&mut stream).await }
+    })
+    .await;
+    for status in [307, 308] {
+        let answer = format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", other.url("/"));
+        let server = Server::http(answer).await;
+        let yaml = format!("http: {{ url: \"{}\", method: POST, body: s3cret }}", server.url("/"));
+        always(&yaml, &net(), PLENTY, Outcome::Down(Reason::HttpBadRedirect)).await;
+    }
+    assert_eq!(reached.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ pub const KIND: Kind<ProbeConfig> = Kind {
     keys: KEYS,
     sections: &[("basic_auth", BASIC_KEYS), ("expect", EXPECT_KEYS)],
     examples: &[("url", "https://example.org/health")],
-    address: &["url", "proxy", "resolve"],
+    address: &["url", "proxy", "resolve", "insecure_skip_verify"],
     decode: |node, problems| Config::decode(node, problems).map(|c| ProbeConfig::Http(Box::new(c))),
 };
 

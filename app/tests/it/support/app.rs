@@ -65,15 +65,27 @@ impl TestApp {
         Self::build(config, Source::Path(path.to_owned()), Given { store: Some(store), ..Given::default() }).await
     }
 
-    async fn build(mut config: config::Config, source: Source, given: Given) -> Self {
+    /// Why one that is given all of its configuration does not start.
+    pub async fn not_started(yaml: &str, store: Arc<dyn Store>) -> String {
+        let texts = [("test.yaml".to_owned(), yaml.as_bytes().to_vec())];
+        let config = config::load_texts(&texts, &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
+        let started = Self::try_build(config, Source::Fixed, Given { store: Some(store), ..Given::default() }).await;
+        format!("{:#}", started.err().expect("it does not start"))
+    }
+
+    async fn build(config: config::Config, source: Source, given: Given) -> Self {
+        Self::try_build(config, source, given).await.unwrap()
+    }
+
+    async fn try_build(mut config: config::Config, source: Source, given: Given) -> anyhow::Result<Self> {
         if config.store.journal == Path::new("watchkeeper.journal") {
             // Not in the folder that all tests run in.
             config.store.journal = std::env::temp_dir().join(format!("watchkeeper-{}", uuid::Uuid::new_v4()));
         }
-        let app = App::build(config, source, given).await.unwrap();
+        let app = App::build(config, source, given).await?;
         let (address, store, stop) = (app.address, app.store.clone(), CancellationToken::new());
         let running = tokio::spawn(app.run(stop.clone()));
-        Self { address, store, stop, running }
+        Ok(Self { address, store, stop, running })
     }
 
     /// The tenant that everything outside `tenants:` belongs to.
