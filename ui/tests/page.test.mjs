@@ -211,6 +211,11 @@ test('what happens while the line is cut is there when it is mended, and the cut
 });
 
 test('the keyboard is enough', async () => {
+  let taken = 0;
+  const count = (/** @type {import('playwright-core').Request} */ asked) => void (taken += Number(asked.url().endsWith('/acknowledge')));
+  page.on('request', count);
+  // Nothing is chosen, so nothing is taken on.
+  await page.keyboard.press('a');
   await page.keyboard.press('/');
   await page.keyboard.type('team=web service-0003');
   await until(async () => (await page.locator('[data-row]').count()) === 1, 'the one that was searched for');
@@ -220,6 +225,8 @@ test('the keyboard is enough', async () => {
   await until(() => page.evaluate(() => document.activeElement?.textContent === 'service-0003'), 'the focus');
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'service-0003' }).waitFor();
+  page.off('request', count);
+  assert.equal(taken, 0);
   await page.keyboard.press('g');
   await page.keyboard.press('i');
   await page.getByRole('heading', { name: 'Incidents', level: 1 }).waitFor();
@@ -245,7 +252,7 @@ test('a silence is asked for and ended', async () => {
   await page.getByLabel('Monitors').fill('service-*');
   await page.getByLabel('Why').fill('a move');
   await page.getByRole('button', { name: 'Silence', exact: true }).click();
-  await page.getByText('about 12 monitors').waitFor();
+  await page.getByText('Silenced: 12 monitors').waitFor();
   await page.getByRole('button', { name: 'End now' }).click();
   await page.getByText('Nothing is silenced.').waitFor();
 });
@@ -396,8 +403,12 @@ test('a few letters go anywhere and do what is done often', async () => {
   await asked.fill('pause imp');
   await page.getByRole('option', { selected: true }).filter({ hasText: 'Pause: imported' }).waitFor();
   await page.keyboard.press('Enter');
-  await said.getByText('Pause: imported').waitFor();
+  await said.getByText('imported: paused').waitFor();
   assert.equal((await fleet.api('monitors/imported')).paused, true);
+  // What has come in its place is not meant.
+  assert.equal(await page.getByRole('option', { selected: true }).count(), 0);
+  await page.keyboard.press('Enter');
+  await said.getByText('imported: paused').waitFor();
   await asked.fill('nothing is called so');
   await said.getByText('Nothing is called so.').waitFor();
   await asked.fill('test now service-0001');

@@ -112,7 +112,7 @@ impl Deliverer {
         };
         // What is refused for good may be this one message's own fault.
         if !never {
-            self.node.failing.failed(spec.id, &spec.name, refused.class, now);
+            self.node.failing.failed(spec.id, refused.class, now);
         }
         match refused.class {
             RefusedClass::RateLimited | RefusedClass::Server | RefusedClass::Network | RefusedClass::Timeout => {

@@ -11,8 +11,8 @@ use watchkeeper_core::{ChannelId, Micros};
 /// A channel that takes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failing {
-    /// Its configured name.
-    pub name: String,
+    /// Which one.
+    pub channel: ChannelId,
     /// When the first of the attempts in a row that failed had ended.
     pub since: Micros,
     /// What kind of failure the newest was.
@@ -25,9 +25,9 @@ pub(super) struct AllFailing(Mutex<BTreeMap<i64, Failing>>);
 
 impl AllFailing {
     /// An attempt has failed.
-    pub(super) fn failed(&self, channel: ChannelId, name: &str, class: RefusedClass, now: Micros) {
+    pub(super) fn failed(&self, channel: ChannelId, class: RefusedClass, now: Micros) {
         let mut all = lock(&self.0);
-        let failing = all.entry(channel.0).or_insert_with(|| Failing { name: name.to_owned(), since: now, class });
+        let failing = all.entry(channel.0).or_insert_with(|| Failing { channel, since: now, class });
         failing.class = class;
     }
 
@@ -41,11 +41,9 @@ impl AllFailing {
         lock(&self.0).get(&channel.0).map(|failing| failing.since)
     }
 
-    /// Those that have taken nothing since before that moment, in the order of their names.
+    /// Those that have taken nothing since before that moment.
     pub(super) fn before(&self, moment: Micros) -> Vec<Failing> {
-        let mut all: Vec<Failing> = lock(&self.0).values().filter(|failing| failing.since <= moment).cloned().collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
+        lock(&self.0).values().filter(|failing| failing.since <= moment).cloned().collect()
     }
 }
 
@@ -56,15 +54,15 @@ mod tests {
     #[test]
     fn a_channel_fails_since_the_first_attempt_in_a_row_that_failed() {
         let (all, at) = (AllFailing::default(), |seconds: i64| Micros(seconds * 1_000_000));
-        all.failed(ChannelId(2), "pager", RefusedClass::Timeout, at(10));
-        all.failed(ChannelId(2), "pager", RefusedClass::Server, at(20));
-        all.failed(ChannelId(1), "ops", RefusedClass::Network, at(15));
+        all.failed(ChannelId(2), RefusedClass::Timeout, at(10));
+        all.failed(ChannelId(2), RefusedClass::Server, at(20));
+        all.failed(ChannelId(1), RefusedClass::Network, at(15));
         assert_eq!((all.since(ChannelId(2)), all.since(ChannelId(3))), (Some(at(10)), None));
         assert_eq!(all.before(at(9)), []);
-        assert_eq!(all.before(at(12)), [Failing { name: "pager".to_owned(), since: at(10), class: RefusedClass::Server }]);
-        assert_eq!(all.before(at(15)).into_iter().map(|failing| failing.name).collect::<Vec<_>>(), ["ops", "pager"]);
+        assert_eq!(all.before(at(12)), [Failing { channel: ChannelId(2), since: at(10), class: RefusedClass::Server }]);
+        assert_eq!(all.before(at(15)).into_iter().map(|failing| failing.channel.0).collect::<Vec<_>>(), [1, 2]);
         all.over(ChannelId(2));
-        all.failed(ChannelId(2), "pager", RefusedClass::Server, at(30));
+        all.failed(ChannelId(2), RefusedClass::Server, at(30));
         assert_eq!(all.since(ChannelId(2)), Some(at(30)), "anew");
     }
 }

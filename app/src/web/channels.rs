@@ -7,9 +7,10 @@ use super::api::{Params, Segment, limited};
 use super::auth::Caller;
 use super::documents::made_object;
 use super::error::ApiError;
-use super::types::{AlertChannel, ChannelNotice, ChannelTested, Done, Page};
+use super::types::{AlertChannel, ChannelFailing, ChannelNotice, ChannelTested, Done, Page, Time};
 use crate::channel::{self, RefusedClass};
 use crate::config::documents::DocumentKind;
+use crate::deliver::Failing;
 use crate::net::Guard;
 use crate::spec::OwnedChannel;
 use axum::extract::State;
@@ -47,13 +48,22 @@ pub(super) async fn channels(
     let channels = web.channels.borrow().clone();
     let own = channels.0.iter().filter(|channel| channel.tenant == caller.scope.0);
     let made = web.made.borrow().clone();
+    let failing = web.control.ready.borrow().failing_channels.clone();
     let whole = |channel: &OwnedChannel| {
         let row = made.find(caller.scope.0, DocumentKind::Channel, &channel.config.name);
-        AlertChannel { made: row.filter(|_| channel.config.at.in_document()).map(made_object), ..AlertChannel::of(&channel.config) }
+        AlertChannel {
+            made: row.filter(|_| channel.config.at.in_document()).map(made_object),
+            failing: failing.iter().find(|failing| failing.channel == channel.id).map(told),
+            ..AlertChannel::of(&channel.config)
+        }
     };
     let mut items: Vec<AlertChannel> = own.map(whole).collect();
     items.sort_by(|a, b| a.name.cmp(&b.name));
     Json(Page { items, next: None })
+}
+
+fn told(failing: &Failing) -> ChannelFailing {
+    ChannelFailing { since: Time(failing.since), class: failing.class.as_str().to_owned() }
 }
 
 /// The caller's channel of that name.

@@ -17,14 +17,11 @@ use watchkeeper_core::{Dur, Micros};
 /// a short pause of the machine.
 pub const READY_LAG_MAX: Dur = Dur::secs(5);
 
-/// So many failing channels are named. More would make an answer long that is read by machines every few seconds.
-const NAMED_MAX: usize = 5;
-
 /// Whose administrators look after the whole installation: its configuration, its nodes, and its first user.
 pub(super) const OWNER_TENANT: &str = "default";
 
 /// Whether the node does its work. Kept current by whoever watches its parts; texts name no secret and no address,
-/// because `/ready` needs no token.
+/// and nothing of a tenant, because `/ready` needs no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// Whether the store is reached, or why not.
@@ -123,14 +120,11 @@ impl Readiness {
             let text = format!("{dead_letters} {notices} could not be delivered; see watchkeeper dead-letters");
             warnings.push(note("dead_letters", [dead_letters.to_string()], text));
         }
-        warnings.extend(failing_channels.iter().take(NAMED_MAX).map(|Failing { name, since, class }| {
-            let (since, class) = (moment(*since), class.as_str());
-            let text = format!("channel {name}: has taken nothing since {since} ({class}); it is tried again and again");
-            note("channel", [name.clone(), since, class.to_owned()], text)
-        }));
-        if failing_channels.len() > NAMED_MAX {
-            let more = failing_channels.len() - NAMED_MAX;
-            warnings.push(note("more_channels", [more.to_string()], format!("{more} more channels take nothing")));
+        if !failing_channels.is_empty() {
+            let many = failing_channels.len();
+            let (channels, has) = if many == 1 { ("channel", "has") } else { ("channels", "have") };
+            let text = format!("{many} {channels} {has} taken nothing for a while; GET /api/v1/alert-channels says which");
+            warnings.push(note("channels", [many.to_string()], text));
         }
         warnings.extend(dead_man_problem.iter().map(|why| note("dead_man", [why.clone()], format!("dead_man: {why}"))));
         let texts = |notes: &[ReadyNote]| notes.iter().map(|note| note.text.clone()).collect();
@@ -200,6 +194,7 @@ pub(super) async fn reload(State(web): State<Web>, Extension(caller): Extension<
 mod tests {
     use super::*;
     use crate::channel::RefusedClass;
+    use watchkeeper_core::ChannelId;
 
     fn fine() -> Readiness {
         Readiness {
@@ -256,11 +251,10 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_takes_nothing_is_named() {
-        let failing = |n: usize| Failing { name: format!("pager{n}"), since: Micros(0), class: RefusedClass::Timeout };
+    fn channels_that_take_nothing_are_counted_and_not_named_to_strangers() {
+        let failing = |n: i64| Failing { channel: ChannelId(n), since: Micros(0), class: RefusedClass::Timeout };
         let body = Readiness { failing_channels: (1..=7).map(failing).collect(), ..fine() }.body();
         assert!(body.ready, "another place would not reach the provider either");
-        assert_eq!(body.warnings[0], "channel pager1: has taken nothing since 1970-01-01T00:00:00Z (timeout); it is tried again and again");
-        assert_eq!((body.warnings.len(), body.warnings[5].as_str()), (6, "2 more channels take nothing"));
+        assert_eq!(body.warnings, ["7 channels have taken nothing for a while; GET /api/v1/alert-channels says which"]);
     }
 }

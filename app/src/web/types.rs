@@ -18,8 +18,8 @@ mod people;
 pub(crate) mod schemas;
 
 pub use alerting::{
-    AlertChannel, AlertRule, ChannelNotice, ChannelTested, DeadLetter, Difference, Document, Done, Fall, Imported, ImportedItem,
-    MadeObject, Maintenance, Match, Mute, NewAlertRule, NewComment, NewSilence, Order, Recurs, RuleTested, Silence,
+    AlertChannel, AlertRule, ChannelFailing, ChannelNotice, ChannelTested, DeadLetter, Difference, Document, Done, Fall, Imported,
+    ImportedItem, MadeObject, Maintenance, Match, Mute, NewAlertRule, NewComment, NewSilence, Order, Recurs, RuleTested, Silence,
 };
 pub use incident::{Entry, Incident, MonitorRef, Notice};
 pub use pages::{PublicMessage, PublicMonitor, PublicPage, PublicUpdate};
@@ -532,8 +532,7 @@ pub struct ReadyBody {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReadyNote {
-    /// What it is about: `store`, `leases`, `late`, `cut_off`; `configuration`, `left_out`, `dead_letters`, `channel`, `more_channels`,
-    /// `dead_man`.
+    /// What it is about: `store`, `leases`, `late`, `cut_off`; `configuration`, `left_out`, `dead_letters`, `channels`, `dead_man`.
     pub code: String,
     /// What stands in its sentence, in its order: counts, names, times, reasons.
     pub values: Vec<String>,

@@ -14,7 +14,7 @@ use watchkeeper::store::{TenantScope, WordWrite};
 use watchkeeper::telemetry::ChannelOnly;
 use watchkeeper_core::plan::STORM_AT;
 use watchkeeper_core::verdict::NoticeEvent;
-use watchkeeper_core::{Dur, Micros, Severity};
+use watchkeeper_core::{ChannelId, Dur, Micros, Severity};
 
 fn digest(content: &Content) -> &Digest {
     let Content::Digest(digest) = content else { panic!("no digest: {content:?}") };
@@ -289,8 +289,8 @@ async fn when_no_channel_of_an_alert_takes_anything_for_long_the_last_resort_is_
             assert!(view.notices.iter().any(|n| n.channel == "last" && n.state == "sent"), "{:?}", view.notices);
             assert!(heard.iter().any(|word| word.content.incident().is_some_and(|message| message.incident == one.uid)));
         }
-        let failing: Vec<String> = deliverers.failing(node.clock.now()).into_iter().map(|failing| failing.name).collect();
-        assert_eq!(failing, ["a", "b"]);
+        let failing: Vec<ChannelId> = deliverers.failing(node.clock.now()).into_iter().map(|failing| failing.channel).collect();
+        assert_eq!(failing, channels);
         assert_eq!(deliverers.failing(Micros(0)), [], "not for as long as that");
         deliverers.shutdown(LIMIT).await;
         assert_eq!(last.heard().len(), 2, "once each");

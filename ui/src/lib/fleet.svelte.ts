@@ -1,6 +1,6 @@
 import { get } from './api';
 import { live, type LiveEvent } from './live.svelte';
-import type { Bars, Brief, Health, Incident, Metrics, MonitorBars, Ready } from './types';
+import type { Bars, Brief, Channel, Health, Incident, Metrics, MonitorBars, Ready } from './types';
 
 /** While the stream is gone, lists are read this often instead. */
 const POLL_MS = 10_000;
@@ -31,7 +31,11 @@ class Fleet {
   /** The bars of each, by name. */
   days = $state.raw<Map<string, MonitorBars>>(new Map());
   ready = $state.raw<Ready | null>(null);
+  /** Those that this tenant's people are told over. */
+  channels = $state.raw<Channel[] | null>(null);
   loaded = $state(false);
+  /** Whether the newest question was answered. */
+  reached = $state(true);
   /** When the lists were last known to be true. */
   asOf = $state(0);
   recent = $state.raw<Map<string, { metrics: Metrics | null; at: number }>>(new Map());
@@ -97,16 +101,18 @@ class Fleet {
   async #read() {
     this.#heard.clear();
     try {
-      const [, , overview] = await Promise.all([this.readOpen(), this.#readReady(), get('overview')]);
+      const [, , channels, overview] = await Promise.all([this.readOpen(), this.#readReady(), get('alert-channels'), get('overview')]);
+      this.channels = channels.items;
       const nothing = { labels: {}, paused: false, since: null, why: null, flapping: [], mutes: [] };
       this.#set(overview.items.map((brief) => ({ ...nothing, ...brief })));
-      this.loaded = true;
+      [this.loaded, this.reached] = [true, true];
       this.asOf = Date.now();
       const bars = await get('bars');
       this.days = new Map(bars.items.map((one) => [one.name, one]));
       this.bars = bars;
     } catch {
       // The line at the top says that nothing is heard; the next turn tries again.
+      this.reached = false;
     }
   }
 

@@ -43,8 +43,9 @@ class Session {
   }
 
   async #outside() {
-    this.in = false;
+    // The form knows what it asks for when it is there.
     this.about = await get('auth').catch(() => null);
+    this.in = false;
   }
 
   /** Signs in with a token. */

@@ -141,6 +141,7 @@ const en = {
   edit: 'Change',
   cancel: 'Cancel',
   pause: 'Pause',
+  resumed: 'watched again',
   resume: 'Resume',
   asYaml: 'As YAML',
   yamlHelp: 'One item of “monitors” in the configuration file. *** stands for a secret that is stored.',
@@ -380,7 +381,7 @@ const en = {
   startSee: 'See it live',
   startSeeHelp: 'This page then shows what is wrong, first; and whoever is to be told is told when it begins and when it ends.',
   startFile: 'Or as a file',
-  startFileHelp: 'The same in the configuration file; saved, it is read with SIGHUP. Or import it here.',
+  startFileHelp: 'The same in the configuration file; saved, it is taken up within seconds. Or import it here.',
 
   back: 'All monitors',
   latest: 'Latest attempts',
@@ -403,6 +404,7 @@ const en = {
   time: 'Time',
   outcome: 'Result',
   code: 'Code',
+  newestDetailed: 'The newest with details',
   waterfall: 'One attempt',
   workerDoes: 'What the worker does',
   doing_idle: 'Idle',
@@ -496,6 +498,10 @@ const en = {
   labelHelp: 'name=value, separated by commas',
   howLong: 'For how long',
   whyComment: 'Why',
+  silenced: 'Silenced: {0}',
+  silencedNone: 'It is there, but about no monitor: nothing is called so. End it, or see whether it is written right.',
+  windowEverything: 'About everything: every monitor, now and later',
+  windowOfAll: 'It names no monitor and no label, so it would be about everything: tick that, or name some.',
   silenceEverything: 'Silence everything, every monitor and rule',
   create: 'Silence',
   endNow: 'End now',
@@ -541,6 +547,7 @@ const en = {
     channels_failed: 'no channel took it',
     recovered: 'recovered',
     operator: 'by hand',
+    'silence {0}': 'a silence',
   } as Record<string, string>,
   strangers: { title: '{0}: we are looking into it', text: '{0} does not work as it should. We know of it and are looking for the cause.' },
   units: { d: 'd', h: 'h', min: 'min', s: 's', ms: 'ms' },
@@ -563,7 +570,7 @@ const en = {
     in_clear: { one: 'The secrets of {0} object that was made here lie in the store as they are; set server.secret_key_file', other: 'The secrets of {0} objects that were made here lie in the store as they are; set server.secret_key_file' },
     dead_letters: { one: '{0} message could not be delivered', other: '{0} messages could not be delivered' },
     channel: 'The channel {0} has taken nothing since {1} ({2}); it is tried again and again',
-    more_channels: { one: '{0} more channel takes nothing', other: '{0} more channels take nothing' },
+    no_channel: 'Nobody is told of anything here: there is no channel yet',
     dead_man: 'The dead-man’s ping did not come through: {0}',
   } as Record<string, string | Plural>,
   /** What a timeline says, by its code. The server's own sentences are English. */
@@ -710,6 +717,7 @@ const ru: typeof en = {
   edit: 'Изменить',
   cancel: 'Отмена',
   pause: 'Приостановить',
+  resumed: 'снова под наблюдением',
   resume: 'Возобновить',
   asYaml: 'Как YAML',
   yamlHelp: 'Один элемент «monitors» файла конфигурации. *** стоит на месте сохранённого секрета.',
@@ -949,7 +957,7 @@ const ru: typeof en = {
   startSee: 'Смотрите вживую',
   startSeeHelp: 'Эта страница покажет неполадки первыми, а кому нужно — сообщат о начале и о конце.',
   startFile: 'Или файлом',
-  startFileHelp: 'То же в файле конфигурации; после сохранения читается по SIGHUP. Или импортируйте его здесь.',
+  startFileHelp: 'То же в файле конфигурации; сохранённый файл применяется через несколько секунд. Или импортируйте его здесь.',
 
   back: 'Все мониторы',
   latest: 'Последние проверки',
@@ -972,6 +980,7 @@ const ru: typeof en = {
   time: 'Время',
   outcome: 'Итог',
   code: 'Код',
+  newestDetailed: 'Последняя с подробностями',
   waterfall: 'Одна проверка',
   workerDoes: 'Что делает работник',
   doing_idle: 'Свободен',
@@ -1065,6 +1074,10 @@ const ru: typeof en = {
   labelHelp: 'имя=значение, через запятую',
   howLong: 'На сколько',
   whyComment: 'Почему',
+  silenced: 'Тишина включена: {0}',
+  silencedNone: 'Она создана, но ни один монитор не подходит. Завершите её или проверьте, верно ли написано.',
+  windowEverything: 'Касается всего: всех мониторов, нынешних и будущих',
+  windowOfAll: 'Не названы ни мониторы, ни метки, значит, работы касаются всего: отметьте это или назовите их.',
   silenceEverything: 'Тишина для всего: всех мониторов и правил',
   create: 'Включить тишину',
   endNow: 'Прекратить',
@@ -1141,6 +1154,18 @@ const ru: typeof en = {
     timeout: 'не отвечает',
     report: 'отчёт',
     node: 'об узле',
+    'silence {0}': 'тишина',
+    'maintenance {0}': 'работы {0}',
+    '{0}, which it depends on, is down': '{0}, от которого он зависит, не работает',
+    '{0}, which it depends on, is failing': '{0}, от которого он зависит, сбоит',
+    'the channel has sent as much as it may for now': 'канал пока исчерпал свой предел',
+    'many at once: gathered for one message': 'много сразу: собирается в одно сообщение',
+    '`notify` of the rule': '`notify` правила',
+    '`notify` of the monitor': '`notify` монитора',
+    '`notify` of `defaults`': '`notify` из `defaults`',
+    'no `notify` or route says it, so every channel': 'ни `notify`, ни маршруты этого не говорят, поэтому все каналы',
+    'the route about {0}': 'маршрут о «{0}»',
+    'the routes about {0}': 'маршруты о «{0}»',
   },
   strangers: { title: '{0}: разбираемся', text: '{0} работает с перебоями. Мы знаем об этом и ищем причину.' },
   units: { d: 'д', h: 'ч', min: 'мин', s: 'с', ms: 'мс' },
@@ -1163,7 +1188,7 @@ const ru: typeof en = {
     in_clear: { one: 'Секреты {0} созданного здесь объекта лежат в хранилище открытыми; задайте server.secret_key_file', few: 'Секреты {0} созданных здесь объектов лежат в хранилище открытыми; задайте server.secret_key_file', many: 'Секреты {0} созданных здесь объектов лежат в хранилище открытыми; задайте server.secret_key_file', other: 'Секреты {0} созданного здесь объекта лежат в хранилище открытыми; задайте server.secret_key_file' },
     dead_letters: { one: '{0} сообщение не доставлено', few: '{0} сообщения не доставлены', many: '{0} сообщений не доставлено', other: '{0} сообщения не доставлено' },
     channel: 'Канал {0} ничего не принимает с {1} ({2}); попытки продолжаются',
-    more_channels: { one: 'Ещё {0} канал ничего не принимает', few: 'Ещё {0} канала ничего не принимают', many: 'Ещё {0} каналов ничего не принимают', other: 'Ещё {0} канала ничего не принимают' },
+    no_channel: 'Здесь никто ни о чём не узнает: каналов пока нет',
     dead_man: 'Сигнал жизни не дошёл: {0}',
   },
   said: {
@@ -1238,10 +1263,20 @@ export function toStrangers(language: Language, title: string) {
   return { title: fill(strangers.title, [title]), text: fill(strangers.text, [title]) };
 }
 
-/** A word of the API in the reader's language, or as it is. */
+/** A word or sentence of the API in the reader's language, or as it is. */
 export function word(text: string) {
-  const known: unknown = words.all.api[text] ?? words.all[text as Key];
-  return typeof known === 'string' ? known : text.replaceAll('_', ' ');
+  const known: unknown = words.all.api[text] ?? words.all[text as Key] ?? sentence(text);
+  return typeof known === 'string' ? known : /^[a-z0-9_]+$/.test(text) ? text.replaceAll('_', ' ') : text;
+}
+
+/** A sentence of the API that has a name in it. */
+function sentence(text: string): string | undefined {
+  for (const [form, said] of Object.entries(words.all.api)) {
+    const [before = '', after] = form.split('{0}');
+    if (after !== undefined && text.length > form.length - 3 && text.startsWith(before) && text.endsWith(after))
+      return fill(said, [text.slice(before.length, text.length - after.length)]);
+  }
+  return undefined;
 }
 
 export const counted = (key: CountKey, n: number) => fill(plural(words.all[key], n), [n.toLocaleString(words.language)]);

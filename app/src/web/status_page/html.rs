@@ -166,7 +166,7 @@ fn from_to(out: &mut Markup, from: Micros, to: Micros, words: &Words) {
 fn trouble(out: &mut Markup, trouble: &Trouble, words: &Words) {
     let look = match trouble.impact {
         Impact::Outage => "down",
-        Impact::Slow => "degraded",
+        Impact::Unsteady | Impact::Slow => "degraded",
     };
     out.raw("<article class=\"").raw(if trouble.ended.is_some() { "over" } else { look }).raw("\"><h3>");
     form(out, look);

@@ -75,7 +75,7 @@ struct PageIncident {
     /// The monitor's public id.
     monitor: String,
     title: String,
-    /// `outage` or `slow`.
+    /// `outage`, `unsteady` (it works at the moment) or `slow`.
     impact: &'static str,
     began: Time,
     /// Since when somebody is on it.
@@ -174,6 +174,7 @@ fn incident(trouble: &super::view::Trouble) -> PageIncident {
         title: trouble.title.clone(),
         impact: match trouble.impact {
             Impact::Outage => "outage",
+            Impact::Unsteady => "unsteady",
             Impact::Slow => "slow",
         },
         began: Time(trouble.began),

@@ -181,7 +181,7 @@ fn seen(trouble: &super::view::Trouble, words: &Words) -> KumaIncident {
         id: 1,
         style: match trouble.impact {
             Impact::Outage => "danger",
-            Impact::Slow => "warning",
+            Impact::Unsteady | Impact::Slow => "warning",
         },
         title: format!("{}: {}", trouble.title, words.impact(trouble.impact)),
         content: crate::channel::words::fill(words.began, &[("time", &words.time_utc(trouble.began))]),

@@ -242,7 +242,7 @@ fn incident(view: &View, trouble: &Trouble, components: &[Component], url: &str)
         status: if trouble.taken.is_some() { "identified" } else { "investigating" },
         impact: match trouble.impact {
             Impact::Outage => "major",
-            Impact::Slow => "minor",
+            Impact::Unsteady | Impact::Slow => "minor",
         },
         created_at: Time(trouble.began),
         started_at: Time(trouble.began),

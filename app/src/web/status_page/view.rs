@@ -58,6 +58,8 @@ pub(super) enum Overall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Impact {
     Outage,
+    /// It works at the moment, and whether that lasts is not known yet.
+    Unsteady,
     Slow,
 }
 
@@ -223,7 +225,8 @@ impl View {
                 monitors: monitors.iter().map(|(spec, title)| facts.line(spec, title, from, now, page.history_days)).collect(),
             })
             .collect();
-        let (open, mut past): (Vec<Trouble>, Vec<Trouble>) = troubles.into_iter().partition(|trouble| trouble.ended.is_none());
+        let (mut open, mut past): (Vec<Trouble>, Vec<Trouble>) = troubles.into_iter().partition(|trouble| trouble.ended.is_none());
+        say_as_shown(&mut open, &groups);
         let past_more = past.len().saturating_sub(LISTED_MAX);
         past.truncate(LISTED_MAX);
         let lasts = |message: &&PageMessage| message.at <= now && message.until.is_none_or(|until| now < until);
@@ -280,6 +283,14 @@ impl View {
             Overall::Partial | Overall::Major => State::Outage,
         };
         self.lines().into_iter().filter(|line| line.state == state).collect()
+    }
+}
+
+/// An outage that lasts is said as the line of its monitor shows it: one that works at the moment is not called out of order above it.
+fn say_as_shown(open: &mut [Trouble], groups: &[Group]) {
+    let works = |uid: &str| groups.iter().flat_map(|group| &group.monitors).any(|line| line.uid == uid && line.state == State::Degraded);
+    for trouble in open.iter_mut().filter(|trouble| trouble.impact == Impact::Outage && works(&trouble.monitor_uid)) {
+        trouble.impact = Impact::Unsteady;
     }
 }
 
@@ -472,26 +483,44 @@ mod tests {
         assert_eq!(outages(&known).iter().map(|(nth, _)| *nth).collect::<Vec<_>>(), [3, 2, 1]);
     }
 
+    fn line(uid: &str, state: State) -> Line {
+        Line {
+            id: MonitorId(1),
+            uid: uid.to_owned(),
+            title: String::new(),
+            state,
+            since: None,
+            created_at: Micros(0),
+            uptime: None,
+            recent: None,
+            bars: Vec::new(),
+            outages: Vec::new(),
+            ping_us: None,
+            cert_days: None,
+        }
+    }
+
+    #[test]
+    fn an_outage_whose_monitor_works_at_the_moment_is_called_unsteady() {
+        let open = |monitor: &str, impact| Trouble {
+            uid: "i".to_owned(),
+            monitor_uid: monitor.to_owned(),
+            title: monitor.to_owned(),
+            impact,
+            began: Micros(0),
+            taken: None,
+            ended: None,
+        };
+        let monitors = vec![line("down", State::Outage), line("flaps", State::Degraded), line("slow", State::Degraded)];
+        let mut all = [open("down", Impact::Outage), open("flaps", Impact::Outage), open("slow", Impact::Slow)];
+        say_as_shown(&mut all, &[Group { name: None, monitors }]);
+        assert_eq!(all.map(|trouble| trouble.impact), [Impact::Outage, Impact::Unsteady, Impact::Slow]);
+    }
+
     #[test]
     fn the_first_sentence_is_about_the_worst() {
         use State::{Degraded, Maintenance, Operational, Outage, Paused, Unknown};
-        let of = |states: &[State]| {
-            let line = |state| Line {
-                id: MonitorId(1),
-                uid: String::new(),
-                title: String::new(),
-                state,
-                since: None,
-                created_at: Micros(0),
-                uptime: None,
-                recent: None,
-                bars: Vec::new(),
-                outages: Vec::new(),
-                ping_us: None,
-                cert_days: None,
-            };
-            overall(&[Group { name: None, monitors: states.iter().copied().map(line).collect() }])
-        };
+        let of = |states: &[State]| overall(&[Group { name: None, monitors: states.iter().map(|state| line("", *state)).collect() }]);
         let cases: [(&[State], Overall); 9] = [
             (&[], Overall::Empty),
             (&[Operational, Paused], Overall::Operational),

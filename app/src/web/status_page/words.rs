@@ -22,6 +22,7 @@ pub(super) struct Words {
     state_maintenance: &'static str,
     state_paused: &'static str,
     impact_outage: &'static str,
+    impact_unsteady: &'static str,
     impact_slow: &'static str,
     /// `{time}`.
     pub(super) as_of: &'static str,
@@ -98,6 +99,7 @@ static EN: Words = Words {
     state_maintenance: "Maintenance",
     state_paused: "Not checked",
     impact_outage: "Outage",
+    impact_unsteady: "Works again, not steadily yet",
     impact_slow: "Slow responses",
     as_of: "As of {time}",
     and_more: "and {n} more",
@@ -157,6 +159,7 @@ static RU: Words = Words {
     state_maintenance: "Плановые работы",
     state_paused: "Не проверяется",
     impact_outage: "Не работает",
+    impact_unsteady: "Снова работает, пока неустойчиво",
     impact_slow: "Медленные ответы",
     as_of: "По состоянию на {time}",
     and_more: "и ещё {n}",
@@ -239,6 +242,7 @@ impl Words {
     pub(super) const fn impact(&self, impact: Impact) -> &'static str {
         match impact {
             Impact::Outage => self.impact_outage,
+            Impact::Unsteady => self.impact_unsteady,
             Impact::Slow => self.impact_slow,
         }
     }

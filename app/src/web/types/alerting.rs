@@ -263,6 +263,19 @@ pub struct AlertChannel {
     /// What is known of it beside that, if it was made over the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<MadeObject>,
+    /// Whether the node that answers has had nothing taken by it for long; absent while it takes what it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<ChannelFailing>,
+}
+
+/// A channel that takes nothing, and is tried again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ChannelFailing {
+    /// When the first of the attempts in a row that failed had ended.
+    pub since: Time,
+    /// What kind of failure the newest was: `client`, `auth`, `rate_limited`, `server`, `network` or `timeout`.
+    pub class: String,
 }
 
 impl AlertChannel {
@@ -274,6 +287,7 @@ impl AlertChannel {
             config: channel.kind.canonical(&channel.common),
             origin: origin(&channel.at),
             made: None,
+            failing: None,
         }
     }
 }
