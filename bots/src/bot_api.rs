@@ -67,6 +67,20 @@ impl BotApi {
         Self { client, base: base.as_str().trim_end_matches('/').to_owned() }
     }
 
+    /// Hands on a call of somebody else's as it is, and what it is answered. `target` is the method, with its query if there is one.
+    pub async fn hand_on(
+        &self,
+        token: &BotToken,
+        target: &str,
+        mut request: Request<Full<Bytes>>,
+        within: Duration,
+        answer_max: usize,
+    ) -> Result<http::Response<Bytes>, Fault> {
+        let url = format!("{}/bot{}/{target}", self.base, token.expose());
+        *request.uri_mut() = url.parse().map_err(|_| Fault::Connection("it has no address that can be called".to_owned()))?;
+        self.client.send(request, within, answer_max).await
+    }
+
     /// Makes a call with a JSON object of parameters.
     pub async fn call(&self, token: &BotToken, method: &str, params: String) -> Result<Value, CallError> {
         let mut request = Request::new(Full::new(Bytes::from(params)));

@@ -54,7 +54,7 @@ fn with<S, F: Future<Output = Result<()>>>(
     let log = tracing_subscriber::fmt().with_max_level(common.log_level).with_writer(std::io::stderr).log_internal_errors(false);
     log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     let ended = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime").and_then(|runtime| {
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let stop = CancellationToken::new();
             let asked = CancellationToken::new();
             let signals = tokio::spawn(signals(stop.clone(), asked.clone())?);
@@ -62,7 +62,10 @@ fn with<S, F: Future<Output = Result<()>>>(
             signals.abort();
             // A role that ends without being asked has failed, whatever it says.
             ended.and_then(|()| if asked.is_cancelled() { Ok(()) } else { anyhow::bail!("it has ended by itself") })
-        })
+        });
+        // What still waits for brokers that are away is waited for no more.
+        runtime.shutdown_background();
+        ended
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,

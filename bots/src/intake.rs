@@ -6,10 +6,10 @@
 //! [`GIVE_BACK_WITHIN`]. When told to stop, it begins nothing more, lets the work in hand end, commits and leaves the group. Nothing is
 //! ever committed that is not done, and nothing counts as committed before Kafka said so.
 
-use crate::kafka::{Brokers, Quiet};
+use crate::kafka::{Brokers, NotCommitted, Quiet, commit};
 use crate::lanes::{Done, Lanes, Part, Ticket};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
@@ -29,9 +29,13 @@ const IN_HAND_RESUME: usize = IN_HAND_MAX / 2;
 /// ask the broker for every message.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
 
-/// A commit that nobody has answered for so long is no reason any more to hold back the next. Shorter would send one after the other
-/// while a broker is away, longer would show a lag that is none.
-const COMMIT_ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// Kafka has a commit within this, or it is tried again. Longer would hold up a process that is to end while brokers are away, shorter would
+/// fail where they are slow.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A group is left within this, or the process ends all the same and is taken for dead by the group later: leaving waits for brokers that are
+/// away. Shorter would let the other members wait where brokers are slow.
+pub const LEFT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long one look for messages takes. Longer would commit later.
 const LOOK: Duration = Duration::from_millis(50);
@@ -100,15 +104,15 @@ struct State {
     lanes: Lanes<Vec<u8>, Message>,
     stops: HashMap<Part, CancellationToken>,
     paused: bool,
-    /// Since when a commit is on its way.
-    committing: Option<Instant>,
+    /// Whether a commit is on its way.
+    committing: bool,
     panicked: bool,
     complained: HashMap<String, Instant>,
 }
 
 impl Shared {
     /// Tells what is wrong, if it was not told lately.
-    fn complain(&self, doing: &str, error: &KafkaError) {
+    fn complain(&self, doing: &str, error: &dyn std::fmt::Display) {
         let text = format!("{doing}: {error}");
         let complained = &mut self.state().complained;
         if complained.get(&text).is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
@@ -168,21 +172,30 @@ pub async fn run(
     let shared = Arc::new(Shared { state: Mutex::default(), ended: Condvar::new() });
     let consumer: BaseConsumer<Context> = brokers.consumer(group).create_with_context(Context(shared.clone()))?;
     consumer.subscribe(&[topic])?;
-    let reader = Reader { consumer, shared, handler, runtime: Handle::current(), stop };
+    let reader = Reader { consumer: Arc::new(consumer), shared, handler, runtime: Handle::current(), stop };
     let (tell, told) = tokio::sync::oneshot::channel();
+    let (leave, left) = tokio::sync::oneshot::channel();
     // A thread, not a task: polling blocks, and so does giving partitions back.
     std::thread::Builder::new()
         .name("kafka-intake".to_owned())
         .spawn(move || {
             // Nobody waits any more only if the whole program ends.
             let _ = tell.send(reader.read(grace));
+            // That leaves the group.
+            drop(reader);
+            let _ = leave.send(());
         })
         .map_err(|_| IntakeError::Thread)?;
-    told.await.unwrap_or(Err(IntakeError::Thread))
+    let ended = told.await.unwrap_or(Err(IntakeError::Thread));
+    // Without one the thread has panicked, and nothing is left to wait for.
+    if tokio::time::timeout(LEFT_WITHIN, left).await.is_err() {
+        tracing::warn!("{group}: it could not be left within {} s", LEFT_WITHIN.as_secs());
+    }
+    ended
 }
 
 struct Reader {
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
     shared: Arc<Shared>,
     handler: Arc<dyn Handler>,
     runtime: Handle,
@@ -190,7 +203,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(self, grace: Duration) -> Result<(), IntakeError> {
+    fn read(&self, grace: Duration) -> Result<(), IntakeError> {
         let mut committed = Instant::now();
         while !self.stop.is_cancelled() {
             match self.consumer.poll(LOOK) {
@@ -200,7 +213,7 @@ impl Reader {
                 None => {}
             }
             if committed.elapsed() >= COMMIT_EVERY {
-                commit_soon(&self.consumer, &self.shared);
+                self.commit_soon();
                 committed = Instant::now();
             }
             if self.shared.state().panicked {
@@ -214,8 +227,14 @@ impl Reader {
             tracing::error!("the grace of {} s has passed with {cut} messages in hand: they will be repeated", grace.as_secs_f64());
         }
         self.settle();
+        // The group is left with the last who holds the consumer, which shall be this thread.
+        let (state, _) = self
+            .shared
+            .ended
+            .wait_timeout_while(self.shared.state(), SETTLE_WITHIN, |state| state.committing)
+            .unwrap_or_else(PoisonError::into_inner);
         // Leaving the group gives back what is forgotten here: it was waited for already.
-        let mut state = self.shared.state();
+        let mut state = state;
         for part in &parts {
             state.lanes.forget(part);
         }
@@ -234,6 +253,26 @@ impl Reader {
             // What is read here is not begun: it is left to the next member.
             let _ = self.consumer.poll(LOOK);
         }
+    }
+
+    /// Commits what is done, one commit at a time, on a thread of its own.
+    fn commit_soon(&self) {
+        if self.shared.state().committing {
+            return;
+        }
+        let Some(list) = to_commit(&self.shared) else { return };
+        self.shared.state().committing = true;
+        let (consumer, shared) = (self.consumer.clone(), self.shared.clone());
+        self.runtime.spawn_blocking(move || {
+            match commit(&consumer, &list, COMMITTED_WITHIN) {
+                Ok(()) => shared.committed(&list),
+                // It is offered again.
+                Err(error) => shared.complain("committing", &error),
+            }
+            drop(consumer);
+            shared.state().committing = false;
+            shared.ended.notify_all();
+        });
     }
 
     fn take(&self, message: &BorrowedMessage<'_>) {
@@ -300,22 +339,10 @@ fn to_commit(shared: &Shared) -> Option<TopicPartitionList> {
     (list.count() > 0).then_some(list)
 }
 
-/// Commits what is done without waiting, one commit at a time; the callback hears what came of it.
-fn commit_soon(consumer: &BaseConsumer<Context>, shared: &Shared) {
-    if shared.state().committing.is_some_and(|since| since.elapsed() < COMMIT_ANSWERED_WITHIN) {
-        return;
-    }
-    let Some(list) = to_commit(shared) else { return };
-    match consumer.commit(&list, CommitMode::Async) {
-        Ok(()) => shared.state().committing = Some(Instant::now()),
-        Err(error) => shared.complain("committing", &error),
-    }
-}
-
 /// Commits what is done, and returns when Kafka has it.
-fn commit_now(consumer: &BaseConsumer<Context>, shared: &Shared) -> Result<(), KafkaError> {
+fn commit_now(consumer: &BaseConsumer<Context>, shared: &Shared) -> Result<(), NotCommitted> {
     let Some(list) = to_commit(shared) else { return Ok(()) };
-    consumer.commit(&list, CommitMode::Sync)?;
+    commit(consumer, &list, COMMITTED_WITHIN)?;
     shared.committed(&list);
     Ok(())
 }
@@ -367,15 +394,6 @@ impl ConsumerContext for Context {
                 self.0.complain("pausing", &error);
             }
         }
-    }
-
-    fn commit_callback(&self, result: Result<(), KafkaError>, offsets: &TopicPartitionList) {
-        // One that failed is offered again.
-        match result {
-            Ok(()) => self.0.committed(offsets),
-            Err(error) => self.0.complain("committing", &error),
-        }
-        self.0.state().committing = None;
     }
 }
 

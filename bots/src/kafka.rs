@@ -4,11 +4,12 @@
 //! reorder. Topics are never made by writing to them.
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use std::time::Duration;
 
 /// A message is written within this, or the attempt has failed. Shorter would fail whenever a broker changes its leader; longer would
@@ -86,6 +87,29 @@ impl Brokers {
         config.set("topic.metadata.propagation.max.ms", TOPIC_KNOWN_WITHIN.as_millis().to_string());
         Ok(Producer(config.create_with_context(Quiet)?))
     }
+}
+
+/// Why offsets are not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCommitted {
+    /// Kafka did not answer, or refused.
+    #[error("{0}")]
+    Kafka(#[from] KafkaError),
+    /// It has others: the members of the group are changing.
+    #[error("Kafka did not take the offsets")]
+    Refused,
+}
+
+/// Commits these offsets, and returns when Kafka has them, or after that time. librdkafka's own commit waits for as long as brokers are away,
+/// and its events tell nothing of one that nobody waits for; so Kafka is asked what it has.
+pub fn commit<C: ConsumerContext>(consumer: &BaseConsumer<C>, offsets: &TopicPartitionList, within: Duration) -> Result<(), NotCommitted> {
+    consumer.commit(offsets, CommitMode::Async)?;
+    let kept = consumer.committed_offsets(offsets.clone(), within)?;
+    let has = |wanted: &TopicPartitionListElem<'_>| {
+        let found = kept.find_partition(wanted.topic(), wanted.partition()).map(|found| found.offset());
+        matches!((found, wanted.offset()), (Some(Offset::Offset(found)), Offset::Offset(wanted)) if found >= wanted)
+    };
+    if offsets.elements().iter().all(has) { Ok(()) } else { Err(NotCommitted::Refused) }
 }
 
 /// What librdkafka says by itself is for who looks closely: while brokers are away it repeats it every second, and who wants something

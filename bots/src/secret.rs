@@ -1,7 +1,7 @@
 //! What nobody may read: bots' tokens, and the key that webhooks are known by. As types that print nothing of it.
 //!
-//! The secret of a bot's webhook is made from the key and the bot's id. So the gateway knows every bot without asking anybody and
-//! without keeping a list, and a secret that leaks opens one bot only.
+//! The secret of a bot's webhook is made from the key and the bot's id, the seal of its address at the gateway's Bot API from the key, the id
+//! and the token. So the gateway knows every bot without asking anybody and without keeping a list, and a secret that leaks opens one bot only.
 
 use crate::names::{BotId, hex};
 use hmac::{Hmac, Mac as _};
@@ -61,18 +61,34 @@ impl Key {
 
     /// The secret of a bot's webhook: 64 hexadecimal digits.
     pub fn secret(&self, bot: &BotId) -> SecretString {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.expose_secret().as_bytes()) else {
-            unreachable!("HMAC takes a key of any length")
-        };
-        // The key may one day be used for more than this.
-        mac.update(b"webhook ");
-        mac.update(bot.as_str().as_bytes());
-        hex(&mac.finalize().into_bytes()).into()
+        self.mac(&["webhook ", bot.as_str()]).into()
     }
 
     /// Whether that is the bot's secret. Takes as long for a nearly right one as for a wrong one.
     pub fn is_secret(&self, bot: &BotId, given: &[u8]) -> bool {
         self.secret(bot).expose_secret().as_bytes().ct_eq(given).into()
+    }
+
+    /// What says that this token is the bot's, in the address that the bot finds the gateway's Bot API at: 64 hexadecimal digits. It opens
+    /// nothing without the token, so it is no secret.
+    pub fn seal(&self, bot: &BotId, token: &BotToken) -> String {
+        self.mac(&["bot api ", bot.as_str(), " ", token.expose()])
+    }
+
+    /// Whether that is the seal of the bot and the token. Takes as long for a nearly right one as for a wrong one.
+    pub fn is_seal(&self, bot: &BotId, token: &BotToken, given: &[u8]) -> bool {
+        self.seal(bot, token).as_bytes().ct_eq(given).into()
+    }
+
+    /// The first word says what it is for, so that nothing made for one use is good for another.
+    fn mac(&self, words: &[&str]) -> String {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.expose_secret().as_bytes()) else {
+            unreachable!("HMAC takes a key of any length")
+        };
+        for word in words {
+            mac.update(word.as_bytes());
+        }
+        hex(&mac.finalize().into_bytes())
     }
 }
 
@@ -103,6 +119,11 @@ mod tests {
         assert!(!key.is_secret(&one, &bytes[..63]));
         assert!(!key.is_secret(&one, b""));
         assert!(!Key::new("0123456789abcdef0123456789abcdeX").expect("a key").is_secret(&one, bytes));
+        let (token, another) = (BotToken::new("1:x").expect("a token"), BotToken::new("1:y").expect("a token"));
+        let seal = key.seal(&one, &token);
+        assert!(seal.len() == 64 && key.is_seal(&one, &token, seal.as_bytes()));
+        assert!(!key.is_seal(&other, &token, seal.as_bytes()) && !key.is_seal(&one, &another, seal.as_bytes()));
+        assert!(!key.is_seal(&one, &token, bytes), "the secret of the webhook is no seal");
         assert!(Key::new("short").is_none());
         assert!(!format!("{key:?}").contains("0123"));
     }

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 /// Telegram keeps, longer would let strangers hold sockets.
 const HEADER_WITHIN: Duration = Duration::from_mins(2);
 
-/// A request line with headers may have so many bytes: more is memory for strangers.
+/// A request line with headers may have so many bytes, unless said otherwise: more is memory for strangers.
 const HEADER_MAX: usize = 16 * 1024;
 
 /// Connections at a time; further ones wait in the kernel's queue. Telegram opens up to 100 for each bot.
@@ -56,6 +56,11 @@ fn bind(address: SocketAddr) -> Result<TcpListener> {
 
 /// Serves until `stop`; then requests under way may take for `grace`.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, grace: Duration) {
+    serve_with(listener, router, HEADER_MAX, stop, grace).await;
+}
+
+/// The same where a request line with headers may have so many bytes.
+pub async fn serve_with(listener: TcpListener, router: Router, header_max: usize, stop: CancellationToken, grace: Duration) {
     let service = TowerToHyperService::new(router);
     let (places, tasks) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), TaskTracker::new());
     loop {
@@ -73,7 +78,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         let (service, stop) = (service.clone(), stop.clone());
         tasks.spawn(async move {
             let _place = place;
-            connection(stream, service, stop).await;
+            connection(stream, service, header_max, stop).await;
         });
     }
     drop(listener);
@@ -83,11 +88,11 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     }
 }
 
-async fn connection(stream: TcpStream, service: TowerToHyperService<Router>, stop: CancellationToken) {
+async fn connection(stream: TcpStream, service: TowerToHyperService<Router>, header_max: usize, stop: CancellationToken) {
     // Answers are one small packet: waiting to fill it would only make the caller wait.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(HEADER_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(header_max);
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

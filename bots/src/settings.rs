@@ -4,6 +4,8 @@
 //! The value of a secret is never quoted.
 
 use crate::kafka::Brokers;
+use crate::manager::bot::Places;
+use crate::manager::runtime::docker;
 use crate::manager::runtime::kubernetes::objects::Plan;
 use crate::names::BotId;
 use crate::secret::{BotToken, Key};
@@ -63,6 +65,8 @@ pub struct Gateway {
     pub common: Common,
     /// Where it listens.
     pub listen: Listen,
+    /// `BOT_API_PORT`: where bots find a Bot API, if they do.
+    pub bots_port: Option<u16>,
     /// `WEBHOOK_KEY`.
     pub key: Key,
     /// `BOT_API_URL`.
@@ -102,6 +106,15 @@ pub enum Runtime {
         /// `WORKERS`: what workers can run, by the name that `worker_image` says.
         workers: BTreeMap<String, Vec<String>>,
     },
+    /// As containers of a Docker engine.
+    Docker {
+        /// `STATE_FILE`.
+        state: PathBuf,
+        /// `DOCKER_HOST`: the engine's socket.
+        socket: PathBuf,
+        /// What is the same for all of them.
+        plan: docker::Plan,
+    },
     /// As pods.
     Kubernetes(Plan),
 }
@@ -119,6 +132,8 @@ pub struct Manager {
     pub bot_api: Url,
     /// `GATEWAY_URL`: where Telegram reaches the gateway.
     pub gateway: Url,
+    /// `KAFKA_BROKERS`, and `GATEWAY_BOT_API_URL`: where workers reach the gateway's Bot API, if there is one.
+    pub places: Places,
     /// `MANAGER_TOKEN`: whoever asks must have it, if it is set.
     pub token: Option<SecretString>,
     /// `RUNTIME`, and what that needs.
@@ -152,6 +167,7 @@ gateway:
   LISTEN_ADDRESS=                      on which address; all, if not set
   WEBHOOK_KEY                          at least 32 characters, the same for the manager: what webhooks are known by
   BOT_API_URL=https://api.telegram.org
+  BOT_API_PORT=                        where bots that were not written for this find a Bot API; nowhere, if not set
   BOT_PER_SECOND=30                    calls of one bot
   CHAT_PER_SECOND=1                    messages into one private chat
   GROUP_PER_MINUTE=20                  messages into one group or channel
@@ -162,15 +178,24 @@ manager:
   PORT=8080, METRICS_PORT=9090, LISTEN_ADDRESS, WEBHOOK_KEY, BOT_API_URL
                                        as for the gateway
   GATEWAY_URL=http://tg-gateway:8080   where Telegram reaches the gateway; Telegram itself calls https only
+  GATEWAY_BOT_API_URL=                 where workers reach the gateway's BOT_API_PORT; they are told their address there, if it is set
   MANAGER_TOKEN=                       at least 16 characters; whoever asks must send it as bearer token; anybody may ask, if not set
-  RUNTIME=                             process, or kubernetes; if not set, kubernetes in a pod and process elsewhere
+  RUNTIME=                             process, docker or kubernetes; if not set, kubernetes in a pod and process elsewhere
   KAFKA_REPLICATION=2                  brokers that have each partition, if there are so many
 
-  with processes:
+  with processes and with Docker:
   STATE_FILE=watchkeeper-bots.db       where the bots are kept, with their tokens
+  SCALE_COOLDOWN_SECONDS=30            workers stay for so long after they were needed
+
+  with processes:
   WORKERS=                             what workers can run, by the name that worker_image says: NAME=PROGRAM ARGUMENTS; with semicolons
                                        between. There is always echo
-  SCALE_COOLDOWN_SECONDS=30            workers stay for so long after they were needed
+
+  with Docker:
+  DOCKER_HOST=unix:///var/run/docker.sock
+                                       the engine's socket
+  DOCKER_NETWORK=bridge                the network of the workers, in which they reach Kafka; not host and not none
+  SIDECAR_IMAGE=watchkeeper-sidecar:latest
 
   with Kubernetes:
   WORKER_NAMESPACE=default             where everything of the bots is
@@ -195,6 +220,7 @@ impl Gateway {
     pub fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, Vec<String>> {
         let mut read = Reader { get, problems: Vec::new() };
         let (common, listen) = (read.common(), read.listen());
+        let bots_port = read.bots_port(listen);
         let key = read.key();
         let bot_api = read.bot_api();
         let rates = Rates {
@@ -204,7 +230,7 @@ impl Gateway {
         };
         let give_up = read.seconds("GIVE_UP_SECONDS", 21_600.0);
         match key {
-            Some(key) if read.problems.is_empty() => Ok(Self { common, listen, key, bot_api, rates, give_up }),
+            Some(key) if read.problems.is_empty() => Ok(Self { common, listen, bots_port, key, bot_api, rates, give_up }),
             _ => Err(read.problems),
         }
     }
@@ -244,17 +270,20 @@ impl Manager {
         let (common, listen) = (read.common(), read.listen());
         let (key, bot_api) = (read.key(), read.bot_api());
         let gateway = read.value("GATEWAY_URL", "an http or https URL", http_url).or_else(|| http_url("http://tg-gateway:8080"));
+        let bot_api_of_ours = read.value("GATEWAY_BOT_API_URL", "an http or https URL", http_url);
+        let places = Places { brokers: common.brokers.list.clone(), bot_api: bot_api_of_ours.zip(key.clone()) };
         let token = match read.raw("MANAGER_TOKEN") {
             None => None,
             Some(_) => read.secret("MANAGER_TOKEN", "at least 16 characters", |text| (text.len() >= 16).then(|| text.into())),
         };
-        let runtime = read.runtime(own, &common);
+        let runtime = read.runtime(own, &common, &places);
         let cooldown = read.seconds("SCALE_COOLDOWN_SECONDS", 30.0);
         let replication = read
             .value("KAFKA_REPLICATION", "a whole number from 1 to 15", |text| text.parse().ok().filter(|number| (1..=15).contains(number)));
         match (key, gateway) {
             (Some(key), Some(gateway)) if read.problems.is_empty() => {
-                Ok(Self { common, listen, key, bot_api, gateway, token, runtime, cooldown, replication: replication.unwrap_or(2) })
+                let replication = replication.unwrap_or(2);
+                Ok(Self { common, listen, key, bot_api, gateway, places, token, runtime, cooldown, replication })
             }
             _ => Err(read.problems),
         }
@@ -265,6 +294,7 @@ impl Manager {
 #[derive(Clone, Copy)]
 enum Kind {
     Process,
+    Docker,
     Kubernetes,
 }
 
@@ -286,6 +316,12 @@ fn is_topic(text: &str) -> bool {
 fn label(text: &str) -> Option<String> {
     let letters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     (letters && (1..=63).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-')).then(|| text.to_owned())
+}
+
+/// What Docker takes as a network's name. Every worker has a sidecar at the same port, so they cannot all be in the machine's own network.
+fn network(text: &str) -> Option<String> {
+    let good = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    (good && (1..=255).contains(&text.len()) && !["host", "none"].contains(&text)).then(|| text.to_owned())
 }
 
 fn http_url(text: &str) -> Option<Url> {
@@ -378,9 +414,19 @@ impl<G: Fn(&str) -> Option<OsString>> Reader<G> {
         listen
     }
 
-    fn runtime(&mut self, own: &Path, common: &Common) -> Runtime {
-        let kind = self.value("RUNTIME", "process or kubernetes", |text| match text {
+    fn bots_port(&mut self, Listen { port, metrics_port, address: _ }: Listen) -> Option<u16> {
+        self.raw("BOT_API_PORT")?;
+        let own = self.port("BOT_API_PORT", 0);
+        if own != 0 && (own == port || own == metrics_port) {
+            self.problems.push(format!("BOT_API_PORT is {own}, as PORT or METRICS_PORT: it must be another"));
+        }
+        Some(own)
+    }
+
+    fn runtime(&mut self, own: &Path, common: &Common, places: &Places) -> Runtime {
+        let kind = self.value("RUNTIME", "process, docker or kubernetes", |text| match text {
             "process" => Some(Kind::Process),
+            "docker" => Some(Kind::Docker),
             "kubernetes" => Some(Kind::Kubernetes),
             _ => None,
         });
@@ -388,21 +434,45 @@ impl<G: Fn(&str) -> Option<OsString>> Reader<G> {
         let here = if self.raw("KUBERNETES_SERVICE_HOST").is_some() { Kind::Kubernetes } else { Kind::Process };
         match kind.unwrap_or(here) {
             Kind::Process => {
-                let state = self.value("STATE_FILE", "the path of a file", |text| Some(PathBuf::from(text)));
+                let state = self.state();
                 let workers = self.value("WORKERS", "NAME=PROGRAM ARGUMENTS, with semicolons between", programs);
                 let mut workers = workers.unwrap_or_default();
                 workers.entry("echo".to_owned()).or_insert_with(|| vec![own.to_string_lossy().into_owned(), "echo".to_owned()]);
-                Runtime::Process { state: state.unwrap_or_else(|| PathBuf::from("watchkeeper-bots.db")), workers }
+                Runtime::Process { state, workers }
+            }
+            Kind::Docker => {
+                let socket = self.value("DOCKER_HOST", "unix:// and the path of a socket", |text| {
+                    text.strip_prefix("unix://").filter(|path| path.starts_with('/')).map(PathBuf::from)
+                });
+                let network = self.value("DOCKER_NETWORK", "the name of a network, not host and not none", network);
+                Runtime::Docker {
+                    state: self.state(),
+                    socket: socket.unwrap_or_else(|| PathBuf::from("/var/run/docker.sock")),
+                    plan: docker::Plan {
+                        network: network.unwrap_or_else(|| "bridge".to_owned()),
+                        sidecar_image: self.sidecar_image(),
+                        places: places.clone(),
+                        grace: common.grace,
+                    },
+                }
             }
             Kind::Kubernetes => Runtime::Kubernetes(Plan {
                 namespace: self.value("WORKER_NAMESPACE", "the name of a namespace", label).unwrap_or_else(|| "default".to_owned()),
-                sidecar_image: self
-                    .value("SIDECAR_IMAGE", "the name of an image", |text| (!text.contains(' ')).then(|| text.to_owned()))
-                    .unwrap_or_else(|| "watchkeeper-sidecar:latest".to_owned()),
-                brokers: common.brokers.list.clone(),
+                sidecar_image: self.sidecar_image(),
+                places: places.clone(),
                 grace: common.grace,
             }),
         }
+    }
+
+    fn state(&mut self) -> PathBuf {
+        let state = self.value("STATE_FILE", "the path of a file", |text| Some(PathBuf::from(text)));
+        state.unwrap_or_else(|| PathBuf::from("watchkeeper-bots.db"))
+    }
+
+    fn sidecar_image(&mut self) -> String {
+        let image = self.value("SIDECAR_IMAGE", "the name of an image", |text| docker::containers::is_image(text).then(|| text.to_owned()));
+        image.unwrap_or_else(|| "watchkeeper-sidecar:latest".to_owned())
     }
 
     fn key(&mut self) -> Option<Key> {
@@ -434,7 +504,7 @@ mod tests {
         assert_eq!((gateway.listen.port, gateway.listen.metrics_port, gateway.listen.address), (8080, 9090, None));
         assert_eq!((gateway.common.brokers.list.as_str(), gateway.common.grace), ("localhost:9092", Duration::from_secs(30)));
         assert_eq!(gateway.bot_api.as_str(), "https://api.telegram.org/");
-        assert_eq!(gateway.rates.bot_per_second.get(), 30);
+        assert_eq!((gateway.rates.bot_per_second.get(), gateway.bots_port), (30, None));
         let echo = Echo::read(of(&[("BOT_ID", "a1"), ("BOT_TOKEN", "1:x")])).expect("good");
         assert_eq!(
             (echo.incoming.as_str(), echo.outgoing.as_str(), echo.group.as_str()),
@@ -449,7 +519,7 @@ mod tests {
         let manager = Manager::read(of(&[KEY]), own).expect("good");
         let workers = |manager: &Manager| match &manager.runtime {
             Runtime::Process { workers, state: _ } => workers.clone(),
-            Runtime::Kubernetes(plan) => panic!("not asked for: {plan:?}"),
+            other @ (Runtime::Docker { .. } | Runtime::Kubernetes(_)) => panic!("not asked for: {other:?}"),
         };
         assert_eq!(workers(&manager), BTreeMap::from([("echo".to_owned(), vec!["/bin/watchkeeper-bots".to_owned(), "echo".to_owned()])]));
         assert_eq!((manager.gateway.as_str(), manager.replication, manager.token.is_none()), ("http://tg-gateway:8080/", 2, true));
@@ -460,6 +530,23 @@ mod tests {
             [KEY, ("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("WORKER_NAMESPACE", "telegram-serverless"), ("GRACE_PERIOD_SECONDS", "60")];
         let Runtime::Kubernetes(plan) = Manager::read(of(&pod), own).expect("good").runtime else { panic!("it is in a pod") };
         assert_eq!((plan.namespace.as_str(), plan.grace), ("telegram-serverless", Duration::from_secs(60)));
+        let docker = [KEY, ("RUNTIME", "docker"), ("DOCKER_HOST", "unix:///run/d.sock"), ("DOCKER_NETWORK", "bots")];
+        let Runtime::Docker { socket, plan, state: _ } = Manager::read(of(&docker), own).expect("good").runtime else {
+            panic!("it is set")
+        };
+        assert_eq!((socket.as_path(), plan.network.as_str()), (Path::new("/run/d.sock"), "bots"));
+        let docker =
+            [KEY, ("RUNTIME", "docker"), ("DOCKER_HOST", "tcp://10.0.0.1:2375"), ("DOCKER_NETWORK", "host"), ("SIDECAR_IMAGE", "a b")];
+        assert_eq!(
+            Manager::read(of(&docker), own).expect_err("bad"),
+            [
+                "DOCKER_HOST is \"tcp://10.0.0.1:2375\": it must be unix:// and the path of a socket",
+                "DOCKER_NETWORK is \"host\": it must be the name of a network, not host and not none",
+                "SIDECAR_IMAGE is \"a b\": it must be the name of an image",
+            ]
+        );
+        let set = [KEY, ("GATEWAY_BOT_API_URL", "http://tg-gateway:8082/")];
+        assert_eq!(Manager::read(of(&set), own).expect("good").places.bot_api.map(|(url, _)| url.to_string()), Some(set[1].1.to_owned()));
         let problems = Manager::read(of(&[KEY, ("WORKERS", "py"), ("MANAGER_TOKEN", "short"), ("KAFKA_REPLICATION", "0")]), own);
         let problems = problems.expect_err("bad");
         assert_eq!(
@@ -481,6 +568,7 @@ mod tests {
             ("BOT_API_URL", "ftp://x"),
             ("GROUP_PER_MINUTE", "0"),
             ("GRACE_PERIOD_SECONDS", "-1"),
+            ("BOT_API_PORT", "9090"),
         ]))
         .expect_err("bad");
         assert_eq!(
@@ -489,6 +577,7 @@ mod tests {
                 "KAFKA_BROKERS is \"kafka\": it must be host:port, with commas between",
                 "GRACE_PERIOD_SECONDS is \"-1\": it must be seconds from 0 to 86400, such as 30 or 2.5",
                 "PORT and METRICS_PORT are both 9090: they must differ",
+                "BOT_API_PORT is 9090, as PORT or METRICS_PORT: it must be another",
                 "WEBHOOK_KEY is something else: it must be at least 32 characters that nobody can guess",
                 "BOT_API_URL is \"ftp://x\": it must be an http or https URL",
                 "GROUP_PER_MINUTE is \"0\": it must be a whole number of at least 1",

@@ -76,6 +76,50 @@ impl<'a> Update<'a> {
     }
 }
 
+/// An update as it lies in an incoming topic, to be given out by `getUpdates` under a number of its own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// `message`, `callback_query`, …
+    pub kind: String,
+    /// Everything behind the number, as it came: `,"message":{…}}`.
+    rest: String,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    update: BTreeMap<Cow<'a, str>, &'a RawValue>,
+}
+
+impl Waiting {
+    /// Reads what [`Update::envelope`] wrote.
+    pub fn read(envelope: &[u8]) -> Result<Self, NotAnUpdate> {
+        let Envelope { update } = serde_json::from_slice(envelope)?;
+        if !update.contains_key("update_id") {
+            return Err(NotAnUpdate::NoId);
+        }
+        let (mut kind, mut rest) = (String::new(), String::new());
+        for (name, value) in update.iter().filter(|(name, _)| *name != "update_id") {
+            rest.push_str(&format!(",{}:{}", serde_json::to_string(name)?, value.get()));
+            if kind.is_empty() {
+                kind = name.to_string();
+            }
+        }
+        rest.push('}');
+        Ok(Self { kind, rest })
+    }
+
+    /// Under that number.
+    pub fn numbered(&self, number: i64) -> String {
+        format!("{{\"update_id\":{number}{}", self.rest)
+    }
+
+    /// How many bytes it has, about.
+    pub const fn size(&self) -> usize {
+        self.rest.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +148,22 @@ mod tests {
         let bot: BotId = "a1".to_owned().try_into().expect("an id");
         let travels = Update::read(sent.as_bytes()).expect("an update").envelope(&bot);
         assert_eq!(travels, format!("{{\"bot_id\":\"a1\",\"update\":{}}}", sent.trim()));
+    }
+
+    #[test]
+    fn it_is_given_out_under_another_number_and_otherwise_as_it_came() {
+        let sent = r#"{"message" : {"photo":[1.50, "\u0041"]},"update_id":7 }"#;
+        let bot: BotId = "a1".to_owned().try_into().expect("an id");
+        let travels = Update::read(sent.as_bytes()).expect("an update").envelope(&bot);
+        let waiting = Waiting::read(travels.as_bytes()).expect("an update");
+        assert_eq!(
+            (waiting.kind.as_str(), waiting.numbered(900).as_str()),
+            ("message", r#"{"update_id":900,"message":{"photo":[1.50, "\u0041"]}}"#)
+        );
+        assert_eq!(Waiting::read(br#"{"update":{"update_id":7}}"#).expect("an update").numbered(1), r#"{"update_id":1}"#);
+        for bad in ["", "{}", r#"{"update":7}"#, r#"{"update":{"message":{}}}"#] {
+            assert!(Waiting::read(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -144,6 +144,7 @@ closed! {
         WorkerStuck = 100, "worker_stuck", "a request of the worker has been in flight for too long";
         WorkerNotDraining = 101, "worker_not_draining", "the worker has been draining for longer than its grace period";
         WorkerNotReady = 102, "worker_not_ready", "the worker is not ready to take work";
+        WorkerBehind = 103, "worker_behind", "more updates wait for the worker than may";
     }
 }
 

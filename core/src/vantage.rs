@@ -114,7 +114,8 @@ pub const fn says(outcome: Outcome) -> Says {
             | Reason::IcmpJitter
             | Reason::WorkerStuck
             | Reason::WorkerNotDraining
-            | Reason::WorkerNotReady => Says::Answered,
+            | Reason::WorkerNotReady
+            | Reason::WorkerBehind => Says::Answered,
         },
     }
 }

@@ -130,6 +130,7 @@ fn facts(out: &mut String, attempt: &Attempt, term: Term) {
         let mut parts = vec![worker.state.as_str().to_owned(), format!("{} in flight", worker.active), format!("{} so far", worker.total)];
         parts.extend(worker.oldest_us.map(|us| format!("the longest for {}", time(us))));
         parts.extend(worker.draining_us.map(|us| format!("draining for {}", time(us))));
+        parts.extend(worker.kafka_lag.map(|lag| format!("{lag} updates wait")));
         labelled(out, "worker", &parts.join(", "), term);
         for stuck in &worker.stuck {
             let what = stuck.id.as_deref().map_or_else(|| format!("{} without an id", stuck.count), safe);

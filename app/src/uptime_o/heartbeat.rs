@@ -103,7 +103,7 @@ pub fn error_type(reason: Reason, code: i64) -> Option<&'static str> {
         Reason::TcpUnexpected => Some("TCP_ERROR"),
         Reason::IcmpLoss | Reason::IcmpJitter => Some("PING_ERROR"),
         Reason::PushMissed | Reason::PushFailed => Some("PUSH_ERROR"),
-        Reason::WorkerStuck | Reason::WorkerNotDraining | Reason::WorkerNotReady => Some("WORKER_ERROR"),
+        Reason::WorkerStuck | Reason::WorkerNotDraining | Reason::WorkerNotReady | Reason::WorkerBehind => Some("WORKER_ERROR"),
     }
 }
 

@@ -207,6 +207,40 @@ async fn where_nobody_listens_and_what_is_forbidden_is_said() {
     assert_eq!(attempt.outcome, Outcome::Unknown(Blind::ForbiddenAddress));
 }
 
+/// A manager that knows the bot `a1` and answers to a token.
+async fn manager(status: u16, body: &'static str) -> SocketAddr {
+    serve(move |mut stream| async move {
+        let mut asked = [0; 4_096];
+        let length = stream.read(&mut asked).await.unwrap_or(0);
+        let asked = String::from_utf8_lossy(&asked[..length]).to_ascii_lowercase();
+        let known = asked.starts_with("get /bots/a1 ") && asked.contains("\r\nauthorization: bearer s3cret\r\n");
+        let (status, body) = if known { (status, body) } else { (404, "{}") };
+        let _ = stream.write_all(format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn workers_that_are_behind_are_down_and_the_worker_s_own_trouble_comes_first() {
+    let figures = format!("{{{FIGURES}}}");
+    for (ready, status, body, outcome, lag, text) in [
+        (200, 200, r#"{"bot_id":"a1","kafka_lag":10}"#, Outcome::Up, Some(10), None),
+        (200, 200, r#"{"kafka_lag":11}"#, Outcome::Down(Reason::WorkerBehind), Some(11), Some("11 updates wait; 10 may")),
+        (503, 200, r#"{"kafka_lag":11}"#, Outcome::Down(Reason::WorkerNotReady), Some(11), Some("/ready answers 503")),
+        (200, 200, r#"{"kafka_lag":null}"#, Outcome::Down(Reason::HttpJson), None, Some("lag_url: kafka_lag is null")),
+        (200, 401, r#"{"error":"x"}"#, Outcome::Down(Reason::HttpStatus), None, Some("lag_url answers 401")),
+    ] {
+        let sidecar = other((404, ""), (200, &figures), (ready, "x"), "10:05:00").await;
+        let manager = manager(status, body).await;
+        let section =
+            format!("worker: {{ url: \"http://{sidecar}\", lag_url: \"http://{manager}/bots/a1\", lag_max: 10, bearer_token: s3cret }}");
+        let seen = attempt(probe(&section).as_ref(), PATIENT).await;
+        assert_eq!((seen.outcome, facts(&seen).kafka_lag), (outcome, lag), "{seen:?}");
+        assert!(text.is_none_or(|text| seen.error.as_deref().is_some_and(|error| error.starts_with(text))), "{seen:?}");
+        assert!(!format!("{seen:?} {:?}", config(&section)).contains("s3cret"));
+    }
+}
+
 #[test]
 fn what_cannot_be_is_told_with_its_place() {
     for (section, problem) in [
@@ -216,6 +250,10 @@ fn what_cannot_be_is_told_with_its_place() {
         ("worker: { url: \"http://h:1/?a=b\" }", "accepted: an http:// or https:// URL without credentials and query"),
         ("worker: { url: \"http://h:1\", stuck_after: 0s }", "found `0s`; accepted: a duration from 1s to 7d"),
         ("worker: { url: \"http://h:1\", stuck_aftr: 1s }", "did you mean `stuck_after`?"),
+        ("worker: { url: \"http://h:1\", lag_max: many }", "accepted: a whole number from 0 to 1000000000"),
+        ("worker: { url: \"http://h:1\", bearer_token: x }", "`bearer_token` without `lag_url`"),
+        ("worker: { url: \"http://h:1\", lag_url: \"http://h:2\", lag_max: -1 }", "accepted: a whole number from 0 to 1000000000"),
+        ("worker: { url: \"http://h:1\", lag_url: \"http://u:p@h:2\" }", "accepted: an http:// or https:// URL without credentials"),
     ] {
         let found = config(section).map(|_| ()).unwrap_err();
         assert!(found.contains(problem), "{section}: {found}");

@@ -2,7 +2,8 @@
 //!
 //! It only says when; waiting is the sender's. Source: <https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this>.
 
-use crate::command::Command;
+use crate::command::Chat;
+use crate::secret::BotToken;
 use crate::settings::Rates;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -38,19 +39,19 @@ impl Pace {
         }
     }
 
-    /// Takes a place in the chat's budget; or says how long there is none.
-    pub fn chat(&self, command: &Command) -> Result<(), Duration> {
-        let Some(chat) = command.chat.as_ref().filter(|_| counts(&command.method)) else { return Ok(()) };
+    /// Takes a place in the budget of the chat that a call is about, if it makes a message there; or says how long there is none.
+    pub fn chat(&self, token: &BotToken, method: &str, chat: Option<&Chat>) -> Result<(), Duration> {
+        let Some(chat) = chat.filter(|_| makes_a_message(method)) else { return Ok(()) };
         let limiter = if chat.is_group() { &self.groups } else { &self.chats };
         if limiter.len() > CHATS_MAX {
             limiter.retain_recent();
         }
-        self.take(limiter, &format!("{} {}", command.token.user(), chat.0))
+        self.take(limiter, &format!("{} {}", token.user(), chat.0))
     }
 
     /// Takes a place in the bot's budget; or says how long there is none.
-    pub fn bot(&self, command: &Command) -> Result<(), Duration> {
-        self.take(&self.bots, &command.token.user().to_owned())
+    pub fn bot(&self, token: &BotToken) -> Result<(), Duration> {
+        self.take(&self.bots, &token.user().to_owned())
     }
 
     fn take(&self, limiter: &DefaultKeyedRateLimiter<Key>, key: &Key) -> Result<(), Duration> {
@@ -59,7 +60,7 @@ impl Pace {
 }
 
 /// Whether a method makes a message, which is what a chat has a budget for.
-fn counts(method: &str) -> bool {
+pub fn makes_a_message(method: &str) -> bool {
     let method = method.to_ascii_lowercase();
     let makes = ["send", "copy", "forward", "editmessage"].iter().any(|start| method.starts_with(start));
     makes && method != "sendchataction"
@@ -74,22 +75,22 @@ mod tests {
         NonZeroU32::new(number).expect("not zero")
     }
 
-    fn command(bot: u32, method: &str, chat: i64) -> Command {
-        let text = format!(r#"{{"bot_token":"{bot}:x","method":"{method}","params":{{"chat_id":{chat}}}}}"#);
-        Command::read(text.as_bytes()).expect("a call")
+    fn token(bot: u32) -> BotToken {
+        BotToken::new(&format!("{bot}:x")).expect("a token")
     }
 
     #[test]
     fn each_chat_and_each_bot_has_its_own_budget() {
         let pace = Pace::new(Rates { bot_per_second: n(5), chat_per_second: n(1), group_per_minute: n(20) });
-        let taken = |command: &Command| (0..100).take_while(|_| pace.chat(command).is_ok()).count();
-        assert_eq!(taken(&command(1, "sendMessage", 7)), CHAT_BURST as usize);
-        assert_eq!(taken(&command(2, "sendMessage", 7)), CHAT_BURST as usize, "another bot");
-        assert_eq!(taken(&command(1, "copyMessage", 8)), CHAT_BURST as usize, "another chat");
-        assert_eq!(taken(&command(1, "sendMessage", -7)), 20, "a group");
-        assert_eq!(taken(&command(1, "sendChatAction", 7)), 100, "no message");
-        let wait = pace.chat(&command(1, "sendMessage", 7)).expect_err("the budget is spent");
+        let ask = |bot: u32, method: &str, chat: i64| pace.chat(&token(bot), method, Some(&Chat(chat.to_string())));
+        let taken = |bot: u32, method: &str, chat: i64| (0..100).take_while(|_| ask(bot, method, chat).is_ok()).count();
+        assert_eq!(taken(1, "sendMessage", 7), CHAT_BURST as usize);
+        assert_eq!(taken(2, "sendMessage", 7), CHAT_BURST as usize, "another bot");
+        assert_eq!(taken(1, "copyMessage", 8), CHAT_BURST as usize, "another chat");
+        assert_eq!(taken(1, "sendMessage", -7), 20, "a group");
+        assert_eq!(taken(1, "sendChatAction", 7), 100, "no message");
+        let wait = ask(1, "sendMessage", 7).expect_err("the budget is spent");
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
-        assert_eq!((0..100).take_while(|_| pace.bot(&command(1, "getMe", 1)).is_ok()).count(), 5);
+        assert_eq!((0..100).take_while(|_| pace.bot(&token(1)).is_ok()).count(), 5);
     }
 }

@@ -13,7 +13,6 @@ use crate::intake::{Handler, Message};
 use crate::kafka::{NotWritten, Producer};
 use crate::lanes::Done;
 use crate::names::BotId;
-use crate::settings::Rates;
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -36,7 +35,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 pub struct Sender {
     bot_api: BotApi,
     producer: Producer,
-    pace: Pace,
+    pace: Arc<Pace>,
     give_up: Duration,
     failed: CancellationToken,
     calls: Semaphore,
@@ -54,12 +53,12 @@ impl Sender {
     pub fn new(
         bot_api: BotApi,
         producer: Producer,
-        rates: Rates,
+        pace: Arc<Pace>,
         give_up: Duration,
         failed: CancellationToken,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { bot_api, producer, pace: Pace::new(rates), give_up, failed, calls: Semaphore::new(CALLS_MAX), metrics }
+        Self { bot_api, producer, pace, give_up, failed, calls: Semaphore::new(CALLS_MAX), metrics }
     }
 
     async fn send(&self, message: &Message, mut command: Command, stop: &CancellationToken) -> Done {
@@ -115,12 +114,12 @@ impl Sender {
 
     /// Waits until chat and bot may be written to.
     async fn turn(&self, command: &Command, stop: &CancellationToken) -> Waited {
-        while let Err(wait) = self.pace.chat(command) {
+        while let Err(wait) = self.pace.chat(&command.token, &command.method, command.chat.as_ref()) {
             if let Waited::Stopped = waited(wait, stop).await {
                 return Waited::Stopped;
             }
         }
-        while let Err(wait) = self.pace.bot(command) {
+        while let Err(wait) = self.pace.bot(&command.token) {
             if let Waited::Stopped = waited(wait, stop).await {
                 return Waited::Stopped;
             }

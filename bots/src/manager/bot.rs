@@ -1,9 +1,10 @@
 //! A bot as the manager knows it: what was asked for, and how far that is.
 
 use crate::names::BotId;
-use crate::secret::BotToken;
+use crate::secret::{BotToken, Key};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use url::Url;
 
 /// A bot has at most so many workers. More would make more partitions than a small Kafka likes.
 pub const REPLICAS_MAX: u32 = 100;
@@ -70,6 +71,15 @@ impl Bounds {
     }
 }
 
+/// Where workers find what they need, the same for all bots.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Kafka: `host:port`, with commas between.
+    pub brokers: String,
+    /// The gateway's Bot API, if there is one, and what seals the addresses there.
+    pub bot_api: Option<(Url, Key)>,
+}
+
 /// A bot.
 #[derive(Clone, Debug)]
 pub struct Bot {
@@ -100,11 +110,15 @@ impl Bot {
     }
 
     /// Everything that a worker is told, as the seed's platform names it.
-    pub fn environment(&self, brokers: &str) -> BTreeMap<String, String> {
+    pub fn environment(&self, places: &Places) -> BTreeMap<String, String> {
         let mut all = self.env.clone();
+        if let Some((url, key)) = &places.bot_api {
+            let address = format!("{}/{}/{}", url.as_str().trim_end_matches('/'), self.id, key.seal(&self.id, &self.token));
+            all.insert("BOT_API_URL".to_owned(), address);
+        }
         all.extend([
             ("BOT_ID".to_owned(), self.id.to_string()),
-            ("KAFKA_BROKERS".to_owned(), brokers.to_owned()),
+            ("KAFKA_BROKERS".to_owned(), places.brokers.clone()),
             ("KAFKA_INCOMING_TOPIC".to_owned(), self.id.incoming()),
             ("KAFKA_OUTGOING_TOPIC".to_owned(), self.id.outgoing()),
             ("KAFKA_CONSUMER_GROUP".to_owned(), self.id.group()),
@@ -114,7 +128,8 @@ impl Bot {
 }
 
 /// Names that the manager sets itself; a bot's own variables have others.
-pub const RESERVED: [&str; 8] = [
+pub const RESERVED: [&str; 9] = [
+    "BOT_API_URL",
     "BOT_ID",
     "BOT_TOKEN",
     "KAFKA_BROKERS",

@@ -24,6 +24,7 @@ use reconcile::Parts;
 use registry::Registry;
 use registry::sqlite::Sqlite;
 use runtime::Runtime;
+use runtime::docker::{Docker, Engine};
 use runtime::kubernetes::{Kubernetes, Secrets};
 use runtime::process::Processes;
 use std::sync::Arc;
@@ -40,11 +41,16 @@ pub async fn run(settings: settings::Manager, stop: CancellationToken) -> Result
 
 /// The same with another way to make topics.
 pub async fn run_with(settings: settings::Manager, topics: Arc<dyn Topics>, stop: CancellationToken) -> Result<()> {
-    let settings::Manager { common, listen: at, key, bot_api, gateway, token, runtime, cooldown, replication: _ } = settings;
+    let settings::Manager { common, listen: at, key, bot_api, gateway, places, token, runtime, cooldown, replication: _ } = settings;
     let (registry, runtime): (Arc<dyn Registry>, Arc<dyn Runtime>) = match runtime {
         settings::Runtime::Process { state, workers } => {
             let registry = Sqlite::open(&state).await.with_context(|| format!("opening STATE_FILE {}", state.display()))?;
-            let runtime = Processes::new(registry.installation(), workers, &common.brokers.list, common.grace);
+            let runtime = Processes::new(registry.installation(), workers, places, common.grace);
+            (Arc::new(registry), Arc::new(runtime))
+        }
+        settings::Runtime::Docker { state, socket, plan } => {
+            let registry = Sqlite::open(&state).await.with_context(|| format!("opening STATE_FILE {}", state.display()))?;
+            let runtime = Docker::new(registry.installation(), Engine::new(&socket), plan);
             (Arc::new(registry), Arc::new(runtime))
         }
         settings::Runtime::Kubernetes(plan) => {

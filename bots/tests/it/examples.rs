@@ -28,7 +28,10 @@ fn text(name: &str) -> String {
 }
 
 fn documents(name: &str) -> Vec<Value> {
-    let text = text(name);
+    parsed(name, &text(name))
+}
+
+fn parsed(name: &str, text: &str) -> Vec<Value> {
     let parts = text.split("\n---\n").filter(|part| part.lines().any(|line| !line.starts_with('#') && !line.trim().is_empty()));
     parts.map(|part| serde_saphyr::from_str(part).unwrap_or_else(|error| panic!("{name}: {error}"))).collect()
 }
@@ -132,6 +135,45 @@ fn what_is_applied_to_kubernetes_can_be() {
     for words in [made.image.as_str(), made.token.expose(), "\"min_replicas\": 0", "\"max_replicas\": 5", "\"bot_name\": \"echo_bot\""] {
         assert!(asked.contains(words), "{words}");
     }
+}
+
+/// A template of which every action is the name of a value, as Helm fills it in.
+fn filled_in(template: &str, values: &BTreeMap<String, Value>, namespace: &str) -> String {
+    let mut used = BTreeSet::new();
+    let mut parts = template.split("{{");
+    let mut text = parts.next().expect("a first").to_owned();
+    for part in parts {
+        let (action, rest) = part.split_once("}}").expect("an action ends");
+        match action.trim() {
+            ".Release.Namespace" => text.push_str(namespace),
+            value => {
+                let name = value.strip_prefix(".Values.").unwrap_or_else(|| panic!("{value} is more than a value"));
+                used.insert(name.to_owned());
+                let value = values.get(name).unwrap_or_else(|| panic!("{name} is not in values.yaml"));
+                text.push_str(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            }
+        }
+        text.push_str(rest);
+    }
+    assert_eq!(used, values.keys().cloned().collect(), "every value is used");
+    text
+}
+
+#[test]
+fn the_chart_makes_of_its_values_what_is_applied_without_it() {
+    let values: BTreeMap<String, Value> = serde_saphyr::from_str(&text("chart/values.yaml")).expect("values");
+    let made = parsed("the chart", &filled_in(&text("chart/templates/bots.yaml"), &values, "telegram-serverless"));
+    assert_eq!(made, documents("kubernetes.yaml"));
+    // Another value makes another object.
+    for name in values.keys() {
+        let mut changed = values.clone();
+        changed.insert(name.clone(), if name == "gatewayReplicas" { 7.into() } else { "another".into() });
+        let made = parsed("the chart", &filled_in(&text("chart/templates/bots.yaml"), &changed, "telegram-serverless"));
+        assert_ne!(made, documents("kubernetes.yaml"), "{name}");
+    }
+    let chart: BTreeMap<String, String> = serde_saphyr::from_str(&text("chart/Chart.yaml")).expect("a chart");
+    assert_eq!((chart["apiVersion"].as_str(), chart["name"].as_str(), chart["type"].as_str()), ("v2", "watchkeeper-bots", "application"));
+    assert!(chart["version"].split('.').count() == 3);
 }
 
 #[test]

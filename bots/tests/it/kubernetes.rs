@@ -5,7 +5,7 @@ use crate::support::{bot, token};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use watchkeeper_bots::manager::bot::{Bot, Bounds, Phase};
+use watchkeeper_bots::manager::bot::{Bot, Bounds, Phase, Places};
 use watchkeeper_bots::manager::registry::{Registry, RegistryError};
 use watchkeeper_bots::manager::runtime::kubernetes::objects::{self, Plan};
 use watchkeeper_bots::manager::runtime::kubernetes::{Kubernetes, Secrets};
@@ -15,7 +15,7 @@ fn plan() -> Plan {
     Plan {
         namespace: NAMESPACE.to_owned(),
         sidecar_image: "your-registry/watchkeeper-sidecar:1".to_owned(),
-        brokers: "kafka:9092".to_owned(),
+        places: Places { brokers: "kafka:9092".to_owned(), bot_api: None },
         grace: Duration::from_secs(30),
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Order, counts and one-sided bounds; times and the real broker belong to `./prove bots`.
 
+mod docker;
 mod examples;
+mod front;
 mod kubernetes;
 mod lossless;
 mod manager;

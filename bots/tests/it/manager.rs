@@ -51,7 +51,7 @@ impl Topics for MockTopics {
     }
 }
 
-struct Manager {
+pub struct Manager {
     url: String,
     client: Client,
     topics: Arc<MockTopics>,
@@ -61,7 +61,7 @@ struct Manager {
 
 impl Manager {
     /// On a state file of that folder, with a cooldown of a second.
-    async fn start(broker: &Arc<Broker>, telegram: &Telegram, gateway: &str, folder: &Path, more: &[(&str, &str)]) -> Self {
+    pub async fn start(broker: &Arc<Broker>, telegram: &Telegram, gateway: &str, folder: &Path, more: &[(&str, &str)]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port().to_string();
         let state = folder.join("bots.db").to_string_lossy().into_owned();
         let mut variables = vec![
@@ -102,7 +102,7 @@ impl Manager {
         Some((answered.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
-    async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { None } else { Some(body.to_string()) };
         self.ask(method, path, body.as_deref(), None).await.expect("answered")
     }
@@ -112,17 +112,17 @@ impl Manager {
     }
 
     /// Waits until the bot is so.
-    async fn is(&self, id: &str, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+    pub async fn is(&self, id: &str, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         until(&format!("{id} is {what}"), async || Some(self.get(id).await).filter(&so)).await
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.stop.cancel();
         self.task.await.expect("no panic").expect("a good end");
     }
 
     /// Removes a bot, and waits until nothing of it is left.
-    async fn delete(&self, id: &str) {
+    pub async fn delete(&self, id: &str) {
         assert_eq!(self.call("DELETE", &format!("/bots/{id}"), &Value::Null).await, (200, json!({ "message": "bot deleted" })));
         until(&format!("{id} is gone"), async || (self.call("GET", &format!("/bots/{id}"), &Value::Null).await.0 == 404).then_some(()))
             .await;
@@ -141,11 +141,11 @@ pub fn workers_of(id: &str) -> Vec<i32> {
     pids.filter(has).collect()
 }
 
-fn echo_bot(min: u32, max: u32) -> Value {
+pub fn echo_bot(min: u32, max: u32) -> Value {
     json!({ "bot_token": TOKEN, "bot_name": "echo_bot", "worker_image": "echo", "min_replicas": min, "max_replicas": max })
 }
 
-async fn world(folder: &Path) -> (Arc<Broker>, Telegram, Gateway) {
+pub async fn world(folder: &Path) -> (Arc<Broker>, Telegram, Gateway) {
     let (broker, telegram) = (Arc::new(Broker::start()), Telegram::start().await);
     let gateway = gateway(&broker, &telegram, folder, 0, &[]).await;
     (broker, telegram, gateway)

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::http::{StatusCode, Uri};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_goes_through_kafka_and_comes_back_as_an_answer() {
@@ -36,10 +37,15 @@ async fn an_update_goes_through_kafka_and_comes_back_as_an_answer() {
     assert_eq!(Value::Object(answered[0].params.clone()), json!({"callback_query_id": "9", "text": "Received: yes"}));
     broker.idle(&bot.group(), &bot.incoming()).await;
     broker.idle("tg-gateway-outgoing", &bot.outgoing()).await;
+    // Commits follow soon, the later ones too.
+    telegram.deliver(&gateway.url, &bot, &json!({"update_id": 4, "poll": {"id": "2"}})).await;
+    let delivered = std::time::Instant::now();
+    broker.idle(&bot.group(), &bot.incoming()).await;
+    assert!(delivered.elapsed() < Duration::from_secs(5), "{:?}", delivered.elapsed());
 
     // The update travels as it came, by its chat; also what nobody answers.
     let incoming = broker.read(&bot.incoming());
-    assert_eq!(incoming.len(), 3);
+    assert_eq!(incoming.len(), 4);
     let first = incoming.iter().find(|found| found.value.contains("\"update_id\":1")).expect("the first");
     assert_eq!(first.value, format!("{{\"bot_id\":\"a1\",\"update\":{}}}", message(1, 77, "hé <b>")));
     let of_chat: Vec<_> = incoming.iter().filter(|found| found.key == "77").collect();
@@ -51,7 +57,7 @@ async fn an_update_goes_through_kafka_and_comes_back_as_an_answer() {
     assert!(worker.log().contains("nothing is in hand any more"));
     let heard = heard.lock().expect("no panic").clone();
     let count = |what: &str| heard.iter().filter(|call| call.starts_with(what)).count();
-    assert_eq!((count("/start-request?id=bot_a1_incoming%2F"), count("/end-request?id=bot_a1_incoming%2F")), (3, 3), "{heard:?}");
+    assert_eq!((count("/start-request?id=bot_a1_incoming%2F"), count("/end-request?id=bot_a1_incoming%2F")), (4, 4), "{heard:?}");
     assert!(heard.iter().filter(|call| call.starts_with("/end")).all(|call| call.contains("&duration=0.")), "{heard:?}");
     for log in [worker.log(), gateway.process.log()] {
         assert!(!log.contains(crate::support::TOKEN), "the token is in the log: {log}");

@@ -205,6 +205,12 @@ impl Config {
         })
     }
 
+    /// The same request with a token; `None` if no header can carry it.
+    pub fn with_bearer(mut self, token: &SecretString) -> Option<Self> {
+        self.headers.insert(AUTHORIZATION, sensitive(&format!("Bearer {}", token.expose_secret()))?);
+        Some(self)
+    }
+
     /// Reads the section; `None` after a problem was noted.
     pub fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
         let before = problems.told();

@@ -45,6 +45,9 @@ pub struct WorkerFacts {
     pub last_request: Option<String>,
     /// Since when it counts.
     pub since: String,
+    /// How many updates wait for the workers of its bot, where the monitor names who knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka_lag: Option<u64>,
     /// What has been in flight for longer than `stuck_after`, the longest first; at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck: Vec<StuckRequest>,
@@ -102,6 +105,18 @@ pub(super) struct Activity {
     start_time: Timestamp,
     is_processing: bool,
     idle_duration_seconds: f64,
+}
+
+/// What the manager of its bot says: `null` where Kafka did not answer it.
+#[derive(Debug, Deserialize)]
+struct Waiting {
+    kafka_lag: Option<u64>,
+}
+
+/// How many updates wait, of an answer's text; or what is wrong with it.
+pub(super) fn waiting(body: &[u8]) -> Result<u64, String> {
+    let Waiting { kafka_lag } = serde_json::from_slice(body).map_err(|error| shown(&error.to_string()))?;
+    kafka_lag.ok_or_else(|| "kafka_lag is null: nobody knows how many updates wait".to_owned())
 }
 
 /// What our own sidecar says beside them.
@@ -200,6 +215,7 @@ pub(super) fn facts(
         ready,
         last_request: activity.last_request_time.map(|at| at.to_string()),
         since: activity.start_time.to_string(),
+        kafka_lag: None,
         stuck: in_flight,
     })
 }

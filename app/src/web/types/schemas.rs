@@ -232,6 +232,7 @@ mod tests {
             ready: true,
             last_request: None,
             since: String::new(),
+            kafka_lag: None,
             stuck: Vec::new(),
         };
         let tried = Attempt { hops: vec![Hop::default()], certificate: Some(facts), worker: Some(Box::new(worker)), ..ended }.to_json();

@@ -1,6 +1,8 @@
 //! Where workers run. A runtime makes what there is like what is wanted, as often as it is asked, and knows what there is by looking at
 //! it. It decides nothing: how many workers there should be is told, or left to what scales them.
 
+pub mod docker;
+mod failures;
 pub mod kubernetes;
 pub mod process;
 

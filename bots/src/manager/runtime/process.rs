@@ -4,8 +4,9 @@
 //! So a manager that was killed finds its workers again, and none is started twice. A worker that is not needed gets SIGTERM, and SIGKILL
 //! when it has had its grace and more. Workers outlive the manager: it may be updated while they work.
 
+use super::failures::Failures;
 use super::{Removed, Runtime, RuntimeError, Scaling};
-use crate::manager::bot::Bot;
+use crate::manager::bot::{Bot, Places};
 use crate::names::BotId;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::{BTreeMap, HashMap};
@@ -16,13 +17,6 @@ use std::time::{Duration, Instant};
 
 /// After its grace a worker may take so much longer before it is killed. Less would race with its own end.
 const KILL_AFTER_GRACE: Duration = Duration::from_secs(5);
-
-/// A worker that ends within so long of its start has failed to start.
-const STARTED: Duration = Duration::from_secs(5);
-
-/// The pauses before a worker is started again that failed to start: each twice as long.
-const PAUSE_FIRST: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_mins(2);
 
 /// More of a process's environment is not read: the mark of a worker with more is not found, so bots' variables are bounded far below.
 const ENVIRONMENT_MAX: u64 = 128 * 1024;
@@ -50,35 +44,28 @@ struct Ours {
     started: Instant,
 }
 
-/// A bot whose workers fail to start.
-struct Failing {
-    times: u32,
-    not_before: Instant,
-    how: String,
-}
-
 /// What `/proc` does not say.
 #[derive(Default)]
 struct Memory {
     children: HashMap<i32, Ours>,
     /// Since when a worker was told to go.
     going: HashMap<(i32, u64), Instant>,
-    failing: HashMap<BotId, Failing>,
+    failures: Failures,
 }
 
 /// The processes of this machine.
 pub struct Processes {
     installation: String,
     programs: BTreeMap<String, Program>,
-    brokers: String,
+    places: Places,
     grace: Duration,
     memory: Mutex<Memory>,
 }
 
 impl Processes {
-    /// Runs these programs by their names, told of these brokers.
-    pub fn new(installation: &str, programs: BTreeMap<String, Program>, brokers: &str, grace: Duration) -> Self {
-        Self { installation: installation.to_owned(), programs, brokers: brokers.to_owned(), grace, memory: Mutex::default() }
+    /// Runs these programs by their names, told of these places.
+    pub fn new(installation: &str, programs: BTreeMap<String, Program>, places: Places, grace: Duration) -> Self {
+        Self { installation: installation.to_owned(), programs, places, grace, memory: Mutex::default() }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -124,7 +111,7 @@ impl Processes {
             }
         }
         command.env("GRACE_PERIOD_SECONDS", self.grace.as_secs_f64().to_string());
-        command.envs(bot.environment(&self.brokers)).env("BOT_TOKEN", bot.token.expose());
+        command.envs(bot.environment(&self.places)).env("BOT_TOKEN", bot.token.expose());
         command.env(OWNER, format!("{}{number}", self.of(&bot.id)));
         // A group of its own: what is typed at the manager's terminal is not for the workers.
         command.stdin(Stdio::null()).process_group(0).kill_on_drop(false);
@@ -160,21 +147,14 @@ impl Processes {
 
     /// Takes the ends of our children, and remembers whose workers fail to start.
     fn reap(&self) {
-        let Memory { children, going, failing } = &mut *self.memory();
+        let Memory { children, going, failures } = &mut *self.memory();
         children.retain(|pid, ours| {
             let lived = ours.started.elapsed();
-            if lived >= STARTED {
-                failing.remove(&ours.bot);
-            }
+            failures.lives(&ours.bot, lived);
             let Ok(Some(status)) = ours.child.try_wait() else { return true };
             if !going.keys().any(|(told, _)| told == pid) {
                 tracing::warn!("bot {}: process {pid} has ended by itself after {:.1} s: {status}", ours.bot, lived.as_secs_f64());
-                if lived < STARTED {
-                    let now = Instant::now();
-                    let failing = failing.entry(ours.bot.clone()).or_insert(Failing { times: 0, not_before: now, how: String::new() });
-                    let pause = PAUSE_FIRST.saturating_mul(1 << failing.times.min(16)).min(PAUSE_MAX);
-                    *failing = Failing { times: failing.times + 1, not_before: now + pause, how: status.to_string() };
-                }
+                failures.ended(&ours.bot, lived, &status.to_string());
             }
             false
         });
@@ -212,11 +192,7 @@ impl Runtime for Processes {
         if missing == 0 {
             return Ok(());
         }
-        if let Some(Failing { times, not_before, how }) = self.memory().failing.get(&bot.id)
-            && Instant::now() < *not_before
-        {
-            return Err(RuntimeError::Again(format!("its workers end at once ({how}), {times} times in a row")));
-        }
+        self.memory().failures.check(&bot.id)?;
         let taken: Vec<u32> = working.iter().chain(&going).map(|worker| worker.number).collect();
         for number in (0..).filter(|number| !taken.contains(number)).take(missing) {
             self.start(bot, number)?;
@@ -231,7 +207,11 @@ impl Runtime for Processes {
     async fn remove(&self, bot: &BotId) -> Result<Removed, RuntimeError> {
         let (working, going) = self.split(bot)?;
         working.iter().chain(&going).for_each(|worker| self.stop(bot, worker));
-        Ok(if working.is_empty() && going.is_empty() { Removed::Gone } else { Removed::Going })
+        if working.is_empty() && going.is_empty() {
+            self.memory().failures.forget(bot);
+            return Ok(Removed::Gone);
+        }
+        Ok(Removed::Going)
     }
 }
 

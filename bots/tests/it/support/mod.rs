@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod cluster;
+pub mod engine;
 pub mod process;
 pub mod telegram;
 

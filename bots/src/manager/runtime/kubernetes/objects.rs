@@ -4,7 +4,7 @@
 //! says nothing of how many pods there are: that is KEDA's. Its pods have the containers `bot` and `sidecar`; a pod that goes lets its
 //! `bot` finish, because its `preStop` waits until the sidecar says that nothing is in flight.
 
-use crate::manager::bot::Bot;
+use crate::manager::bot::{Bot, Places};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{
@@ -40,8 +40,8 @@ pub struct Plan {
     pub namespace: String,
     /// The sidecar's image.
     pub sidecar_image: String,
-    /// Where workers and KEDA reach Kafka.
-    pub brokers: String,
+    /// Where workers find what they need, and KEDA finds Kafka.
+    pub places: Places,
     /// How long a worker may take for what it has in hand.
     pub grace: Duration,
 }
@@ -108,7 +108,7 @@ fn quantities(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
 pub fn deployment(plan: &Plan, bot: &Bot, owner: OwnerReference, replicas: Option<u32>) -> Deployment {
     let id = bot.id.as_str();
     let mut environment: Vec<EnvVar> = bot
-        .environment(&plan.brokers)
+        .environment(&plan.places)
         .into_iter()
         .filter(|(name, _)| !bot.env.contains_key(name))
         .map(|(name, value)| variable(&name, value))
@@ -210,7 +210,7 @@ pub struct ScaledObject {
 pub fn scaled_object(plan: &Plan, bot: &Bot, owner: OwnerReference) -> ScaledObject {
     let id = bot.id.as_str();
     let metadata = [
-        ("bootstrapServers", plan.brokers.clone()),
+        ("bootstrapServers", plan.places.brokers.clone()),
         ("consumerGroup", bot.id.group()),
         ("topic", bot.id.incoming()),
         ("lagThreshold", crate::manager::scale::LAG_PER_REPLICA.to_string()),
