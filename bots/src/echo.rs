@@ -130,7 +130,7 @@ impl Worker {
                     self.failed.cancel();
                     return Done::Abandoned;
                 }
-                Err(error) => tracing::warn!("{}: {error}; trying again", place(message)),
+                Err(error) => tracing::warn!("{}: {:#}; trying again", place(message), anyhow::Error::from(error)),
             }
             if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
                 return Done::Abandoned;

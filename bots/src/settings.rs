@@ -34,6 +34,8 @@ pub struct Common {
     pub brokers: Brokers,
     /// `GRACE_PERIOD_SECONDS`: how long work in hand may take after SIGTERM.
     pub grace: Duration,
+    /// `END_WITH_PARENT`: the process whose child this must be, and which it does not outlive.
+    pub parent: Option<u32>,
 }
 
 /// Where a role listens.
@@ -151,14 +153,19 @@ Serverless Telegram bots on Kafka.
   watchkeeper-bots gateway        webhooks into Kafka, and the workers' calls out to the Bot API
   watchkeeper-bots manager        which bots there are, their topics, their webhooks and as many workers as they need
   watchkeeper-bots echo           the worker of a bot that repeats what it hears
+  watchkeeper-bots demo           all of them on this machine, for about a minute: see docs/bots.md
   watchkeeper-bots --version
 
-Everything is set by variables. All roles:
+  demo --broker HOST:PORT         on a broker that is there; without it, demo builds one of its own the first time, which takes minutes
+  demo --quick                    with fewer messages
+
+Everything else is set by variables. All roles:
 
   KAFKA_BROKERS=localhost:9092         host:port, with commas between; without TLS
   KAFKA_SESSION_TIMEOUT_SECONDS=10     a member of a group that is silent for so long is taken for dead
   GRACE_PERIOD_SECONDS=30              how long work in hand may take after SIGTERM
   LOG_LEVEL=info                       error, warn, info or debug
+  END_WITH_PARENT=                     the number of the process that starts this one: it ends at once when that one has ended
 
 gateway:
 
@@ -399,6 +406,7 @@ impl<G: Fn(&str) -> Option<OsString>> Reader<G> {
             log_level: self.value("LOG_LEVEL", "error, warn, info or debug", level).unwrap_or(LevelFilter::INFO),
             brokers: Brokers { list: list.unwrap_or_else(|| "localhost:9092".to_owned()), session },
             grace: self.seconds("GRACE_PERIOD_SECONDS", 30.0),
+            parent: self.value("END_WITH_PARENT", "the number of a process", |text| text.parse().ok()),
         }
     }
 

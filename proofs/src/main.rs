@@ -6,6 +6,7 @@
 mod alerts;
 mod audit;
 mod bare;
+mod bots;
 mod child;
 mod cost;
 mod crash;
@@ -34,6 +35,9 @@ mod sidecar;
 mod standin;
 mod stats;
 mod storm;
+// What is asked of a real broker, for tests and proofs.
+#[path = "../../bots/tests/it/topics/mod.rs"]
+mod topics;
 mod unplug;
 
 use anyhow::{Context, Result};
@@ -99,6 +103,8 @@ enum Name {
     Drain,
     /// The sidecar's static binary, its memory, and the calls it answers on one core
     Sidecar,
+    /// 50 000 updates through Kafka while workers, broker and gateway are killed: all answered, each chat in order; and a sleeping bot woken
+    Bots,
 }
 
 /// What every proof is given.
@@ -159,6 +165,7 @@ fn run(args: Args) -> Result<bool> {
         Name::Image,
         Name::Drain,
         Name::Sidecar,
+        Name::Bots,
     ];
     let wanted: Vec<Name> = if args.proofs.contains(&Name::All) { every.to_vec() } else { args.proofs };
     let mut good = true;
@@ -180,6 +187,7 @@ fn run(args: Args) -> Result<bool> {
             Name::Image => image::prove(&setup)?,
             Name::Drain => drain::prove(&setup)?,
             Name::Sidecar => sidecar::prove(&setup)?,
+            Name::Bots => bots::prove(&setup)?,
         };
         good &= section.good;
         print!("{}", section.show());

@@ -48,7 +48,7 @@ pub async fn run(settings: settings::Gateway, stop: CancellationToken) -> Result
             Some(front)
         }
     };
-    let webhook = webhook::router(webhook::Webhook::new(producer.clone(), key, metrics.clone()));
+    let webhook = webhook::router(webhook::Webhook::new(producer.clone(), key, metrics.clone(), stop.clone()));
     tasks.push(tokio::spawn(serve(main, webhook, stop.clone(), common.grace)));
     let shown = metrics.clone();
     tasks.push(tokio::spawn(serve(side, crate::metrics::router(move || shown.registry()), stop.clone(), common.grace)));

@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 /// The largest update. Telegram's have a few kilobytes; more than this Kafka would not take (1 MB, unless set otherwise).
 const UPDATE_MAX: usize = 512 * 1024;
@@ -38,12 +39,13 @@ pub struct Webhook {
     key: Key,
     metrics: Arc<Metrics>,
     places: Semaphore,
+    failed: CancellationToken,
 }
 
 impl Webhook {
-    /// Writes with that producer.
-    pub fn new(producer: Producer, key: Key, metrics: Arc<Metrics>) -> Self {
-        Self { producer, key, metrics, places: Semaphore::new(AT_ONCE_MAX) }
+    /// Writes with that producer; `failed` is cancelled when nothing can be written any more.
+    pub fn new(producer: Producer, key: Key, metrics: Arc<Metrics>, failed: CancellationToken) -> Self {
+        Self { producer, key, metrics, places: Semaphore::new(AT_ONCE_MAX), failed }
     }
 }
 
@@ -95,7 +97,13 @@ async fn take(webhook: &Webhook, bot: String, headers: &HeaderMap, body: Body) -
         Err(NotWritten::NoTopic(_)) => (Counted::Refused, (StatusCode::NOT_FOUND, "bot not found")),
         Err(NotWritten::TooLarge(_)) => (Counted::Refused, (StatusCode::PAYLOAD_TOO_LARGE, "the update is too large")),
         Err(error @ (NotWritten::Again(_) | NotWritten::Fatal(_))) => {
-            tracing::warn!("bot {bot}: update {} is not written, Telegram will send it again: {error}", update.id);
+            let fatal = matches!(error, NotWritten::Fatal(_));
+            let (id, error) = (update.id, anyhow::Error::from(error));
+            tracing::warn!("bot {bot}: update {id} is not written, Telegram will send it again: {error:#}");
+            if fatal {
+                tracing::error!("this process ends, so that another one goes on");
+                webhook.failed.cancel();
+            }
             (Counted::Failed, (StatusCode::SERVICE_UNAVAILABLE, "kafka did not take the update"))
         }
     }

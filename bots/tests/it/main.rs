@@ -2,6 +2,7 @@
 //!
 //! Order, counts and one-sided bounds; times and the real broker belong to `./prove bots`.
 
+mod demo;
 mod docker;
 mod examples;
 mod front;
@@ -11,4 +12,5 @@ mod manager;
 mod real_kafka;
 mod sender;
 mod support;
+mod topics;
 mod webhook;
