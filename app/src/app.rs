@@ -25,6 +25,7 @@ use crate::schedule::{COMMANDS_MAX, Scheduler};
 use crate::sealed;
 use crate::spec::{self, Channels, Fleet, Pages};
 use crate::store::{self, Applied, Beside, Joined, Mandate, Retention, Store, StoreError};
+use crate::subscribers::Teller;
 use crate::talk;
 use crate::telemetry::{Metrics, SharedMetrics};
 use crate::uptime_o::Mirror;
@@ -100,6 +101,7 @@ pub struct App {
     deliverers: Arc<Deliverers>,
     channels: Vec<ChannelSpec>,
     reporter: Reporter,
+    teller: Teller,
     life: Life,
     ears: EarsContext,
     talk: watch::Receiver<talk::Talk>,
@@ -305,6 +307,15 @@ impl App {
             talk: talk.clone(),
             deliverers: deliverers.clone(),
         };
+        let teller = Teller {
+            store: store.clone(),
+            net: net.clone(),
+            clock: clock.clone(),
+            leases: leases.clone(),
+            lease: HOUSEKEEPING,
+            pages: web.pages.clone(),
+            fleet: fleet_rx.clone(),
+        };
         let announcer = Announcer {
             store: store.clone(),
             talk: talk.clone(),
@@ -386,6 +397,7 @@ impl App {
             deliverers,
             channels,
             reporter,
+            teller,
             life,
             ears,
             talk,
@@ -423,6 +435,7 @@ impl App {
             part("reload", self.reloader.run(taking_in.clone()).map(Ok).boxed()),
             part("ears", ears::run(self.ears, self.talk, taking_in.clone()).map(Ok).boxed()),
             part("reports", self.reporter.run(taking_in.clone()).map(Ok).boxed()),
+            part("subscribers", self.teller.run(taking_in.clone()).map(Ok).boxed()),
         ];
         intake.extend(self.pinger.map(|pinger| part("dead_man", pinger.run(taking_in.clone()).map(Ok).boxed())));
         let (end, ending) = oneshot::channel();

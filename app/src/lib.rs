@@ -33,6 +33,7 @@ pub mod short_id;
 pub mod sketch;
 pub mod spec;
 pub mod store;
+pub mod subscribers;
 pub mod talk;
 pub mod telemetry;
 pub mod timeline;

@@ -3,6 +3,7 @@
 //! Built once per (re)load, immutable, shared. A reload keeps the very same `Arc` for a monitor that did not change.
 
 use crate::calendar::Hours;
+use crate::channel::{ChannelKind, email};
 use crate::config::{AlertConfig, ChannelConfig, Config, MonitorConfig, Pos, StatusPageConfig, TenantConfig};
 use crate::net::Guard;
 use crate::probe::{Probe, ProbeConfig};
@@ -149,6 +150,21 @@ pub struct OwnedPage {
     pub tenant: TenantId,
     /// What the file says.
     pub config: StatusPageConfig,
+    /// What takes mail for its subscribers, if it may have any; and what may be reached for that.
+    pub mail: Option<(email::Config, Guard)>,
+    /// What strangers' webhooks may reach.
+    pub hooks: Guard,
+}
+
+impl OwnedPage {
+    fn of(page: StatusPageConfig, id: TenantId, tenant: &TenantConfig, config: &Config) -> Self {
+        let named = page.subscribers.as_ref().and_then(|named| tenant.channels.iter().find(|channel| channel.name == named.channel.0));
+        let mail = named.and_then(|channel| match &channel.kind {
+            ChannelKind::Email(email) => Some((email.clone(), guard_of(config, &channel.at))),
+            ChannelKind::Telegram(_) | ChannelKind::Webhook(_) | ChannelKind::Discord(_) => None,
+        });
+        Self { tenant: id, config: page, mail, hooks: config.server.api_targets }
+    }
 }
 
 impl Pages {
@@ -156,7 +172,7 @@ impl Pages {
     pub fn of(config: &Config, applied: &Applied) -> Self {
         let tenants = config.tenants.iter().zip(&applied.tenants);
         let owned = tenants.flat_map(|(tenant, ids)| {
-            tenant.status_pages.iter().map(|page| Arc::new(OwnedPage { tenant: ids.tenant, config: page.clone() }))
+            tenant.status_pages.iter().map(|page| Arc::new(OwnedPage::of(page.clone(), ids.tenant, tenant, config)))
         });
         Self(Some(Arc::new(owned.collect())))
     }

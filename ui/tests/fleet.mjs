@@ -121,6 +121,8 @@ ${others.join('\n')}
 tenants:
   - name: acme
     monitors: [ { name: till, probe: { push: { expect_every: 24h } } } ]
+    channels: [ { name: mail, email: { host: 127.0.0.1, port: 1, tls: none, from: status@example.org, to: ops@example.org } } ]
+    status_pages: [ { name: acme, title: Acme, domain: status.example.org, groups: [ { monitors: [till] } ], subscribers: { channel: mail } } ]
 status_pages:
   - name: public
     title: Example

@@ -45,6 +45,37 @@ test('without scripts it says what is wrong, and nothing of it is refused', asyn
   await context.close();
 });
 
+test('without scripts somebody subscribes, and a link that is no good says so', async () => {
+  const context = await browser.newContext({ javaScriptEnabled: false });
+  context.setDefaultTimeout(LONG_MS);
+  const page = await context.newPage();
+  const complaints = /** @type {string[]} */ ([]);
+  page.on('console', (said) => said.text().includes('Content Security Policy') && complaints.push(said.text()));
+  const styles = /** @type {number[]} */ ([]);
+  page.on('response', (response) => response.url().includes('status.css') && styles.push(response.status()));
+  await page.goto(`${fleet.url}status/acme`);
+  await page.getByLabel('E-mail address').fill('reader@example.org');
+  await page.getByRole('button', { name: 'Subscribe' }).click();
+  await page.getByRole('heading', { name: 'Please look at your mail' }).waitFor();
+  await page.goto(`${fleet.url}status/acme/subscription/${'x'.repeat(43)}`);
+  await page.getByRole('heading', { name: 'This link is no longer good' }).waitFor();
+  assert.ok(styles.length > 0 && styles.every((status) => status === 200), `the style has come: ${styles}`);
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
+test('the form is fit for everybody', async () => {
+  const context = await browser.newContext({ viewport: { width: 320, height: 800 } });
+  context.setDefaultTimeout(LONG_MS);
+  const page = await context.newPage();
+  await page.goto(`${fleet.url}status/acme`);
+  assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 320, 'nothing is wider than the screen');
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => /** @type {any} */ (window).axe.run({ resultTypes: ['violations'] }));
+  assert.deepEqual(violations.map((/** @type {{ id: string, nodes: unknown }} */ one) => [one.id, JSON.stringify(one.nodes)]), []);
+  await context.close();
+});
+
 for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
   for (const width of [1280, 390, 320]) {
     test(`it is fit for everybody: ${colorScheme}, ${width} wide`, async () => {

@@ -144,6 +144,7 @@ fn tenant(part: Parts<'_>, problems: &mut Problems) -> TenantConfig {
     }
     let reports = reports(&part.sections, &names, &channels, problems);
     let status_pages = status_pages(&part, &limits, &monitor_names, problems);
+    status_pages::check_channels(&status_pages, &channels, &names.sorted(), problems);
     let announce = if part.slug == DEFAULT_TENANT { announced(&part.sections, &names, problems) } else { Vec::new() };
     TenantConfig { slug: part.slug, channels, monitors, routes, usual, maintenance, reports, status_pages, announce, limits }
 }

@@ -41,7 +41,7 @@ pub use report::BadConfig;
 pub use reports::ReportConfig;
 pub use routes::Chosen;
 pub use sections::{Agent, Server, StoreConfig, StoreUrl};
-pub use status_pages::{PAGE_MONITORS_MAX, PageGroup, PageMessage, PageUpdate, StatusPageConfig};
+pub use status_pages::{PAGE_MONITORS_MAX, PageGroup, PageMessage, PageSubscribers, PageUpdate, StatusPageConfig};
 pub use telling::{StepConfig, Telling};
 pub use tree::Env;
 pub use warnings::{Warning, warnings};

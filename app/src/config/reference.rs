@@ -63,6 +63,7 @@ const LISTS: &[List] = &[
         name: "status_pages",
         keys: status_pages::STATUS_PAGE,
         nested: &[
+            ("subscribers", status_pages::SUBSCRIBERS, false),
             ("groups", status_pages::GROUP, false),
             ("messages", status_pages::MESSAGE, false),
             ("messages.updates", status_pages::UPDATE, false),

@@ -6,7 +6,7 @@
 use super::decode::{self, Fields, Key, Node, Pos, Problems, Value};
 use super::{monitor, named, routes};
 use crate::calendar;
-use crate::channel::Language;
+use crate::channel::{ChannelKind, Language};
 use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::{BTreeMap, HashMap};
@@ -38,8 +38,36 @@ pub(super) const STATUS_PAGE: &[Key] = &[
         doc: "If given, the page asks for it (any user name will do), and its monitors have no badges.",
     },
     Key { name: "password_file", form: "a path", default: "", doc: "A file that holds that password." },
+    Key {
+        name: "subscribers",
+        form: "a mapping",
+        default: "",
+        doc: "If given, people may subscribe to its messages and maintenance on the page, by e-mail, and by webhook if that is allowed.",
+    },
     Key { name: "groups", form: "a list of groups", default: "", doc: "What it shows, in this order." },
     Key { name: "messages", form: "a list of messages", default: "", doc: "What you have to say, newest first on the page." },
+];
+
+/// Keys of `subscribers`.
+pub(super) const SUBSCRIBERS: &[Key] = &[
+    Key {
+        name: "channel",
+        form: "a channel of the kind email",
+        default: "",
+        doc: "Whose mail server and sender are used; its recipients are not told.",
+    },
+    Key {
+        name: "url",
+        form: "an http:// or https:// URL",
+        default: "",
+        doc: "Where people reach this server; links in mails begin with it. https:// and the page's `domain` if that is given, else it is needed.",
+    },
+    Key {
+        name: "webhooks",
+        form: "true or false",
+        default: "false",
+        doc: "Whether people may also give a URL that is called. It may lead where `server.api_targets` allows, whoever made the page.",
+    },
 ];
 
 /// Keys of one of `groups`.
@@ -121,10 +149,23 @@ pub struct StatusPageConfig {
     pub domain: Option<String>,
     /// What is asked for.
     pub password: Option<SecretString>,
+    /// Whether people may subscribe, and how they are told.
+    pub subscribers: Option<PageSubscribers>,
     /// What it shows.
     pub groups: Vec<PageGroup>,
     /// What its owner says, newest first.
     pub messages: Vec<PageMessage>,
+}
+
+/// How people are told who subscribe to a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageSubscribers {
+    /// The e-mail channel of the tenant whose server takes their mail, and where that stands.
+    pub channel: (String, Pos),
+    /// Where people reach this server, without a slash at its end.
+    pub url: String,
+    /// Whether URLs may be given too.
+    pub webhooks: bool,
 }
 
 /// Some monitors under a heading.
@@ -205,6 +246,38 @@ impl PageGroup {
     }
 }
 
+impl PageSubscribers {
+    fn decode(node: &Node, domain: Option<&str>, problems: &mut Problems) -> Option<Self> {
+        let fields = Fields::open(node, SUBSCRIBERS, problems)?;
+        let channel = fields.require("channel", problems).and_then(|n| Some((decode::text(n, problems)?, n.at.clone())));
+        let url = match (fields.get("url"), domain) {
+            (None, Some(domain)) => Some(format!("https://{domain}")),
+            (None, None) => {
+                problems.add(fields.at, "no `url`, and the page has no `domain`", URL_FORM.to_owned());
+                None
+            }
+            (Some(node), _) => decode::parsed(node, URL_FORM, problems, base),
+        };
+        let webhooks = fields.get("webhooks").map_or(Some(false), |n| decode::boolean(n, problems));
+        Some(Self { channel: channel?, url: url?, webhooks: webhooks? })
+    }
+}
+
+/// What links begin with.
+const URL_FORM: &str = "an http:// or https:// URL of at most 500 characters, without user, query and fragment";
+
+fn base(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok()?;
+    let good = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.as_str().len() <= 500;
+    good.then(|| url.as_str().trim_end_matches('/').to_owned())
+}
+
 impl PageMessage {
     fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
         let fields = Fields::open(node, MESSAGE, problems)?;
@@ -270,6 +343,9 @@ impl StatusPageConfig {
             let place = if fields.get("password").is_some() { "password" } else { "password_file" };
             problems.add(fields.place(place), "a password that is too short", format!("{PASSWORD_MIN} characters or more"));
         }
+        let subscribers = fields
+            .get("subscribers")
+            .map_or(Some(None), |n| PageSubscribers::decode(n, domain.as_ref().and_then(|d| d.as_deref()), problems).map(Some));
         let groups = fields.get("groups").map_or(Some(Vec::new()), |n| decode::list(n, problems, PageGroup::decode));
         let messages = fields.get("messages").map_or(Some(Vec::new()), |n| decode::list(n, problems, PageMessage::decode));
         at_most(&fields, "groups", GROUPS_MAX, problems);
@@ -288,6 +364,7 @@ impl StatusPageConfig {
             history_days: history_days?,
             domain: domain?,
             password,
+            subscribers: subscribers?,
             groups: groups?,
             messages,
         })
@@ -295,10 +372,13 @@ impl StatusPageConfig {
 
     /// All of it, for a hash: the same pieces mean the same page.
     pub(super) fn pieces(&self) -> Vec<String> {
-        let Self { slug, at: _, title, description, language, history_days, domain, password, groups, messages } = self;
+        let Self { slug, at: _, title, description, language, history_days, domain, password, subscribers, groups, messages } = self;
         let secret = password.as_ref().map(|password| password.expose_secret().to_owned());
         let mut pieces = vec![slug.clone(), title.clone(), format!("{language:?} {history_days}")];
         pieces.extend([description, domain, &secret].into_iter().map(|text| text.clone().unwrap_or_default()));
+        pieces.extend(
+            subscribers.iter().map(|subscribers| format!("{} {} {}", subscribers.channel.0, subscribers.url, subscribers.webhooks)),
+        );
         pieces.extend(groups.iter().map(|group| format!("{group:?}")));
         pieces.extend(messages.iter().map(|message| format!("{message:?}")));
         pieces
@@ -345,6 +425,20 @@ pub(super) fn known_monitors(pages: &[&Node], monitors: &[&str], problems: &mut 
         for (name, at, _) in titles {
             let node = Node { at: at.clone(), value: Value::Scalar { text: name.clone(), quoted: true, written: None } };
             named::known(&node, "monitor", monitors, |_| false, problems);
+        }
+    }
+}
+
+/// Notes a page whose subscribers would be told by a channel that is none of the tenant's, or sends no mail.
+pub(super) fn check_channels(pages: &[StatusPageConfig], channels: &[super::ChannelConfig], names: &[&str], problems: &mut Problems) {
+    for (name, at) in pages.iter().filter_map(|page| page.subscribers.as_ref()).map(|subscribers| &subscribers.channel) {
+        let node = Node { at: at.clone(), value: Value::Scalar { text: name.clone(), quoted: true, written: None } };
+        named::known(&node, "channel", names, |_| false, problems);
+        // One with problems of its own is not here.
+        if let Some(channel) = channels.iter().find(|channel| channel.name == *name)
+            && !matches!(channel.kind, ChannelKind::Email(_))
+        {
+            problems.add(at, format!("`{name}`, a channel of the kind {}", channel.kind.kind()), "a channel of the kind email".to_owned());
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, ChannelNotice, Committed, DeadLetter, Deferred, Documents, DueNotice,
     Fence, Glance, GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket,
     MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Stats,
-    StoredState, TenantObjects, TenantScope, WordWrite,
+    StoredState, Subscribers, TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use watchkeeper_core::ids::IdBlock;
@@ -16,6 +16,8 @@ use watchkeeper_core::{ChannelId, DatacenterId, Dur, Micros, MonitorId, TenantId
 pub trait Store: Send + Sync {
     /// Who may ask, and who changed what.
     fn accounts(&self) -> &dyn Accounts;
+    /// Who is told what public status pages say.
+    fn subscribers(&self) -> &dyn Subscribers;
 
     // --- belonging
 

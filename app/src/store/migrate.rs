@@ -23,6 +23,7 @@ pub(super) const SQLITE: &[Migration] = &[
     Migration { version: 5, name: "words", sql: include_str!("migrations/sqlite/0005_words.sql") },
     Migration { version: 6, name: "users", sql: include_str!("migrations/sqlite/0006_users.sql") },
     Migration { version: 7, name: "documents", sql: include_str!("migrations/sqlite/0007_documents.sql") },
+    Migration { version: 8, name: "subscribers", sql: include_str!("migrations/sqlite/0008_subscribers.sql") },
 ];
 
 /// The schema of PostgreSQL.
@@ -34,6 +35,7 @@ pub(super) const POSTGRES: &[Migration] = &[
     Migration { version: 5, name: "words", sql: include_str!("migrations/postgres/0005_words.sql") },
     Migration { version: 6, name: "users", sql: include_str!("migrations/postgres/0006_users.sql") },
     Migration { version: 7, name: "documents", sql: include_str!("migrations/postgres/0007_documents.sql") },
+    Migration { version: 8, name: "subscribers", sql: include_str!("migrations/postgres/0008_subscribers.sql") },
 ];
 
 /// The table that says which were applied; the same text on both stores.

@@ -28,6 +28,7 @@ mod push;
 mod rows;
 mod sqlite;
 mod state;
+pub mod subscribers;
 pub mod uptime_o;
 mod view;
 
@@ -50,6 +51,9 @@ pub use keep::{Housekept, Retention};
 pub use object::{Applied, AppliedMonitor, AppliedTenant, ChannelObject, MonitorObject, RetiredMonitor, TenantObjects};
 pub use push::{PUSH_BODY_MAX, PushKind, PushRow};
 pub use state::{Fence, HeardVote, Joined, LeaseRow, Mandate, OpenIncident, StoredState};
+pub use subscribers::{
+    LinkPurpose, NewSubscriber, PageParcel, PageWord, ParcelEnd, Subscribed, SubscriberKind, SubscriberView, Subscribers,
+};
 pub use view::{
     Glance, GlanceSpan, IncidentFilter, IncidentView, LiveRow, MetricBucket, MonitorBrief, MonitorDays, MonitorView, NoticeView, PAGE_MAX,
     StateTimes, Stats, TimelineEntry,

@@ -4,8 +4,9 @@ use super::accounts::{Account, AuditRow, Deed, SessionRow, TokenRow, TokenView, 
 use super::error::unreadable;
 use super::fold;
 use super::{
-    Act, ActionRow, BeatRow, ChannelNotice, DeadLetter, DocumentRow, DueNotice, IncidentView, LiveRow, LiveWrite, MaintenanceObject,
-    MonitorBrief, MonitorView, NoticeView, OpenIncident, PushKind, PushRow, RetiredMonitor, SentMessage, Silence, TimelineEntry,
+    Act, ActionRow, BeatRow, ChannelNotice, DeadLetter, DocumentRow, DueNotice, IncidentView, LinkPurpose, LiveRow, LiveWrite,
+    MaintenanceObject, MonitorBrief, MonitorView, NoticeView, OpenIncident, PageParcel, PageWord, PushKind, PushRow, RetiredMonitor,
+    SentMessage, Silence, SubscriberKind, SubscriberView, TimelineEntry,
 };
 use crate::channel::content::Content;
 use serde::de::DeserializeOwned;
@@ -83,6 +84,41 @@ pub(super) fn document(row: &impl Columns) -> Sql<DocumentRow> {
         made_at: Micros(row.int(8)?),
         changed_by: row.text(9)?,
         changed_at: Micros(row.int(10)?),
+    })
+}
+
+/// What a subscriber's link does.
+pub(super) fn link_purpose(word: &str) -> Sql<LinkPurpose> {
+    LinkPurpose::from_word(word).ok_or_else(|| unreadable("what a subscriber's link does"))
+}
+
+/// How a subscriber is told.
+pub(super) fn subscriber_kind(word: &str) -> Sql<SubscriberKind> {
+    SubscriberKind::from_word(word).ok_or_else(|| unreadable("how a subscriber is told"))
+}
+
+/// A subscriber from: id, uid, kind, address, created_at, confirmed_at.
+pub(super) fn subscriber(row: &impl Columns) -> Sql<SubscriberView> {
+    Ok(SubscriberView {
+        id: row.int(0)?,
+        uid: row.text(1)?,
+        kind: subscriber_kind(&row.text(2)?)?,
+        address: row.text(3)?,
+        created_at: Micros(row.int(4)?),
+        confirmed_at: row.maybe_int(5)?.map(Micros),
+    })
+}
+
+/// What is to be sent to one, from: id, subscriber's uid, kind, address, the word's key and body, created_at, attempts.
+pub(super) fn page_parcel(row: &impl Columns) -> Sql<PageParcel> {
+    Ok(PageParcel {
+        id: row.int(0)?,
+        subscriber: row.text(1)?,
+        kind: subscriber_kind(&row.text(2)?)?,
+        address: row.text(3)?,
+        word: row.maybe_text(4)?.zip(row.maybe_text(5)?).map(|(key, body)| PageWord { key, body }),
+        created_at: Micros(row.int(6)?),
+        attempts: row.int(7)?,
     })
 }
 

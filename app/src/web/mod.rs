@@ -42,6 +42,7 @@ pub mod users;
 pub use health::Readiness;
 pub use push::new_push_token;
 pub use serve::{ServeError, serve};
+pub(crate) use status_page::{News, Told, document, hash_of, letter, news};
 
 use crate::clock::Clock;
 use crate::documents::{Asked, Made};
@@ -214,6 +215,9 @@ pub fn routes() -> Vec<Route> {
         route("/status/{page}", GET, Access::Open, get(status_page::page)),
         route("/status/{page}/rss", GET, Access::Open, get(status_page::rss)),
         route("/status/{page}/atom", GET, Access::Open, get(status_page::atom)),
+        route("/status/{page}/subscribers", POST, Access::Open, post(status_page::subscribe::ask)),
+        route("/status/{page}/subscription/{link}", GET, Access::Open, get(status_page::subscribe::show_link)),
+        route("/status/{page}/subscription/{link}", POST, Access::Open, post(status_page::subscribe::follow_link)),
         route("/status/{page}/api/v2/summary.json", GET, Access::Open, get(status_page::summary)),
         route("/status/{page}/api/v2/status.json", GET, Access::Open, get(status_page::status)),
         route("/api/v2/summary.json", GET, Access::Open, get(status_page::root_summary)),
@@ -302,6 +306,8 @@ pub fn routes() -> Vec<Route> {
         route("/api/v1/status-pages/{name}", DELETE, admin, delete(status_page::manage::remove)),
         route("/api/v1/status-pages/{name}/messages", POST, operator, post(status_page::manage::say)),
         route("/api/v1/status-pages/{name}/messages", PUT, operator, put(status_page::manage::say_all)),
+        route("/api/v1/status-pages/{name}/subscribers", GET, admin, get(status_page::manage::subscribers)),
+        route("/api/v1/status-pages/{name}/subscribers/{id}", DELETE, admin, delete(status_page::manage::remove_subscriber)),
         route("/api/v1/status-pages/{name}/preview", POST, admin, post(status_page::manage::preview)),
         route("/api/v1/alert-channels/{name}/notices", GET, viewer, get(channels::notices)),
         route("/api/v1/alert-channels/{name}/test", POST, operator, post(channels::test)),
@@ -397,9 +403,13 @@ fn is_push(path: &str) -> bool {
     path.starts_with("/api/push/") || path.starts_with("/ping/")
 }
 
-/// A path for the log: without the token of a push.
+/// A path for the log: without the token of a push, and without a subscriber's link.
 fn shown_path(path: &str) -> &str {
-    ["/api/push/", "/ping/"].into_iter().find(|p| path.starts_with(p)).unwrap_or(path)
+    const LINK: &str = "/subscription/";
+    match path.find(LINK) {
+        Some(at) if path.starts_with("/status/") => &path[..at + LINK.len()],
+        Some(_) | None => ["/api/push/", "/ping/"].into_iter().find(|p| path.starts_with(p)).unwrap_or(path),
+    }
 }
 
 #[cfg(test)]
@@ -436,6 +446,7 @@ mod tests {
     fn the_log_shows_no_push_token() {
         assert_eq!(shown_path("/api/push/secret"), "/api/push/");
         assert_eq!(shown_path("/ping/secret/fail"), "/ping/");
+        assert_eq!(shown_path("/status/public/subscription/secret"), "/status/public/subscription/");
         assert_eq!(shown_path("/api/v1/monitors"), "/api/v1/monitors");
     }
 }

@@ -18,13 +18,14 @@ pub(super) async fn serve(headers: HeaderMap) -> Response {
 mod tests {
     use super::super::auth::oidc;
     use super::super::error::ErrorBody;
-    use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage};
+    use super::super::status_page::{KumaBeats, KumaPage, PageStatus, PageSummary, Shields, StatusPage, manage};
     use super::super::types::schemas::TriedForm;
     use super::super::types::{
         AlertChannel, AlertRule, Audited, Bars, ChannelNotice, ChannelTested, Code, DashboardStats, DeadLetter, Document, Done, HealthBody,
         Heartbeat, Imported, Incident, Installation, Login, MadeToken, Maintenance, Me, Monitor, MonitorMetrics, NewAlertRule, NewComment,
         NewMember, NewPassword, NewSilence, NewToken, NewUser, Node, Order, Overview, OwnPassword, Page, PublicPage, ReadyBody, Recovery,
-        Reloaded, RuleTested, SecondFactor, SetUp, SignIn, SignedIn, Silence, Tenant, TenantInfo, Token, Uptime, User, UserPatch,
+        Reloaded, RuleTested, SecondFactor, SetUp, SignIn, SignedIn, Silence, Subscriber, Tenant, TenantInfo, Token, Uptime, User,
+        UserPatch,
     };
     use super::super::{
         Access, api, audit, channels, dead_letters, documents, incidents, periods, push, routes, silences, stream, transfer, uptime,
@@ -72,6 +73,8 @@ mod tests {
         Text(&'static str),
         /// Nothing but another place to go to.
         Elsewhere,
+        /// A page for people. What it refuses it says in such a page, or in the form of errors.
+        Html,
         /// A page for people, or the same for programs. What it refuses it says in the same two forms.
         Page(Make),
     }
@@ -116,6 +119,11 @@ mod tests {
         Operation { method, path, summary, query: None, body: None, status: 200, form: Form::Text(kind), errors: &[] }
     }
 
+    /// A page for people.
+    fn html(method: Method, path: &'static str, status: u16, summary: &'static str) -> Operation {
+        Operation { method, path, summary, query: None, body: None, status, form: Form::Html, errors: &[] }
+    }
+
     /// Sends a browser elsewhere.
     fn elsewhere(path: &'static str, summary: &'static str) -> Operation {
         Operation { method: Method::GET, path, summary, query: None, body: None, status: 303, form: Form::Elsewhere, errors: &[404] }
@@ -157,6 +165,9 @@ mod tests {
             Operation { form: Form::Page(SchemaGenerator::subschema_for::<StatusPage>), ..text(GET, "/status/{page}", "text/html", "A public status page; with `.json` behind its name the same for programs") }.errors(&[401, 429]),
             text(GET, "/status/{page}/rss", "application/rss+xml", "What happened, as RSS 2.0").errors(&[401, 429]),
             text(GET, "/status/{page}/atom", "application/atom+xml", "What happened, as Atom").errors(&[401, 429]),
+            html(POST, "/status/{page}/subscribers", 202, "Asks to be told what a public status page says, by a form with an `address`, or the URL of a `webhook`").errors(&[400, 401]),
+            html(GET, "/status/{page}/subscription/{link}", 200, "What a link in a letter to a subscriber does, and a button that does it").errors(&[429]),
+            html(POST, "/status/{page}/subscription/{link}", 200, "Does it: confirms a subscription, or ends it (RFC 8058)"),
             open_json::<PageSummary>("/status/{page}/api/v2/summary.json", "A public status page in Statuspage's form"),
             open_json::<PageStatus>("/status/{page}/api/v2/status.json", "Its first sentence in Statuspage's form"),
             open_json::<PageSummary>("/api/v2/summary.json", "The page of the domain that was asked for, in Statuspage's form"),
@@ -245,6 +256,8 @@ mod tests {
             json::<Done>(DELETE, "/api/v1/status-pages/{name}", 200, "Removes one").errors(&[409, 412]),
             json::<PublicPage>(POST, "/api/v1/status-pages/{name}/messages", 201, "Says one thing more on it: one of `messages`; now, if no `at` is given").body::<Value>().errors(&[409, 412, 422]),
             json::<PublicPage>(PUT, "/api/v1/status-pages/{name}/messages", 200, "All that it says: `messages`; what has no `at` is of now").body::<Value>().errors(&[409, 412, 422]),
+            json::<Page<Subscriber>>(GET, "/api/v1/status-pages/{name}/subscribers", 200, "Who is told what it says").query::<manage::SubscribersQuery>(),
+            json::<Done>(DELETE, "/api/v1/status-pages/{name}/subscribers/{id}", 200, "Forgets one"),
             text(POST, "/api/v1/status-pages/{name}/preview", "text/html", "What it would look like; nothing is stored").body::<Value>().errors(&[409, 422]),
             json::<Page<ChannelNotice>>(GET, "/api/v1/alert-channels/{name}/notices", 200, "What it got lately, what waits for it, what it did not take").query::<channels::NoticesQuery>(),
             json::<ChannelTested>(POST, "/api/v1/alert-channels/{name}/test", 200, "Sends one message now").errors(&[502]),
@@ -323,6 +336,7 @@ mod tests {
             Form::Text(kind @ "application/yaml") => json!({ kind: { "schema": { "type": "object" } } }),
             Form::Text(kind) => json!({ kind: { "schema": { "type": "string" } } }),
             Form::Elsewhere => json!({}),
+            Form::Html => json!({ "text/html": { "schema": { "type": "string" } } }),
             Form::Page(make) => {
                 json!({ "text/html": { "schema": { "type": "string" } }, "application/json": { "schema": make(&mut schemas.given) } })
             }
@@ -338,7 +352,7 @@ mod tests {
             let refused = json!({ "description": reason(status), "content": page });
             let told = match operation.form {
                 _ if own => answer,
-                Form::Page(_) => refused,
+                Form::Page(_) | Form::Html => refused,
                 Form::Json(_) | Form::Text(_) | Form::Elsewhere => shared,
             };
             answers.insert(status.to_string(), told);

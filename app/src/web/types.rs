@@ -22,7 +22,7 @@ pub use alerting::{
     ImportedItem, MadeObject, Maintenance, Match, Mute, NewAlertRule, NewComment, NewSilence, Order, Recurs, RuleTested, Silence,
 };
 pub use incident::{Entry, Incident, MonitorRef, Notice};
-pub use pages::{PublicMessage, PublicMonitor, PublicPage, PublicUpdate};
+pub use pages::{PublicMessage, PublicMonitor, PublicPage, PublicUpdate, Subscriber};
 pub use people::{
     Audited, Code, Login, MadeToken, Me, NewMember, NewPassword, NewToken, NewUser, OwnPassword, Recovery, SecondFactor, SetUp, SignIn,
     SignedIn, Tenant, TenantInfo, TenantLimits, Token, User, UserPatch,

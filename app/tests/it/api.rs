@@ -13,8 +13,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use watchkeeper::net::Guard;
 use watchkeeper::spec::{Channels, OwnedPage, Pages};
-use watchkeeper::store::{Beside, Decision, DetailRow, Mandate};
+use watchkeeper::store::{Beside, Decision, DetailRow, Mandate, NewSubscriber, SubscriberKind};
 use watchkeeper::web::auth::{Role, create_token};
 use watchkeeper::web::{self, Readiness, ServeError};
 use watchkeeper_core::quorum::Health;
@@ -73,6 +74,12 @@ async fn prepared(operation: &Operation, web: &mut TestWeb, incident: &str, nth:
             users::made(web, web.world.acme(), &name, Role::Viewer).await;
             format!("uid-{name}").replace(' ', "%20")
         }
+        "/api/v1/status-pages/{name}/subscribers/{id}" => {
+            let (uid, kind) = (format!("subscriber-{nth}"), SubscriberKind::Email);
+            let new = NewSubscriber { address: format!("{uid}@example.org"), uid, kind };
+            web.world.store().subscribers().subscribe(web.world.acme(), "hook", &new, web.clock.now()).await.unwrap();
+            new.uid
+        }
         "/api/v1/tokens/{id}" => {
             let name = fresh("token");
             create_token(web.world.store(), web.world.acme(), &name, Role::Viewer, web.clock.now()).await.unwrap();
@@ -106,7 +113,12 @@ async fn prepared(operation: &Operation, web: &mut TestWeb, incident: &str, nth:
     };
     let path = path.replace("{id}", &id).replace("{name}", "hook").replace("{token}", &web.push_token).replace("{action}", "log");
     // What is not there has no name.
-    let path = path.replace("{page}", "no-page").replace("{key}", "_none").replace("{measure}", "status").replace("{window}", "24h");
+    let path = path
+        .replace("{page}", "no-page")
+        .replace("{key}", "_none")
+        .replace("{link}", "x")
+        .replace("{measure}", "status")
+        .replace("{window}", "24h");
     (path, body.into())
 }
 
@@ -125,7 +137,8 @@ fn of_a_status_page(path: &str) -> bool {
 fn needs_the_whole_program(operation: &Operation) -> bool {
     let path = operation.path.as_str();
     let objects = ["/api/v1/monitors", "/api/v1/alert-channels", "/api/v1/maintenance", "/api/v1/status-pages", "/api/v1/import"];
-    let of_channels = ["/api/v1/alert-channels/{name}/test", "/api/v1/alert-channels/{name}/retry"];
+    let of_channels =
+        ["/api/v1/alert-channels/{name}/test", "/api/v1/alert-channels/{name}/retry", "/api/v1/status-pages/{name}/subscribers/{id}"];
     !operation.method.is_safe() && objects.iter().any(|objects| path.starts_with(objects)) && !of_channels.contains(&path)
 }
 
@@ -168,7 +181,8 @@ async fn answered_in(web: &TestWeb, tenant: &str, method: &Method, path: &str, w
 fn shows_a_page(web: &TestWeb) {
     let texts = [("wk.yaml".to_owned(), b"status_pages: [ { name: hook } ]".to_vec())];
     let config = watchkeeper::config::load_texts(&texts, &|_| None).unwrap_or_else(|bad| panic!("{bad}"));
-    let page = OwnedPage { tenant: web.world.acme().0, config: config.tenants[0].status_pages[0].clone() };
+    let page =
+        OwnedPage { tenant: web.world.acme().0, config: config.tenants[0].status_pages[0].clone(), mail: None, hooks: Guard::PublicOnly };
     web.pages.send_replace(Pages(Some(Arc::new(vec![Arc::new(page)]))));
 }
 

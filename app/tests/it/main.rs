@@ -42,6 +42,7 @@ mod status_pages_api;
 mod store_contract;
 mod store_copy;
 mod stream;
+mod subscribers;
 mod support;
 mod telegram_ears;
 mod unplug;

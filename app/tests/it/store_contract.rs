@@ -21,5 +21,6 @@ mod people;
 mod races;
 mod reading;
 mod speed;
+mod subscribers;
 mod upgrade;
 pub mod world;

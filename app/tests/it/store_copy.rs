@@ -48,6 +48,7 @@ async fn an_installation_moves_there_and_back_with_all_it_remembers() {
     let mut w = World::new(t.shared()).await;
     past::write(&mut w).await;
     past::write_alerting(&w).await;
+    past::write_subscribers(&w).await;
     // Some heartbeats wait in the second table, one of them twice, as after a move that a crash cut off.
     let twice = w.beat(w.api, sec(7_380), Outcome::Up);
     w.commit_beats(vec![twice]).await;
@@ -66,6 +67,7 @@ async fn an_installation_moves_there_and_back_with_all_it_remembers() {
     let store = &on_postgres.store;
     past::check(&**store).await;
     past::check_alerting(&**store).await;
+    past::check_subscribers(&**store).await;
     let new = store.leases().await.unwrap();
     assert!(new.iter().all(|row| row.holder.is_empty()), "nobody holds them");
     assert_eq!(

@@ -27,6 +27,7 @@ export type DeadLetter = Forms['DeadLetter'];
 export type Channel = Forms['AlertChannel'];
 export type ChannelNotice = Forms['ChannelNotice'];
 export type Maintenance = Forms['Maintenance'];
+export type Subscriber = Forms['Subscriber'];
 export type Document = Forms['Document'];
 export type Imported = Forms['Imported'];
 export type About = Forms['Installation'];

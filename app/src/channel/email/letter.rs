@@ -47,7 +47,7 @@ pub(super) fn letter(config: &Config, style: Style, delivery: &Delivery) -> Resu
 }
 
 /// The same for every attempt of one notice.
-fn message_id(key: &str, domain: &str) -> String {
+pub(super) fn message_id(key: &str, domain: &str) -> String {
     let hex = crate::hex(&Sha256::digest(key.as_bytes())[..16]);
     format!("<{hex}@{domain}>")
 }

@@ -5,7 +5,10 @@
 //! is in one thread, and a repetition has the same Message-ID, by which mail programs recognise it.
 
 mod letter;
+mod post;
 mod smtp;
+
+pub use post::{Mailer, Post, Unposted, WhyUnposted, post_address};
 
 use super::common::Style;
 use super::{Accepted, Channel, ChannelKind, Delivery, MASK, Refused};
@@ -210,8 +213,8 @@ impl Channel for Email {
     async fn deliver(&self, net: &Arc<Net>, delivery: &Delivery) -> Result<Accepted, Refused> {
         let letter = letter::letter(&self.config, self.style, delivery)?;
         let deadline = delivery.deadline;
-        match tokio::time::timeout_at(deadline.into(), smtp::send(&self.config, &self.tls, net, &letter, deadline)).await {
-            Ok(sent) => sent.map(|()| Accepted { provider_id: Some(letter.id) }),
+        match tokio::time::timeout_at(deadline.into(), smtp::send(&self.config, &self.tls, net, &letter, &self.config.to, deadline)).await {
+            Ok(sent) => sent.map(|()| Accepted { provider_id: Some(letter.id) }).map_err(|failed| failed.refused),
             Err(_elapsed) => Err(smtp::too_late(&self.config)),
         }
     }

@@ -11,6 +11,7 @@ use crate::net::tls::{LazySettings, handshake, server_name};
 use crate::net::{Family, Fault, Guard, Net, Path};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD as STANDARD, BASE64_STANDARD_NO_PAD as STANDARD_NO_PAD};
+use lettre::message::Mailbox;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
@@ -34,16 +35,31 @@ const REPLY_MAX: usize = 64 * 1024;
 /// A server that has taken the message gets so long for a good-bye. Longer would delay the record that it was sent.
 const QUIT_MAX: Duration = Duration::from_millis(500);
 
-/// Hands the message over.
-pub(super) async fn send(config: &Config, tls: &LazySettings, net: &Arc<Net>, letter: &Letter, deadline: Instant) -> Result<(), Refused> {
+/// A message that was not taken.
+pub(super) struct Failed {
+    /// Where the conversation was; nowhere, if there was none.
+    pub(super) step: Option<Step>,
+    pub(super) refused: Refused,
+}
+
+/// Hands the message over to whom of these the server takes it for.
+pub(super) async fn send(
+    config: &Config,
+    tls: &LazySettings,
+    net: &Arc<Net>,
+    letter: &Letter,
+    recipients: &[Mailbox],
+    deadline: Instant,
+) -> Result<(), Failed> {
     let secrets = secrets(config);
-    let wire = open(config, tls, net, deadline).await.map_err(|fault| answer::unreached(&fault, &secrets))?;
+    let unreached = |fault| Failed { step: None, refused: answer::unreached(&fault, &secrets) };
+    let wire = open(config, tls, net, deadline).await.map_err(unreached)?;
     let name = match wire.local {
         Some(SocketAddr::V4(local)) => ClientId::Ipv4(*local.ip()),
         Some(SocketAddr::V6(local)) => ClientId::Ipv6(*local.ip()),
         None => ClientId::Domain("watchkeeper.invalid".to_owned()),
     };
-    let refused = |step: Step, error: &Error| refused(config, step, error, &secrets);
+    let refused = |step: Step, error: &Error| Failed { step: Some(step), refused: refused(config, step, error, &secrets) };
     let connection = AsyncSmtpConnection::connect_with_transport(wire.stream, &name).await;
     let mut connection = connection.map_err(|error| refused(Step::Greeting, &error))?;
     if let Some((username, password)) = &config.credentials {
@@ -51,20 +67,20 @@ pub(super) async fn send(config: &Config, tls: &LazySettings, net: &Arc<Net>, le
         connection.auth(&MECHANISMS, &credentials).await.map_err(|error| refused(Step::Auth, &error))?;
     }
     connection.command(Mail::new(Some(config.from.email.clone()), vec![])).await.map_err(|error| refused(Step::Sender, &error))?;
-    let mut left_out: Vec<(String, Refused)> = Vec::new();
-    for to in &config.to {
+    let mut left_out: Vec<(String, Failed)> = Vec::new();
+    for to in recipients {
         if let Err(error) = connection.command(Rcpt::new(to.email.clone(), vec![])).await {
             left_out.push((to.email.to_string(), refused(Step::Recipient, &error)));
         }
     }
-    if left_out.len() == config.to.len() {
+    if left_out.len() == recipients.len() {
         // What may pass decides: another attempt is worth it for one recipient too.
-        let worth = left_out.iter().position(|(_, why)| why.retry != Retry::Never).unwrap_or_default();
+        let worth = left_out.iter().position(|(_, why)| why.refused.retry != Retry::Never).unwrap_or_default();
         return Err(left_out.swap_remove(worth).1);
     }
     connection.command(Data).await.map_err(|error| refused(Step::Message, &error))?;
     connection.message(&letter.bytes).await.map_err(|error| refused(Step::Message, &error))?;
-    for (to, why) in &left_out {
+    for (to, Failed { refused: why, .. }) in &left_out {
         tracing::warn!(recipient = %to, error = %why, "{} took a message, but not for {to}: {why}", config.host);
     }
     // It has the message: whatever becomes of the good-bye.
@@ -122,7 +138,7 @@ async fn open(config: &Config, tls: &LazySettings, net: &Arc<Net>, deadline: Ins
 
 /// Where the conversation was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Greeting,
     Auth,
     Sender,

@@ -5,10 +5,12 @@
 //! of a hook often is one: of the URL only the origin is ever shown, and of the headers only the names.
 
 mod alertmanager;
+mod call;
 mod config;
 mod document;
 mod template;
 
+pub use call::{call, call_url};
 pub use config::{Config, KEYS, KIND};
 pub use document::VERSION;
 

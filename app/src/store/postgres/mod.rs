@@ -21,6 +21,7 @@ mod outbox;
 mod people;
 mod push;
 mod read;
+mod subscribers;
 
 use super::error::failed;
 use super::keep::Expiry;
@@ -30,7 +31,7 @@ use super::{
     Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, ChannelNotice, Committed, DeadLetter, Deferred, Documents, DueNotice,
     Fence, Glance, GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket,
     MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Stats,
-    Store, StoreError, StoredState, TenantObjects, TenantScope, WordWrite,
+    Store, StoreError, StoredState, Subscribers, TenantObjects, TenantScope, WordWrite,
 };
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgPoolOptions};
@@ -140,6 +141,10 @@ use {read as reading, write as writing};
 #[async_trait]
 impl Store for PostgresStore {
     fn accounts(&self) -> &dyn Accounts {
+        self
+    }
+
+    fn subscribers(&self) -> &dyn Subscribers {
         self
     }
 

@@ -21,6 +21,7 @@ mod people;
 mod pool;
 mod push;
 mod read;
+mod subscribers;
 
 use super::error::failed;
 use super::keep::Expiry;
@@ -30,7 +31,7 @@ use super::{
     Accounts, ActionRow, Applied, AttemptEnd, Batch, BeatRow, Beside, ChannelNotice, Committed, DeadLetter, Deferred, Documents, DueNotice,
     Fence, Glance, GlanceSpan, HeardVote, Housekept, IncidentFilter, IncidentView, Joined, LeaseRow, LiveRow, Mandate, MetricBucket,
     MonitorBrief, MonitorDays, MonitorView, Mutes, OutboxDepth, PushRow, Result, Retention, Scope, SentMessage, Silence, StateTimes, Stats,
-    Store, StoreError, StoredState, TenantObjects, TenantScope, WordWrite, migrate,
+    Store, StoreError, StoredState, Subscribers, TenantObjects, TenantScope, WordWrite, migrate,
 };
 use async_trait::async_trait;
 use lock::Lock;
@@ -180,6 +181,10 @@ use {read as reading, write as writing};
 #[async_trait]
 impl Store for SqliteStore {
     fn accounts(&self) -> &dyn Accounts {
+        self
+    }
+
+    fn subscribers(&self) -> &dyn Subscribers {
         self
     }
 

@@ -7,7 +7,7 @@
 
 use super::super::error::ApiError;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -24,34 +24,51 @@ const ACCOUNT_PAUSE: Duration = Duration::from_secs(30);
 /// So many addresses, and names, are told apart. Fewer would have strangers use up others' attempts; more is memory.
 const BUCKETS: u64 = 16_384;
 
-pub(in super::super) struct SignInLimits {
+/// Attempts of one kind, counted apart for each bucket.
+pub(in super::super) struct Buckets {
     keys: RandomState,
-    addresses: DefaultKeyedRateLimiter<u16>,
-    accounts: DefaultKeyedRateLimiter<u16>,
+    limiter: DefaultKeyedRateLimiter<u16>,
+}
+
+impl Buckets {
+    /// So many at once, and one more after each pause.
+    pub(in super::super) fn new(burst: NonZeroU32, pause: Duration) -> Self {
+        let quota = Quota::with_period(pause).expect("the pause is not zero").allow_burst(burst);
+        Self { keys: RandomState::new(), limiter: RateLimiter::keyed(quota) }
+    }
+
+    /// Whether one more is within the limit; it is counted then.
+    pub(in super::super) fn admit(&self, key: impl Hash) -> bool {
+        self.limiter.check_key(&((self.keys.hash_one(key) % BUCKETS) as u16)).is_ok()
+    }
+
+    /// The same for whoever is at that address.
+    pub(in super::super) fn admit_address(&self, address: IpAddr) -> bool {
+        self.admit(network_of(address))
+    }
+}
+
+pub(in super::super) struct SignInLimits {
+    addresses: Buckets,
+    accounts: Buckets,
 }
 
 impl Default for SignInLimits {
     fn default() -> Self {
-        let every = |pause, burst| Quota::with_period(pause).expect("the pause is not zero").allow_burst(burst);
-        Self {
-            keys: RandomState::new(),
-            addresses: RateLimiter::keyed(every(ADDRESS_PAUSE, ADDRESS_BURST)),
-            accounts: RateLimiter::keyed(every(ACCOUNT_PAUSE, ACCOUNT_BURST)),
-        }
+        Self { addresses: Buckets::new(ADDRESS_BURST, ADDRESS_PAUSE), accounts: Buckets::new(ACCOUNT_BURST, ACCOUNT_PAUSE) }
     }
 }
 
 impl SignInLimits {
     /// Before anything is looked up for whoever is at that address.
     pub(in super::super) fn admit_address(&self, address: IpAddr) -> Result<(), ApiError> {
-        let bucket = (self.keys.hash_one(network_of(address)) % BUCKETS) as u16;
-        self.addresses.check_key(&bucket).map_err(|_| too_many("from this address", ADDRESS_PAUSE))
+        let admitted = self.addresses.admit_address(address);
+        admitted.then_some(()).ok_or_else(|| too_many("from this address", ADDRESS_PAUSE))
     }
 
     /// Before a password of that account is looked at, whether there is such an account or not.
     pub(in super::super) fn admit_account(&self, login: &str) -> Result<(), ApiError> {
-        let bucket = (self.keys.hash_one(login) % BUCKETS) as u16;
-        self.accounts.check_key(&bucket).map_err(|_| too_many("on this account", ACCOUNT_PAUSE))
+        self.accounts.admit(login).then_some(()).ok_or_else(|| too_many("on this account", ACCOUNT_PAUSE))
     }
 }
 
@@ -98,6 +115,6 @@ mod tests {
             let _ = limits.admit_account(&format!("guess {nth}"));
             let _ = limits.admit_address(IpAddr::from(nth.to_be_bytes()));
         }
-        assert!(limits.accounts.len() as u64 <= BUCKETS && limits.addresses.len() as u64 <= BUCKETS);
+        assert!(limits.accounts.limiter.len() as u64 <= BUCKETS && limits.addresses.limiter.len() as u64 <= BUCKETS);
     }
 }

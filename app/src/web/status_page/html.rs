@@ -33,7 +33,7 @@ pub(super) fn page(view: &View, style: &str) -> String {
     let words = Words::of(view.language);
     let overall = words.overall(view.overall);
     let mut out = Markup::default();
-    head(&mut out, view.language, &format!("{overall} · {}", view.title), style, Some(&view.slug));
+    head(&mut out, view.language, &format!("{overall} · {}", view.title), style, "../", Some(&view.slug));
     out.raw(FORMS).raw("<main><header><h1><bdi>").text(&view.title).raw("</bdi></h1>");
     if let Some(text) = &view.description {
         out.raw("<p>").text(text).raw("</p>");
@@ -65,24 +65,36 @@ pub(super) fn page(view: &View, style: &str) -> String {
         legend(&mut out, words);
     }
     past(&mut out, view, words);
+    if view.subscribers {
+        subscribe(&mut out, view, words);
+    }
     foot(&mut out, view, words);
     out.raw("</main>");
     out.into_string()
 }
 
-/// A page that says why there is none, in the form of one.
-pub(super) fn instead(language: Language, title: &str, text: &str, style: &str) -> String {
+/// A page that says why there is none, in the form of one. `up` leads from where it is to where pages lie beside each other.
+pub(super) fn instead(language: Language, title: &str, text: &str, style: &str, up: &'static str) -> String {
     let mut out = Markup::default();
-    head(&mut out, language, title, style, None);
+    head(&mut out, language, title, style, up, None);
     out.raw("<main><header><h1>").text(title).raw("</h1><p>").text(text).raw("</p></header></main>");
     out.into_string()
 }
 
-fn head(out: &mut Markup, language: Language, title: &str, style: &str, feeds: Option<&str>) {
+/// The same with a button that sends a form to where the page is.
+pub(super) fn with_button(language: Language, title: &str, text: &str, button: &str, style: &str, up: &'static str) -> String {
+    let mut out = Markup::default();
+    head(&mut out, language, title, style, up, None);
+    out.raw("<main><header><h1>").text(title).raw("</h1><p>").text(text).raw("</p></header><form method=\"post\"><button>");
+    out.text(button).raw("</button></form></main>");
+    out.into_string()
+}
+
+fn head(out: &mut Markup, language: Language, title: &str, style: &str, up: &'static str, feeds: Option<&str>) {
     out.raw("<!doctype html><html lang=\"").text(language.as_str());
     out.raw("\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
     out.raw("<meta name=\"color-scheme\" content=\"light dark\"><title>").text(title).raw("</title>");
-    out.raw("<link rel=\"stylesheet\" href=\"../status.css?").text(style).raw("\">");
+    out.raw("<link rel=\"stylesheet\" href=\"").raw(up).raw("status.css?").text(style).raw("\">");
     if let Some(slug) = feeds {
         out.raw("<link rel=\"alternate\" type=\"application/atom+xml\" href=\"../status/").text(slug).raw("/atom\">");
         out.raw("<link rel=\"alternate\" type=\"application/rss+xml\" href=\"../status/").text(slug).raw("/rss\">");
@@ -299,6 +311,30 @@ fn past(out: &mut Markup, view: &View, words: &Words) {
         out.raw("<p class=\"m\">").text(&fill(words.and_more, &[("n", &more)])).raw("</p>");
     }
     out.raw("</section>");
+}
+
+/// The forms for whoever wants to be told.
+fn subscribe(out: &mut Markup, view: &View, words: &Words) {
+    section(out, words.by_mail);
+    out.raw("<p class=\"m\">").text(words.by_mail_text).raw("</p>");
+    form_to(
+        out,
+        view,
+        (words.mail_address, words.subscribe_now),
+        "<input type=\"email\" name=\"address\" required maxlength=\"254\" autocomplete=\"email\">",
+    );
+    if view.webhooks {
+        out.raw("<details><summary class=\"m\">").text(words.by_hook).raw("</summary><p class=\"m\">").text(words.by_hook_text).raw("</p>");
+        form_to(out, view, (words.hook_address, words.subscribe_now), "<input type=\"url\" name=\"webhook\" required maxlength=\"500\">");
+        out.raw("</details>");
+    }
+    out.raw("</section>");
+}
+
+/// One field with its label, and a button.
+fn form_to(out: &mut Markup, view: &View, (label, button): (&str, &str), field: &'static str) {
+    out.raw("<form method=\"post\" action=\"../status/").text(&view.slug).raw("/subscribers\"><label>").text(label).raw(" ").raw(field);
+    out.raw("</label><button>").text(button).raw("</button></form>");
 }
 
 fn foot(out: &mut Markup, view: &View, words: &Words) {

@@ -5,23 +5,26 @@
 //! shown nothing by this module: what a page would look like is drawn for whoever asks, from the one view, and kept nowhere.
 
 use super::super::Web;
-use super::super::api::{Params, Segment, without_nul};
+use super::super::api::{Params, Segment, cut, limited, without_nul};
 use super::super::audit::Detail;
 use super::super::auth::Caller;
 use super::super::channels::NoQuery;
 use super::super::documents::{Described, answer, ask_for, bad, change_of, etag, made_object, one, removed, which};
 use super::super::error::ApiError;
-use super::super::types::{Done, Page, PublicMonitor, PublicPage};
+use super::super::types::{Done, Page, PublicMonitor, PublicPage, Subscriber};
 use super::view::Members;
 use super::{POLICY, Shown};
 use crate::config::documents::{Body, DocumentKind, Fault};
 use crate::documents::{Asked, Which, Wish, dated};
+use crate::net::Guard;
 use crate::spec::OwnedPage;
 use crate::store::DocumentRow;
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -108,8 +111,52 @@ pub(in super::super) async fn remove(
     Segment(name): Segment,
     headers: HeaderMap,
 ) -> Result<(Extension<Detail>, Json<Done>), ApiError> {
-    one(&web, &caller, Wish::Remove(which(KIND, &name, &headers)?)).await?;
+    let which = which(KIND, &name, &headers)?;
+    let slug = web.made.borrow().find(caller.scope.0, KIND, &name).map(|row| row.name.clone());
+    one(&web, &caller, Wish::Remove(which)).await?;
+    if let Some(slug) = slug {
+        web.store.subscribers().forget_page(caller.scope, &slug).await?;
+    }
     Ok(removed("removed: there is nothing at its place any more"))
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct SubscribersQuery {
+    /// Those after this, which an earlier answer gave as `next`.
+    after: Option<i64>,
+    /// How many, 1 to 500; 100 if not given.
+    limit: Option<i64>,
+}
+
+/// `GET /api/v1/status-pages/{name}/subscribers`: who is told what it says, by when they asked.
+pub(in super::super) async fn subscribers(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    Segment(name): Segment,
+    Params(query): Params<SubscribersQuery>,
+) -> Result<Json<Page<Subscriber>>, ApiError> {
+    let limit = limited(query.limit)?;
+    let page = found(&web, &caller, &name)?;
+    let mut all = web.store.subscribers().subscribers(caller.scope, &page.config.slug, query.after, limit + 1).await?;
+    let more = cut(&mut all, limit);
+    let next = all.last().filter(|_| more).map(|last| last.id.to_string());
+    Ok(Json(Page { items: all.iter().map(Subscriber::of).collect(), next }))
+}
+
+/// `DELETE /api/v1/status-pages/{name}/subscribers/{id}`: one is told no more, and forgotten.
+pub(in super::super) async fn remove_subscriber(
+    State(web): State<Web>,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Json<Done>, ApiError> {
+    let Path((name, id)) = path.map_err(|_| ApiError::bad_request("the path is not valid UTF-8"))?;
+    let page = found(&web, &caller, &name)?;
+    if !web.store.subscribers().remove_subscriber(caller.scope, &page.config.slug, without_nul(&id)?).await? {
+        return Err(ApiError::not_found("subscriber"));
+    }
+    Ok(Json(Done { message: "removed: nothing is told to it any more, and its address is gone".to_owned() }))
 }
 
 /// `POST /api/v1/status-pages/{name}/messages`: says one thing more; now, if no time is given.
@@ -162,7 +209,7 @@ pub(in super::super) async fn preview(
     let wish = if known { Wish::Replace(Which { kind: KIND, id: name, seen: None }, body) } else { Wish::Make(KIND, body) };
     let change = change_of(&web, &caller, vec![wish]).await?;
     let config = ask_for(&web, |answer| Asked::Preview(change, answer)).await?;
-    let page = Arc::new(OwnedPage { tenant: caller.scope.0, config: *config });
+    let page = Arc::new(OwnedPage { tenant: caller.scope.0, config: *config, mail: None, hooks: Guard::PublicOnly });
     let shown: Arc<Shown> = super::read(&web, &page, web.clock.now()).await?;
     let mut response = shown.html.clone().into_response();
     let headers = response.headers_mut();

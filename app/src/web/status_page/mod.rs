@@ -10,9 +10,12 @@ mod guard;
 mod html;
 mod json;
 mod kuma;
+mod letter;
 pub(super) mod manage;
 mod markup;
+mod news;
 mod statuspage;
+pub(super) mod subscribe;
 mod view;
 mod words;
 
@@ -21,7 +24,10 @@ pub(super) use badge::Shields;
 pub(super) use badge::{gatus_health, gatus_response_time, gatus_shields, gatus_uptime, kuma_badge, kuma_badge_over};
 pub(super) use json::StatusPage;
 pub(super) use kuma::{KumaBeats, KumaPage};
+pub(crate) use letter::{document, letter};
+pub(crate) use news::{News, Told, news};
 pub(super) use statuspage::{PageStatus, PageSummary};
+pub(crate) use subscribe::hash_of;
 
 use super::Web;
 use super::api::Segment;
@@ -65,6 +71,10 @@ const CACHED_BY_NOBODY: &str = "private, no-cache";
 
 /// Nothing but our one style, and nobody's frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The same of a page with a form.
+const FORM_POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
 
 /// What pages look like. The digits of its `ETag` are part of its address, so that what was once loaded is never asked for again.
 fn style() -> &'static File {
@@ -78,6 +88,7 @@ pub(super) struct Kept {
     pages: Mutex<HashMap<String, Arc<Slot>>>,
     guesses: guard::Guesses,
     badges: badge::Kept,
+    subscribing: subscribe::Limits,
 }
 
 /// One page's place: whoever finds nothing fresh in it reads, and everybody else waits for that.
@@ -320,19 +331,26 @@ fn address(view: &View, visitor: &Visitor) -> String {
 // --- answers
 
 fn as_html(found: Result<Arc<Shown>, Refusal>, visitor: &Visitor) -> Response {
-    const KIND: &str = "text/html; charset=utf-8";
-    let mut response = match found {
-        Ok(shown) => answer(shown.html.clone(), &shown.tag, KIND, cached(&shown.view, CACHED), visitor),
-        Err(refusal) => {
-            let mut response = refusal.status().into_response();
-            *response.body_mut() = Body::from(refusal.page());
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(KIND));
-            refusal.mark(&mut response);
-            response
+    match found {
+        Ok(shown) => {
+            let policy = if shown.view.subscribers { FORM_POLICY } else { POLICY };
+            for_people(answer(shown.html.clone(), &shown.tag, HTML, cached(&shown.view, CACHED), visitor), policy)
         }
-    };
+        Err(refusal) => refusal.as_page("../"),
+    }
+}
+
+/// A page of its own, for whoever asked.
+fn as_page(status: StatusCode, html: String, policy: &'static str) -> Response {
+    let mut response = status.into_response();
+    *response.body_mut() = Body::from(html);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(HTML));
+    for_people(response, policy)
+}
+
+fn for_people(mut response: Response, policy: &'static str) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
@@ -409,15 +427,17 @@ impl Refusal {
         }
     }
 
-    /// For people.
-    fn page(&self) -> String {
+    /// For people; `up` leads from where they are to where pages lie beside each other.
+    fn as_page(&self, up: &'static str) -> Response {
         let (language, title, text) = match self {
             Self::Absent => (Language::En, "Not found", "There is nothing here."),
             Self::Closed(language) => (*language, Words::of(*language).password, Words::of(*language).password_text),
             Self::Guessing(language, _) => (*language, Words::of(*language).too_many, Words::of(*language).too_many_text),
             Self::NotNow(language) => (*language, Words::of(*language).not_now, Words::of(*language).not_now_text),
         };
-        html::instead(language, title, text, style().tag.trim_matches('"'))
+        let mut response = as_page(self.status(), html::instead(language, title, text, style().tag.trim_matches('"'), up), POLICY);
+        self.mark(&mut response);
+        response
     }
 
     /// For programs.

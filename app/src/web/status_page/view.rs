@@ -73,6 +73,9 @@ pub(super) struct View {
     pub(super) domain: Option<String>,
     /// Whether it asks for a password.
     pub(super) closed: bool,
+    /// Whether people may subscribe; and also by webhook.
+    pub(super) subscribers: bool,
+    pub(super) webhooks: bool,
     pub(super) now: Micros,
     /// The beginning of the first day beside a monitor.
     pub(super) from: Micros,
@@ -247,6 +250,8 @@ impl View {
             language: page.language,
             domain: page.domain.clone(),
             closed: page.password.is_some(),
+            subscribers: page.subscribers.is_some(),
+            webhooks: page.subscribers.as_ref().is_some_and(|subscribers| subscribers.webhooks),
             now,
             from,
             days: page.history_days,
@@ -295,7 +300,7 @@ fn say_as_shown(open: &mut [Trouble], groups: &[Group]) {
 }
 
 /// Words of several lines, each made harmless.
-fn in_lines(text: &str) -> String {
+pub(super) fn in_lines(text: &str) -> String {
     text.lines().map(on_one_line).collect::<Vec<_>>().join("\n")
 }
 
@@ -407,7 +412,7 @@ fn troubles(members: &Members, incidents: &[IncidentView]) -> Vec<Trouble> {
 }
 
 /// Work that is about monitors of the page. Its name is for colleagues, so windows of one time are one to strangers.
-fn work(members: &Members, mutes: &Mutes, now: Micros) -> Vec<Work> {
+pub(super) fn work(members: &Members, mutes: &Mutes, now: Micros) -> Vec<Work> {
     let windows = &mutes.maintenance;
     let announced = Announced::of(windows, now, AHEAD).into_iter().map(|one| (Some(one.from), one.until, one.matcher));
     let open = InForce::of(Mutes { silences: Vec::new(), maintenance: windows.clone() }, now).into_iter().filter_map(|held| match held {

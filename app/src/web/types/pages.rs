@@ -3,6 +3,7 @@
 use super::{MadeObject, Time};
 use crate::config::{PageMessage, StatusPageConfig};
 use crate::spec::origin;
+use crate::store::SubscriberView;
 use serde::{Deserialize, Serialize};
 
 /// A public status page, for its owner.
@@ -24,6 +25,8 @@ pub struct PublicPage {
     pub domain: Option<String>,
     /// Whether it asks for a password.
     pub closed: bool,
+    /// Whether people may subscribe to it.
+    pub subscribers: bool,
     /// What it shows now, in its order.
     pub monitors: Vec<PublicMonitor>,
     /// What its owner says, newest first; also what is over, and what is to be said later.
@@ -76,7 +79,8 @@ pub struct PublicUpdate {
 impl PublicPage {
     /// Of the configuration, with what it shows now.
     pub fn of(page: &StatusPageConfig, monitors: Vec<PublicMonitor>, made: Option<MadeObject>) -> Self {
-        let StatusPageConfig { slug, at, title, description, language, history_days, domain, password, groups: _, messages } = page;
+        let StatusPageConfig { slug, at, title, description, language, history_days, domain, password, subscribers, groups: _, messages } =
+            page;
         Self {
             name: slug.clone(),
             title: title.clone(),
@@ -85,6 +89,7 @@ impl PublicPage {
             history_days: *history_days,
             domain: domain.clone(),
             closed: password.is_some(),
+            subscribers: subscribers.is_some(),
             monitors,
             messages: messages.iter().map(PublicMessage::of).collect(),
             origin: origin(at),
@@ -103,6 +108,37 @@ impl PublicMessage {
             at: Time(*at),
             until: until.map(Time),
             updates: updates.iter().map(|later| PublicUpdate { at: Time(later.at), text: later.text.clone() }).collect(),
+        }
+    }
+}
+
+/// Somebody who is told what a status page says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Subscriber {
+    /// Public id.
+    pub id: String,
+    /// `email`, or `webhook`.
+    #[cfg_attr(test, schemars(schema_with = "super::schemas::subscriber_kind"))]
+    pub kind: String,
+    /// Where it is told.
+    pub address: String,
+    /// When it asked for that.
+    pub asked_at: Time,
+    /// When it was confirmed; before that nothing is told.
+    pub confirmed_at: Option<Time>,
+}
+
+impl Subscriber {
+    /// Of what the store says.
+    pub fn of(subscriber: &SubscriberView) -> Self {
+        let SubscriberView { id: _, uid, kind, address, created_at, confirmed_at } = subscriber;
+        Self {
+            id: uid.clone(),
+            kind: kind.as_str().to_owned(),
+            address: address.clone(),
+            asked_at: Time(*created_at),
+            confirmed_at: confirmed_at.map(Time),
         }
     }
 }

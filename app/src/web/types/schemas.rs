@@ -82,6 +82,10 @@ pub(in crate::web) fn language(_: &mut Schemas) -> Schema {
     one_of(["en", "ru"])
 }
 
+pub(in crate::web) fn subscriber_kind(_: &mut Schemas) -> Schema {
+    one_of(crate::store::SubscriberKind::ALL.map(crate::store::SubscriberKind::as_str))
+}
+
 pub(in crate::web) fn store(_: &mut Schemas) -> Schema {
     one_of(["sqlite", "postgresql"])
 }

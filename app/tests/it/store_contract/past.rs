@@ -221,6 +221,32 @@ pub async fn check_accounts(store: &dyn Store) {
     );
 }
 
+/// Writes what an installation can have since the schema with subscribers: one who has confirmed and is to be told a word, and one who is still asked.
+pub async fn write_subscribers(w: &World) {
+    let subscribers = w.store().subscribers();
+    for (nth, name) in (1..).zip(["ann", "bob"]) {
+        let (uid, address) = (format!("subscriber-{name}"), format!("{name}@example.org"));
+        let new = NewSubscriber { uid, kind: SubscriberKind::Email, address };
+        subscribers.subscribe(w.acme(), "public", &new, T0).await.unwrap();
+        let asked = subscribers.take_parcels(w.acme(), "public", SubscriberKind::Email, &[[nth; 32]], T0).await.unwrap();
+        subscribers.end_parcel(w.acme(), asked[0].id, ParcelEnd::Taken).await.unwrap();
+    }
+    subscribers.follow(w.acme(), "public", &[1; 32], sec(1)).await.unwrap();
+    let word = PageWord { key: "message/1/0".into(), body: "{}".into() };
+    assert!(subscribers.tell_page(w.acme(), "public", &word, false, sec(2)).await.unwrap());
+}
+
+/// Asserts that the store holds it.
+pub async fn check_subscribers(store: &dyn Store) {
+    let acme = TenantScope(store.tenants().await.unwrap()[0].0);
+    let all = store.subscribers().subscribers(acme, "public", None, 10).await.unwrap();
+    let known: Vec<_> = all.iter().map(|one| (one.address.as_str(), one.confirmed_at)).collect();
+    assert_eq!(known, [("ann@example.org", Some(sec(1))), ("bob@example.org", None)]);
+    assert_eq!(store.subscribers().link(acme, "public", &[2; 32], sec(2)).await.unwrap(), Some(LinkPurpose::Confirm));
+    assert_eq!(store.subscribers().page_words(acme, "public").await.unwrap().len(), 1);
+    assert_eq!(store.subscribers().pages_due(sec(2), 10).await.unwrap(), [(acme.0, "public".to_owned(), SubscriberKind::Email)]);
+}
+
 /// Asserts that work goes on where it stopped: nothing told is due, what was in hand when its node ended is due again under a higher
 /// epoch, old epochs decide nothing, and new rows get ids of their own.
 pub async fn goes_on(t: &TestStore) {

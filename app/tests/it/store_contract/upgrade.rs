@@ -99,6 +99,7 @@ async fn write_the_fixture() {
         past::write(&mut w).await;
         past::write_alerting(&w).await;
         past::write_accounts(&w).await;
+        past::write_subscribers(&w).await;
         w.store().close().await;
         let head = format!("-- Rows of an installation with schema {version}, written by the program of that time.\n");
         std::fs::write(fixture(kind, version), head + &dump::rows(&url).await).unwrap();
@@ -122,6 +123,9 @@ async fn every_former_schema_is_brought_up_to_date_with_its_rows() {
             }
             if step.version >= 6 {
                 past::check_accounts(&*t.store).await;
+            }
+            if step.version >= 8 {
+                past::check_subscribers(&*t.store).await;
             }
             let rows = t.number("SELECT count(*) FROM wk_migration").await;
             assert_eq!(rows, steps.len() as i64);

@@ -125,6 +125,10 @@ impl Store for ScriptedStore {
         self.inner.accounts()
     }
 
+    fn subscribers(&self) -> &dyn Subscribers {
+        self.inner.subscribers()
+    }
+
     async fn join(&self, agent: &str, datacenter: &str, boot: &str, now: Micros) -> Result<Joined> {
         self.script.around("join", self.inner.join(agent, datacenter, boot, now)).await
     }
