@@ -84,10 +84,7 @@ fn public_v6(v6: Ipv6Addr) -> bool {
 fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..]
-        | [0, 0, 0, 0, 0xffff, 0, high, low]
-        | [0, 0, 0, 0, 0, 0, high, low] => Some(of(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] | [0, 0, 0, 0, 0xffff | 0, 0, high, low] => Some(of(high, low)),
         _ => None,
     }
 }

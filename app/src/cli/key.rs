@@ -62,9 +62,13 @@ fn rotate(file: &Path) -> Result<(), Ended> {
     beside.push(".new");
     let beside = PathBuf::from(beside);
     write(&beside, &text)
-        .with_context(|| match beside.exists() {
-            true => format!("{} is in the way; if no rotation is running, one was cut off: remove it", beside.display()),
-            false => format!("{} could not be written", beside.display()),
+        .with_context(|| {
+            let fault = if beside.exists() {
+                "is in the way; if no rotation is running, one was cut off: remove it"
+            } else {
+                "could not be written"
+            };
+            format!("{} {fault}", beside.display())
         })
         .and_then(|()| std::fs::rename(&beside, file).with_context(|| format!("{} could not be replaced", file.display())))?;
     say(&format!(
